@@ -1,0 +1,100 @@
+"""GateLens reads an MLP as logic.
+
+Choose coordinates at two hook points, find the few wires between them, read the wires as gates, check every reading
+against the model itself, and show it. Names are imported on first use, so that `gatelens --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: room -> the names that it shows at the front door
+FRONT_DOOR: dict[str, tuple[str, ...]] = {
+    "models": ("HookedMLP", "load_model"),
+    "data": ("image_batches", "text_batches"),
+    "segments": ("Segment", "mlp_segments"),
+    "activations": ("Activations", "collect"),
+    "bases": (
+        "Neurons",
+        "PCA",
+        "Rotation",
+        "JacobianRotation",
+        "TrainedSAE",
+        "PretrainedSAE",
+        "Transcoder",
+        "GateDictionary",
+        "JacobianSAEPair",
+        "Counterfactual",
+    ),
+    "jacobians": ("feature_jacobian", "jacobian_columns", "sparsity"),
+    "connectors": ("Connector",),
+    "solvers": ("GramLasso", "ReluOMP", "SgdL1", "VirtualWeights", "MeanJacobian"),
+    "gates": ("Gate", "GateKind", "TruthTable", "type_gates"),
+    "circuits": ("Circuit", "build_circuit"),
+    "evaluation": ("evaluate", "splice", "Report"),
+    "pipeline": ("find_circuit",),
+}
+SUBMODULES = ("views", "planted", "stability", "invariants")
+
+_ROOM_OF = {name: room for room, names in FRONT_DOOR.items() for name in names}
+
+__all__ = [*_ROOM_OF, *SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _ROOM_OF:
+        return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    raise AttributeError(f"module 'gatelens' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+if TYPE_CHECKING:
+    from . import invariants as invariants
+    from . import planted as planted
+    from . import stability as stability
+    from . import views as views
+    from .activations import Activations as Activations
+    from .activations import collect as collect
+    from .bases import PCA as PCA
+    from .bases import Counterfactual as Counterfactual
+    from .bases import GateDictionary as GateDictionary
+    from .bases import JacobianRotation as JacobianRotation
+    from .bases import JacobianSAEPair as JacobianSAEPair
+    from .bases import Neurons as Neurons
+    from .bases import PretrainedSAE as PretrainedSAE
+    from .bases import Rotation as Rotation
+    from .bases import TrainedSAE as TrainedSAE
+    from .bases import Transcoder as Transcoder
+    from .circuits import Circuit as Circuit
+    from .circuits import build_circuit as build_circuit
+    from .connectors import Connector as Connector
+    from .data import image_batches as image_batches
+    from .data import text_batches as text_batches
+    from .evaluation import Report as Report
+    from .evaluation import evaluate as evaluate
+    from .evaluation import splice as splice
+    from .gates import Gate as Gate
+    from .gates import GateKind as GateKind
+    from .gates import TruthTable as TruthTable
+    from .gates import type_gates as type_gates
+    from .jacobians import feature_jacobian as feature_jacobian
+    from .jacobians import jacobian_columns as jacobian_columns
+    from .jacobians import sparsity as sparsity
+    from .models import HookedMLP as HookedMLP
+    from .models import load_model as load_model
+    from .pipeline import find_circuit as find_circuit
+    from .segments import Segment as Segment
+    from .segments import mlp_segments as mlp_segments
+    from .solvers import GramLasso as GramLasso
+    from .solvers import MeanJacobian as MeanJacobian
+    from .solvers import ReluOMP as ReluOMP
+    from .solvers import SgdL1 as SgdL1
+    from .solvers import VirtualWeights as VirtualWeights

@@ -1,0 +1,22 @@
+"""Bases: coordinates at a hook point. A recipe is fitted and gives bases; a basis encodes and decodes."""
+
+from ..lazy import lazy_names
+from .linear import PCA as PCA
+from .linear import Basis as Basis
+from .linear import BasisRecipe as BasisRecipe
+from .linear import Neurons as Neurons
+from .linear import Rotation as Rotation
+from .linear import basis_width as basis_width
+from .linear import directions as directions
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "rotation": ("JacobianRotation", "fit_rotation"),
+        "sae": ("TrainedSAE", "PretrainedSAE"),
+        "transcoder": ("Transcoder",),
+        "gate_first": ("GateDictionary",),
+        "jacobian_pair": ("JacobianSAEPair",),
+        "counterfactual": ("Counterfactual",),
+    },
+)

@@ -1,0 +1,125 @@
+"""Connector: a sparse signed map from the features of one hook point to those of another; and what makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from . import store
+from .errors import NonFiniteError, SolverError
+
+
+@dataclass(frozen=True)
+class Connector:
+    """f_out ~ act(W f_in + b), with few nonzeros in each row of W.
+
+    Attributes:
+        weight: [n, m] sparse CSR, row = target: weight[i, j] is the wire from input feature j to output feature i.
+        bias: [n].
+        threshold: [n] or None; with one, z is passed on where z > threshold and is zero elsewhere (JumpReLU).
+        activation: "relu" for features that are never negative, "identity" for rotated coordinates.
+        solver: how it was made, for reports.
+    """
+
+    weight: Tensor
+    bias: Float[Tensor, " n"]
+    threshold: Float[Tensor, " n"] | None = None
+    activation: Literal["relu", "identity"] = "relu"
+    solver: str = ""
+
+    def __post_init__(self):
+        if self.weight.layout != torch.sparse_csr:
+            raise SolverError(f"a connector's weight is a sparse CSR matrix; got layout {self.weight.layout}. Use Connector.from_dense")
+        if self.weight.shape[0] != len(self.bias):
+            raise SolverError(f"weight has {self.weight.shape[0]} rows (outputs) and bias {len(self.bias)} entries; give one bias per output")
+        if not (torch.isfinite(self.weight.values()).all() and torch.isfinite(self.bias).all()):
+            raise NonFiniteError("a connector's weights and bias must be finite; got NaN or infinity. Look at the features it was fitted on")
+
+    @classmethod
+    def from_dense(cls, weight: Float[Tensor, "n m"], bias: Float[Tensor, " n"], **rest) -> Connector:
+        return cls(weight.to_sparse_csr(), bias, **rest)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Sequence[tuple[Int[Tensor, " k"], Float[Tensor, " k"]]], bias: Float[Tensor, " n"], m: int, **rest
+    ) -> Connector:
+        """From each output's parents and weights; parents may come in any order."""
+        counts = torch.tensor([0, *(len(p) for p, _ in rows)])
+        order = [torch.argsort(p) for p, _ in rows]
+        columns = torch.cat([p[o] for (p, _), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
+        values = torch.cat([w[o] for (_, w), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
+        weight = torch.sparse_csr_tensor(counts.cumsum(0), columns.long(), values.to(bias.dtype), (len(rows), m))
+        return cls(weight, bias, **rest)
+
+    def pre(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
+        """W f_in + b, before the activation. `f_in` is dense or sparse CSR, [rows, m]."""
+        if f_in.layout == torch.sparse_csr:
+            return (f_in @ self.weight.to_dense().T) + self.bias
+        return (self.weight @ f_in.T).T + self.bias
+
+    def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
+        z = self.pre(f_in)
+        if self.threshold is not None:
+            return torch.where(z > self.threshold, z, 0.0)
+        return z.clamp_min(0) if self.activation == "relu" else z
+
+    @property
+    def edges(self) -> int:
+        """The number of wires."""
+        return int((self.weight.values() != 0).sum())
+
+    def fan_in(self) -> Int[Tensor, " n"]:
+        """The number of wires into each output."""
+        return self.weight.crow_indices().diff()
+
+    def parents(self, out: int) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+        """Output `out`'s input features and weights, the strongest wire first."""
+        start, stop = self.weight.crow_indices()[out : out + 2].tolist()
+        columns, values = self.weight.col_indices()[start:stop], self.weight.values()[start:stop]
+        order = torch.argsort(values.abs(), descending=True, stable=True)
+        return columns[order], values[order]
+
+    def save(self, folder: str | Path) -> None:
+        """Write `connector.safetensors` and `connector.json` with their hashes; an earlier connector stays until all is written."""
+        tensors = {
+            "crow": self.weight.crow_indices(),
+            "col": self.weight.col_indices(),
+            "values": self.weight.values(),
+            "bias": self.bias,
+        }
+        if self.threshold is not None:
+            tensors["threshold"] = self.threshold
+        with store.writing(folder, "connector") as out:
+            out.tensors("connector.safetensors", tensors)
+            out.json(
+                "connector.json",
+                {"shape": list(self.weight.shape), "activation": self.activation, "solver": self.solver},
+            )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Connector:
+        stored = store.reading(folder, "connector")
+        tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
+        weight = torch.sparse_csr_tensor(tensors["crow"], tensors["col"], tensors["values"], tuple(config["shape"]))
+        return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])
+
+    def __repr__(self) -> str:
+        n, m = self.weight.shape
+        fan_in = self.fan_in()
+        return (
+            f"Connector({m} -> {n}, {self.edges} edges, mean fan-in {self.edges / max(n, 1):.2f}, max {int(fan_in.max()) if n else 0}, "
+            f"{int((fan_in == 0).sum())} outputs without an edge{', ' + self.solver if self.solver else ''})"
+        )
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """Anything that makes a connector from features over the same rows, dense or sparse CSR."""
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector: ...

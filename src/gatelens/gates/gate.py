@@ -1,0 +1,125 @@
+"""Gate: one output feature's reading, with its evidence; a plain value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class GateKind(str, Enum):
+    """What a gate is. `adder` sums in magnitude without a threshold; `not_read` is the honest rest."""
+
+    COPY = "copy"
+    OR = "or"
+    AND = "and"
+    AND_NOT = "and_not"
+    K_OF_N = "k_of_n"
+    MIXED = "mixed"
+    ADDER = "adder"
+    NOT_READ = "not_read"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class TruthTable:
+    """How often the output fired under each pattern of its parents, with the counts behind each cell.
+
+    Attributes:
+        patterns: [p, k] which parents are on, columns in the order of the gate's inputs.
+        count: [p] rows seen with that pattern.
+        fired: [p] of those, rows on which the output fired.
+        magnitude: [p] mean output over the rows (0 where none was seen).
+        source: "observed" on natural rows, or "interventional": parents set by adding and removing their directions.
+    """
+
+    patterns: Bool[Tensor, "p k"]
+    count: Int[Tensor, " p"]
+    fired: Int[Tensor, " p"]
+    magnitude: Float[Tensor, " p"]
+    source: Literal["observed", "interventional"] = "observed"
+
+    @property
+    def rate(self) -> Float[Tensor, " p"]:
+        """Firing rate a pattern; NaN where the pattern was never seen."""
+        return torch.where(self.count > 0, self.fired / self.count.clamp_min(1), torch.nan)
+
+    def wilson(self, z: float = 1.96) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+        """Lower and upper end of the Wilson score interval of each rate (Wilson 1927); 0 and 1 where unseen."""
+        n = self.count.double()
+        p = self.fired.double() / n.clamp_min(1)
+        centre = (p + z * z / (2 * n.clamp_min(1))) / (1 + z * z / n.clamp_min(1))
+        half = z / (1 + z * z / n.clamp_min(1)) * torch.sqrt(p * (1 - p) / n.clamp_min(1) + (z / (2 * n.clamp_min(1))) ** 2)
+        seen = n > 0
+        return torch.where(seen, centre - half, 0.0).float(), torch.where(seen, centre + half, 1.0).float()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One output feature: its equation, its kind, the rule that is claimed, and the evidence on held-out rows.
+
+    The rule: the output fires when at least `at_least` of the excitatory inputs (weight > 0) are on and none of the
+    inhibitory ones (weight < 0) that the rule names.
+
+    Attributes:
+        out: index of the output feature.
+        kind: the reading; `not_read` when the evidence does not carry one, with the reason in `why`.
+        inputs, weights: parents, the strongest wire first.
+        bias, threshold: of the connector's row.
+        excite, inhibit: the inputs that the rule names; at_least: how many exciters it needs.
+        table: observed on held-out rows; intervention: with parents set in the real model, None when not run.
+        firings: held-out rows on which the output fired; base_rate: their share.
+        precision, recall, mcc: of the rule on held-out rows (None where undefined).
+        control_mcc: the same for matched random parents: the null.
+        r2: of the connector's value for this output, on held-out rows.
+        verified: weights, observed and interventional tables agree; None when no intervention was run.
+        magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
+        note: such as "A minus B" where one cell of the table cannot be seen.
+    """
+
+    out: int
+    kind: GateKind
+    inputs: tuple[int, ...]
+    weights: tuple[float, ...]
+    bias: float
+    threshold: float | None = None
+    excite: tuple[int, ...] = ()
+    inhibit: tuple[int, ...] = ()
+    at_least: int = 1
+    table: TruthTable | None = None
+    intervention: TruthTable | None = None
+    firings: int = 0
+    base_rate: float = 0.0
+    precision: float | None = None
+    recall: float | None = None
+    mcc: float | None = None
+    control_mcc: float | None = None
+    r2: float | None = None
+    verified: bool | None = None
+    magnitude: str = ""
+    why: str = ""
+    note: str = ""
+
+    def equation(self, digits: int = 2) -> str:
+        """OF_30 = ReLU(0.26·IF_2797 + 0.23·IF_259 - 0.10·IF_946 - 0.05)"""
+        terms = [f"{'-' if w < 0 else '+'} {abs(w):.{digits}f}·IF_{i}" for i, w in zip(self.inputs, self.weights, strict=True)]
+        if abs(self.bias) >= 0.5 * 10**-digits or not terms:
+            terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.{digits}f}")
+        return f"OF_{self.out} = ReLU({' '.join(terms).removeprefix('+ ')})"
+
+    def __repr__(self) -> str:
+        def figure(x: float | None) -> str:
+            return "-" if x is None else f"{x:.2f}"
+
+        verified = {None: "", True: "   verified", False: "   not verified"}[self.verified]
+        return (
+            f"{self.equation()}   {str(self.kind).upper().replace('_', '-')}   precision {figure(self.precision)}   "
+            f"recall {figure(self.recall)}   MCC {figure(self.mcc)} (random parents {figure(self.control_mcc)}){verified}"
+            f"{'   ' + self.why if self.why else ''}"
+        )

@@ -1,0 +1,22 @@
+"""Names that are imported on first use: a package room lists which of its files holds which name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(package: str, files: dict[str, tuple[str, ...]]) -> Callable[[str], Any]:
+    """A module `__getattr__` for `package`: the name's file is imported when the name is first asked for.
+
+    Transformer-lens, sae-lens and circuitsvis take seconds to import; a room that offers them pays only when used.
+    """
+    home = {name: file for file, names in files.items() for name in names}
+
+    def __getattr__(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(home)}")
+        return getattr(import_module(f"{package}.{home[name]}"), name)
+
+    return __getattr__

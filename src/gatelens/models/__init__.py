@@ -1,0 +1,11 @@
+"""Models: the protocol that every room asks of a model, our own hooked MLP, and loading."""
+
+from ..lazy import lazy_names
+from .protocol import Model as Model
+from .protocol import check_hook_names as check_hook_names
+from .protocol import device_of as device_of
+
+__getattr__ = lazy_names(
+    __name__,
+    {"mlp": ("HookedMLP",), "load": ("load_model",)},
+)

@@ -1,0 +1,98 @@
+"""Segment: the stretch of a model between two hook points; what a circuit explains, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import SegmentError
+
+#: nonlinearity by the name that TransformerLens gives it
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "solu": lambda x: x * F.softmax(x, dim=-1),
+    "identity": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class MLPWeights:
+    """The weights of one MLP, in TransformerLens' orientation (rows times matrix), for closed forms.
+
+    pre = x @ W_in + b_in;  y = (act(x @ W_gate) * pre  if gated else  act(pre)) @ W_out + b_out.
+    `W_out = None` ends the segment right behind the nonlinearity (hidden layers of a plain MLP).
+    """
+
+    W_in: Float[Tensor, "d_in m"]
+    b_in: Float[Tensor, " m"]
+    W_out: Float[Tensor, "m d_out"] | None = None
+    b_out: Float[Tensor, " d_out"] | None = None
+    act: str = "relu"
+    W_gate: Float[Tensor, "d_in m"] | None = None
+
+    def __call__(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        act = ACTIVATIONS[self.act]
+        pre = x @ self.W_in + self.b_in
+        post = act(pre) if self.W_gate is None else act(x @ self.W_gate) * pre
+        if self.W_out is None:
+            return post
+        y = post @ self.W_out
+        return y if self.b_out is None else y + self.b_out
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A function between two hook points of a model, acting on each row (image or token position) by itself.
+
+    Attributes:
+        hook_in, hook_out: hook names as the model spells them.
+        forward: [rows, d_in] -> [rows, d_out], what the model computes between them.
+        d_in, d_out: the widths.
+        mlp: the weights where the stretch is exactly one MLP; gives Jacobians and virtual weights in closed form.
+        prenorm: what stands before the MLP inside the segment (LayerNorm when `hook_in` is `resid_mid`), else None;
+            then forward(x) = mlp(prenorm(x)).
+    """
+
+    hook_in: str
+    hook_out: str
+    forward: Callable[[Tensor], Tensor]
+    d_in: int
+    d_out: int
+    mlp: MLPWeights | None = None
+    prenorm: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.hook_in} -> {self.hook_out}"
+
+    def __repr__(self) -> str:
+        kind = f", {self.mlp.act} MLP of {self.mlp.W_in.shape[1]}" if self.mlp else ""
+        return f"Segment({self.name}: {self.d_in} -> {self.d_out}{kind})"
+
+    def check(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"], tolerance: float = 1e-3) -> None:
+        """Prove on cached rows that `forward` computes what the model does between the two hook points.
+
+        Raises:
+            SegmentError: with the relative error (Frobenius norm) when it is over `tolerance`.
+        """
+        with torch.no_grad():
+            ours = self.forward(x)
+        if ours.shape != y.shape:
+            raise SegmentError(f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}")
+        error = ((ours - y).norm() / y.norm().clamp_min(1e-12)).item()
+        if not error <= tolerance:
+            raise SegmentError(
+                f"segment {self.name}: forward misses what the model computes by a relative error of {error:.2g} "
+                f"(at most {tolerance:g} is accepted). Something else acts between the two hook points: "
+                "another LayerNorm folding, or attention; choose other ends or give a `forward` of your own"
+            )
