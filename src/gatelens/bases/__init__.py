@@ -13,7 +13,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "rotation": ("JacobianRotation", "fit_rotation"),
-        "sae": ("TrainedSAE", "PretrainedSAE"),
+        "sae": ("TrainedSAE",),
+        "pretrained": ("PretrainedSAE",),
         "transcoder": ("Transcoder",),
         "gate_first": ("GateDictionary",),
         "jacobian_pair": ("JacobianSAEPair",),

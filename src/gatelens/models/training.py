@@ -1,0 +1,41 @@
+"""Training a small network on labelled rows: enough for the demonstrations, the same bytes for the same seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from tqdm import trange
+
+from ..data import Batches
+from .mlp import HookedMLP
+
+
+@dataclass(frozen=True)
+class Training:
+    """Adam with a cosine learning rate on cross-entropy.
+
+    Attributes:
+        epochs, batch_size, lr, weight_decay: as in `torch.optim.AdamW`.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+
+    def fit(self, model: HookedMLP, data: Batches, seed: int = 0, progress: bool = False) -> HookedMLP:
+        """Train `model` in place on `data` and return it in evaluation mode, its weights frozen."""
+        order = torch.Generator().manual_seed(seed)
+        steps = self.epochs * -(-data.examples // self.batch_size)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        for _ in trange(self.epochs, disable=not progress, desc="train", delay=2):
+            for rows in torch.randperm(data.examples, generator=order).split(self.batch_size):
+                loss = F.cross_entropy(model(data.inputs[rows]), data.targets[rows])
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+        return model.eval().requires_grad_(False)
