@@ -41,8 +41,8 @@ class TrainedSAE:
     k: int = 32
     l1: float = 0.02
     samples: int = 1_000_000
-    batch_size: int = 1024
-    lr: float = 1e-3
+    batch_size: int = 512
+    lr: float = 3e-3
     seed: int = 0
     progress: bool = False
 

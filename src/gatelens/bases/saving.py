@@ -1,0 +1,69 @@
+"""Bases on disk: rotations as safetensors, sae-lens SAEs in sae-lens' own format, anything else by its own methods."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .. import store
+from ..errors import BasisError
+from .linear import Basis, Rotation
+
+
+def save_basis(basis: Basis, folder: str | Path) -> None:
+    """Write a basis so that `load_basis` finds out what it is.
+
+    Raises:
+        BasisError: for a user's own basis without `save(folder)`.
+    """
+    if isinstance(basis, Rotation):
+        tensors = {"matrix": basis.matrix} | ({} if basis.mean is None else {"mean": basis.mean})
+        with store.writing(folder, "basis") as out:
+            out.json("basis.json", {"kind": "rotation", "label": basis.label})
+            out.tensors("rotation.safetensors", tensors)
+    elif hasattr(basis, "save_inference_model") or hasattr(basis, "save_model"):
+        _save_sae(basis, folder)
+    elif hasattr(basis, "save_into"):
+        with store.writing(folder, "basis") as out:
+            out.json("basis.json", {"kind": type(basis).__name__})
+            basis.save_into(out)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        raise BasisError(
+            f"{type(basis).__name__} cannot be saved: expected a Rotation, a sae-lens SAE or a GateLens dictionary. "
+            "Keep the basis yourself and build the circuit's other parts with `connector.save`"
+        )
+
+
+def load_basis(folder: str | Path) -> Basis:
+    """The basis that `save_basis` wrote there."""
+    stored = store.reading(folder, "basis")
+    kind = stored.json("basis.json")["kind"]
+    if kind == "rotation":
+        tensors = stored.tensors("rotation.safetensors")
+        return Rotation(tensors["matrix"], tensors.get("mean"), stored.json("basis.json")["label"])
+    if kind == "sae_lens":
+        return _load_sae(stored)
+    from . import pair
+
+    return pair.load_from(stored, kind)
+
+
+def _save_sae(basis: Any, folder: str | Path) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        save = getattr(basis, "save_model", None) or basis.save_inference_model
+        save(temporary)
+        with store.writing(folder, "basis") as out:
+            out.json("basis.json", {"kind": "sae_lens"})
+            out.json("cfg.json", json.loads((Path(temporary) / "cfg.json").read_text()))
+            out.bytes("sae_weights.safetensors", (Path(temporary) / "sae_weights.safetensors").read_bytes())
+
+
+def _load_sae(stored: Any) -> Basis:
+    from sae_lens import SAE
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in ("cfg.json", "sae_weights.safetensors"):
+            (Path(temporary) / name).write_bytes(stored.bytes(name))
+        return SAE.load_from_disk(temporary).eval().requires_grad_(False)

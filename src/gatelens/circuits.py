@@ -1,0 +1,204 @@
+"""Circuit: segments, bases, connectors and gates, one value that can be saved, compared and put back into a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from . import store
+from .bases.linear import Basis, check_width
+from .bases.saving import load_basis, save_basis
+from .connectors import Connector, Solver
+from .errors import ConfigError, DataError, SegmentError, unknown
+from .features import encode_rows, output_features
+from .gates import Gate
+from .gates.saving import gate_from_dict, gate_to_dict
+from .segments import Segment
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """What was found between the hook points of a model.
+
+    Attributes:
+        segments: in the order in which data flows.
+        bases: hook name -> basis.
+        connectors, gates: segment name -> connector, and its outputs' gates (empty where gates were not read).
+        info: how it was made: model, data, solver, seed.
+    """
+
+    segments: Sequence[Segment]
+    bases: Mapping[str, Basis]
+    connectors: Mapping[str, Connector]
+    gates: Mapping[str, Sequence[Gate]] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def segment(self, name: str | None = None) -> Segment:
+        """The segment of that name; without a name, the only one."""
+        if name is None and len(self.segments) == 1:
+            return self.segments[0]
+        names = [s.name for s in self.segments]
+        if name not in names:
+            raise ConfigError(f"this circuit has {len(names)} segments; name one of {', '.join(names)}" if name is None else unknown("segment", name, names))
+        return self.segments[names.index(name)]
+
+    def gate(self, out: int, segment: str | None = None) -> Gate:
+        """The gate of output feature `out`."""
+        gates = self.gates.get(self.segment(segment).name, [])
+        for gate in gates:
+            if gate.out == out:
+                return gate
+        raise DataError(f"no gate was read for output feature {out}; there are {len(gates)} gates in this segment")
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model."""
+        folder = Path(folder)
+        for i, hook in enumerate(self.bases):
+            save_basis(self.bases[hook], folder / "bases" / str(i))
+        for i, segment in enumerate(self.segments):
+            if segment.name in self.connectors:
+                self.connectors[segment.name].save(folder / "connectors" / str(i))
+        with store.writing(folder, "circuit") as out:
+            out.json(
+                "circuit.json",
+                {
+                    "segments": [{"hook_in": s.hook_in, "hook_out": s.hook_out, "d_in": s.d_in, "d_out": s.d_out} for s in self.segments],
+                    "bases": list(self.bases),
+                    "connectors": [s.name in self.connectors for s in self.segments],
+                    "info": dict(self.info),
+                },
+            )
+            for i, segment in enumerate(self.segments):
+                out.json(f"gates-{i}.json", [gate_to_dict(g) for g in self.gates.get(segment.name, [])])
+
+    @classmethod
+    def load(cls, folder: str | Path, segments: Sequence[Segment] | None = None) -> Circuit:
+        """Read a saved circuit. Give the model's segments to be able to run them; without, it can be read and spliced."""
+        folder = Path(folder)
+        stored = store.reading(folder, "circuit")
+        config = stored.json("circuit.json")
+        plain = [Segment(s["hook_in"], s["hook_out"], _no_model, s["d_in"], s["d_out"]) for s in config["segments"]]
+        names = [s.name for s in plain]
+        if segments is not None and [s.name for s in segments] != names:
+            raise SegmentError(f"{folder} holds a circuit of {', '.join(names)}; got segments {', '.join(s.name for s in segments)}")
+        return cls(
+            list(segments or plain),
+            {hook: load_basis(folder / "bases" / str(i)) for i, hook in enumerate(config["bases"])},
+            {n: Connector.load(folder / "connectors" / str(i)) for i, n in enumerate(names) if config["connectors"][i]},
+            {n: [gate_from_dict(g) for g in stored.json(f"gates-{i}.json")] for i, n in enumerate(names)},
+            config["info"],
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"Circuit({len(self.segments)} segments)"]
+        for s in self.segments:
+            gates = self.gates.get(s.name, [])
+            read = sum(str(g.kind) != "not_read" for g in gates)
+            lines.append(f"  {s.name}: {self.connectors.get(s.name, 'no connector')}; {read} of {len(gates)} gates read")
+        return "\n".join(lines)
+
+
+def _no_model(x: Tensor) -> Tensor:
+    raise SegmentError("this circuit was loaded without its model; give Circuit.load the model's segments to run them")
+
+
+def build_circuit(
+    model: Any,
+    segments: Sequence[Segment],
+    bases: Mapping[str, Basis],
+    acts: Mapping[str, Tensor],
+    solver: Solver,
+    sequential: bool = True,
+    gates: bool = True,
+    held_out: Mapping[str, Tensor] | None = None,
+    info: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    **gate_options: Any,
+) -> Circuit:
+    """Connect the bases of each segment and read the gates.
+
+    Args:
+        model: for solvers and interventions that ask the model itself.
+        acts: activations of the fitting part at the segments' hook points.
+        solver: makes each connector.
+        sequential: where a segment begins at the end of another, fit its connector again on the features that the one
+            before predicts (solvers with `refit_on`).
+        gates: read gates, on `held_out` activations when given.
+        gate_options: for `type_gates`.
+
+    Raises:
+        BasisError: a basis of another width, before anything is computed.
+    """
+    for segment in segments:
+        for hook, width in ((segment.hook_in, segment.d_in), (segment.hook_out, segment.d_out)):
+            if hook not in bases:
+                raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
+            check_width(bases[hook], hook, width)
+    features = features_at(segments, bases, acts)
+    connectors = connect(segments, bases, features, solver, sequential, progress)
+    circuit = Circuit(list(segments), dict(bases), connectors, {}, dict(info or {}))
+    return read_gates(circuit, features, held_out, progress=progress, **gate_options) if gates else circuit
+
+
+def connect(
+    segments: Sequence[Segment],
+    bases: Mapping[str, Basis],
+    features: Mapping[str, Tensor],
+    solver: Solver,
+    sequential: bool = True,
+    progress: bool = False,
+) -> dict[str, Connector]:
+    """segment name -> connector, from features over the same rows."""
+    connectors: dict[str, Connector] = {}
+    predicted: dict[str, Tensor] = {}
+    for segment in tqdm(segments, disable=not progress, desc="connect", delay=2):
+        at: Any = getattr(solver, "at", None)
+        bound = at(segment, bases[segment.hook_in], bases[segment.hook_out]) if at else solver
+        f_in, f_out = features[segment.hook_in], features[segment.hook_out]
+        connector = bound.fit(f_in, f_out)
+        if sequential and segment.hook_in in predicted and hasattr(bound, "refit_on"):
+            f_in = predicted[segment.hook_in]
+            connector = bound.refit_on(connector, f_in, f_out)
+        connectors[segment.name] = connector
+        if any(s.hook_in == segment.hook_out for s in segments):
+            predicted[segment.hook_out] = connector(f_in)
+    return connectors
+
+
+def read_gates(
+    circuit: Circuit,
+    features: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor] | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Circuit:
+    """The circuit with its outputs' gates typed on fitting features and evidenced on held-out activations."""
+    from .gates import type_gates
+
+    gates = {}
+    unseen = features_at(circuit.segments, circuit.bases, held_out) if held_out is not None else None
+    for segment in tqdm(circuit.segments, disable=not progress, desc="gates", delay=2):
+        at = dict(segment=segment, basis_in=circuit.bases[segment.hook_in], basis_out=circuit.bases[segment.hook_out])
+        rest = dict(options)
+        if held_out is not None and unseen is not None:
+            rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])
+            rest["x"] = held_out[segment.hook_in]
+        f_in, f_out = features[segment.hook_in], features[segment.hook_out]
+        gates[segment.name] = type_gates(circuit.connectors[segment.name], f_in, f_out, **at, **rest)
+    return replace(circuit, gates=gates)
+
+
+def features_at(segments: Sequence[Segment], bases: Mapping[str, Basis], acts: Mapping[str, Any]) -> dict[str, Tensor]:
+    """hook name -> features; each hook point is encoded once."""
+    features: dict[str, Tensor] = {}
+    for segment in segments:
+        if segment.hook_in not in features:
+            features[segment.hook_in] = encode_rows(bases[segment.hook_in], acts[segment.hook_in])
+        if segment.hook_out not in features:
+            features[segment.hook_out] = outputfeatures_at(bases[segment.hook_out], acts[segment.hook_in], acts[segment.hook_out])
+    return features

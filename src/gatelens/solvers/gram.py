@@ -1,0 +1,83 @@
+"""Gram statistics: all that a linear fit of every output on every input needs, in one mergeable record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import NonFiniteError, SolverError, TooLargeError
+from ..features import blocks
+
+#: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64
+MAX_WIDTH = 16_384
+_ROWS = 8_192  # rows turned into float64 at a time
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Sums over rows, in float64: n, F_in, F_out, F_in^T F_in, F_in^T F_out, F_out^2. `a + b` merges two parts of the rows."""
+
+    rows: int
+    sum_in: Float[Tensor, " m"]
+    sum_out: Float[Tensor, " n"]
+    in_in: Float[Tensor, "m m"]
+    in_out: Float[Tensor, "m n"]
+    out_out: Float[Tensor, " n"]
+
+    @classmethod
+    def of(cls, f_in: Tensor, f_out: Tensor) -> Gram:
+        """From features over the same rows, [rows, m] and [rows, n], dense or sparse CSR; one pass.
+
+        Raises:
+            SolverError: different numbers of rows, or none.
+            TooLargeError: when the matrices would not fit; `ReluOMP` needs none.
+            NonFiniteError: NaN or infinity among the features.
+        """
+        if len(f_in) != len(f_out) or len(f_in) == 0:
+            raise SolverError(f"f_in has {len(f_in)} rows and f_out {len(f_out)}; give features of the same rows, at least one")
+        m, n = f_in.shape[1], f_out.shape[1]
+        if max(m, n) > MAX_WIDTH:
+            raise TooLargeError(
+                f"a Gram fit of {m} -> {n} features would hold {8 * m * (m + n) / 2**30:.1f} GiB of float64; at most "
+                f"{MAX_WIDTH} features are taken. Use ReluOMP, which never forms these matrices"
+            )
+        total = None
+        for x, y in zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True):
+            part = cls._of_dense(x.double(), y.double())
+            total = part if total is None else total + part
+        if total is None or not (torch.isfinite(total.in_in).all() and torch.isfinite(total.in_out).all()):
+            raise NonFiniteError("features hold NaN or infinity: expected finite numbers. Look at the SAE and the activations")
+        return total
+
+    @classmethod
+    def _of_dense(cls, x: Float[Tensor, "rows m"], y: Float[Tensor, "rows n"]) -> Gram:
+        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0))
+
+    def __add__(self, other: Gram) -> Gram:
+        return Gram(
+            self.rows + other.rows,
+            self.sum_in + other.sum_in,
+            self.sum_out + other.sum_out,
+            self.in_in + other.in_in,
+            self.in_out + other.in_out,
+            self.out_out + other.out_out,
+        )
+
+    @property
+    def covariance(self) -> tuple[Float[Tensor, "m m"], Float[Tensor, "m n"]]:
+        """Centred sums of squares and products: of inputs with inputs, of inputs with outputs (an intercept is free)."""
+        mean_in = self.sum_in / self.rows
+        return self.in_in - torch.outer(mean_in, self.sum_in), self.in_out - torch.outer(mean_in, self.sum_out)
+
+    def covariance_of(self, out: int, parents: Tensor) -> tuple[Float[Tensor, "k k"], Float[Tensor, " k"]]:
+        """`covariance` restricted to one output and its parents."""
+        sums = self.sum_in[parents]
+        inner = self.in_in[parents][:, parents] - torch.outer(sums, sums) / self.rows
+        return inner, self.in_out[parents, out] - sums * self.sum_out[out] / self.rows
+
+    def intercept(self, out: int, parents: Tensor, weights: Tensor) -> Tensor:
+        """The bias that makes output `out`'s mean residual zero."""
+        return (self.sum_out[out] - self.sum_in[parents] @ weights) / self.rows

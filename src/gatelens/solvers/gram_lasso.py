@@ -1,0 +1,96 @@
+"""GramLasso: connectors for small widths, from one pass of statistics; no gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from ..connectors import Connector
+from ..errors import SolverError
+from .gram import Gram
+from .one_sided import one_sided_fit
+from .selection import forward_selection, lasso_path
+
+
+@dataclass(frozen=True)
+class GramLasso:
+    """Select wires on Gram statistics, allot them over all outputs by explained error, then fit what was selected.
+
+    Attributes:
+        mean_edges: wires per output feature, on average over all outputs.
+        cap: most wires into one output; None for no cap.
+        selection: "omp" (forward selection by explained error) or "lasso".
+        refit: "newton" (one-sided, as behind a ReLU) or "least_squares".
+        newton_rows: rows that the one-sided fit looks at.
+        signed: features may be negative (rotations): linear outputs, least squares.
+    """
+
+    mean_edges: float = 16
+    cap: int | None = 64
+    selection: Literal["omp", "lasso"] = "lasso"
+    refit: Literal["newton", "least_squares"] = "newton"
+    newton_rows: int = 20_000
+    signed: bool = False
+    progress: bool = False
+
+    def __post_init__(self):
+        if self.mean_edges <= 0 or (self.cap is not None and self.cap < 1):
+            raise SolverError(f"mean_edges and cap must be positive, got {self.mean_edges} and {self.cap}")
+        for name, value, known in (("selection", self.selection, ("omp", "lasso")), ("refit", self.refit, ("newton", "least_squares"))):
+            if value not in known:
+                raise SolverError(f"unknown {name} {value!r}: expected {' or '.join(known)}")
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR."""
+        gram = Gram.of(f_in, f_out)
+        return self._fit_support(gram, self.select(gram), f_in, f_out)
+
+    def refit_on(self, connector: Connector, f_in: Tensor, f_out: Tensor) -> Connector:
+        """The same wires, fitted again: to input features as another connector predicts them."""
+        support = [torch.sort(connector.parents(i)[0]).values for i in range(len(connector.bias))]
+        return self._fit_support(Gram.of(f_in, f_out), support, f_in, f_out)
+
+    def select(self, gram: Gram) -> list[Int[Tensor, " k"]]:
+        """Each output's inputs."""
+        covariance, products = gram.covariance
+        n, m = products.shape[1], len(covariance)
+        cap = min(self.cap or m, m)
+        budget = round(self.mean_edges * n)
+        chooser = forward_selection if self.selection == "omp" else lasso_path
+        return chooser(covariance, products, budget, cap).allot(budget)
+
+    def _fit_support(self, gram: Gram, support: list[Int[Tensor, " k"]], f_in: Tensor, f_out: Tensor) -> Connector:
+        fits = [least_squares(gram, out, parents) for out, parents in enumerate(support)]
+        if self.refit == "newton" and not self.signed:
+            fits = self._newton(support, fits, *_thinned(f_in, f_out, self.newton_rows))
+        rows = [(parents, weights) for parents, (weights, _) in zip(support, fits, strict=True)]
+        bias = torch.tensor([b for _, b in fits])
+        activation = "identity" if self.signed else "relu"
+        return Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
+
+    def _newton(self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor) -> list[tuple[Tensor, float]]:
+        bar: Iterable[int] = tqdm(range(len(support)), disable=not self.progress, desc="one-sided fit", delay=2)
+        return [one_sided_fit(x[:, support[i]], y[:, i].contiguous(), *fits[i]) for i in bar]
+
+
+def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:
+    """Output `out` on its parents, with an intercept, from the statistics alone."""
+    covariance, products = gram.covariance_of(out, parents)
+    covariance = covariance + 1e-9 * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(parents), dtype=torch.float64)
+    weights = torch.linalg.solve(covariance, products) if len(parents) else products
+    return weights.float(), float(gram.intercept(out, parents, weights))
+
+
+def _thinned(f_in: Tensor, f_out: Tensor, rows: int) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "rows n"]]:
+    """At most `rows` evenly spaced rows, dense."""
+    x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
+    if len(x) <= rows:
+        return x, y
+    keep = torch.linspace(0, len(x) - 1, rows).long()
+    return x[keep], y[keep]
