@@ -200,5 +200,5 @@ def features_at(segments: Sequence[Segment], bases: Mapping[str, Basis], acts: M
         if segment.hook_in not in features:
             features[segment.hook_in] = encode_rows(bases[segment.hook_in], acts[segment.hook_in])
         if segment.hook_out not in features:
-            features[segment.hook_out] = outputfeatures_at(bases[segment.hook_out], acts[segment.hook_in], acts[segment.hook_out])
+            features[segment.hook_out] = output_features(bases[segment.hook_out], acts[segment.hook_in], acts[segment.hook_out])
     return features

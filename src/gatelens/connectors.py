@@ -64,10 +64,16 @@ class Connector:
         return (self.weight @ f_in.T).T + self.bias
 
     def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
-        z = self.pre(f_in)
-        if self.threshold is not None:
-            return torch.where(z > self.threshold, z, 0.0)
-        return z.clamp_min(0) if self.activation == "relu" else z
+        return self.activate(self.pre(f_in), self.threshold, self.activation)
+
+    @staticmethod
+    def activate(
+        z: Float[Tensor, "rows n"], threshold: Float[Tensor, " n"] | None, activation: str
+    ) -> Float[Tensor, "rows n"]:
+        """What becomes of W f_in + b: JumpReLU with a threshold, else ReLU, else nothing."""
+        if threshold is not None:
+            return torch.where(z > threshold, z, 0.0)
+        return z.clamp_min(0) if activation == "relu" else z
 
     @property
     def edges(self) -> int:

@@ -13,6 +13,9 @@ def lazy_names(package: str, files: dict[str, tuple[str, ...]]) -> Callable[[str
     Transformer-lens, sae-lens and circuitsvis take seconds to import; a room that offers them pays only when used.
     """
     home = {name: file for file, names in files.items() for name in names}
+    same = sorted(set(home) & set(files))
+    if same:  # once imported, the file would hide the name
+        raise ImportError(f"{package}: {', '.join(same)} is both a file and a name in it; call the file something else")
 
     def __getattr__(name: str) -> Any:
         if name not in home:

@@ -119,3 +119,17 @@ def directions(basis: Basis, width: int) -> Float[Tensor, "f d"]:
     with torch.no_grad():
         eye = torch.eye(width)
         return basis.decode(eye) - basis.decode(torch.zeros(1, width))
+
+
+def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:
+    """What each feature reads from the activation: the columns of W_enc, or a rotation transposed.
+
+    Raises:
+        BasisError: for a basis with neither.
+    """
+    encoder, matrix = getattr(basis, "W_enc", None), getattr(basis, "matrix", None)
+    if isinstance(encoder, Tensor):
+        return encoder.detach()
+    if isinstance(matrix, Tensor):
+        return matrix.detach().T
+    raise BasisError(f"{type(basis).__name__} has neither W_enc nor matrix: its encoder's directions are not known. Use a solver that needs no weights")

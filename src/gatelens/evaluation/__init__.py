@@ -5,12 +5,13 @@ from ..lazy import lazy_names
 __getattr__ = lazy_names(
     __name__,
     {
-        "splice": ("splice",),
+        "splicing": ("splice",),
+        "polish": ("Polish",),
         "report": ("Report",),
-        "evaluate": ("evaluate",),
+        "measure": ("evaluate",),
         "baselines": ("baseline_circuits",),
-        "ladder": ("ladder",),
+        "ladder": ("measure_ladder",),
         "causal": ("causal_figures",),
-        "coverage": ("coverage",),
+        "coverage": ("measure_coverage",),
     },
 )

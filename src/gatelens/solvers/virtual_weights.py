@@ -1,0 +1,89 @@
+"""VirtualWeights: the wires that the weights alone suggest, E_out W D_in; a baseline, and a start for `SgdL1`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..bases.linear import Basis, basis_width, directions, encoder_directions
+from ..connectors import Connector
+from ..errors import SolverError
+from ..features import blocks
+from ..segments import ACTIVATIONS, MLPWeights, Segment
+
+
+@dataclass(frozen=True)
+class VirtualWeights:
+    """Decoder of the input, weights of the MLP, encoder of the output; the largest products kept.
+
+    The nonlinearity enters by its mean derivative over rows (for a segment that ends behind it, over its outputs that are
+    on: the encoder sees those). Wires are ranked by |weight| times the input feature's root mean square.
+
+    Attributes:
+        mean_edges: wires per output feature, on average.
+        cap: most wires into one output; None for no cap.
+    """
+
+    mean_edges: float = 16
+    cap: int | None = None
+    place: tuple[Segment, Basis, Basis] | None = None
+
+    def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> VirtualWeights:
+        """The solver for one segment: it needs the weights and both bases."""
+        return replace(self, place=(segment, basis_in, basis_out))
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        if self.place is None:
+            raise SolverError("VirtualWeights needs the segment and its bases: call `.at(segment, basis_in, basis_out)` first, as build_circuit does")
+        weight = virtual_weights(*self.place, f_in)
+        square = sum(block.double().square().sum(0) for block in blocks(f_in, 8192)) / len(f_in)
+        weight = keep_largest(weight, square.sqrt().float(), round(self.mean_edges * len(weight)), self.cap)
+        connector = Connector.from_dense(weight, torch.zeros(len(weight)), solver=f"VirtualWeights(mean_edges={self.mean_edges:g})")
+        mean_in = sum(block.double().sum(0) for block in blocks(f_in, 8192)) / len(f_in)
+        mean_out = sum(block.double().sum(0) for block in blocks(f_out, 8192)) / len(f_out)
+        return replace(connector, bias=(mean_out - (connector.weight.double() @ mean_in)).float())
+
+
+def virtual_weights(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: Tensor) -> Float[Tensor, "n m"]:
+    """E_out W D_in of a segment that is one MLP, [outputs, inputs].
+
+    Raises:
+        SolverError: when the segment's weights are not known, or the MLP is gated.
+    """
+    if segment.mlp is None or segment.mlp.W_gate is not None:
+        raise SolverError(f"virtual weights need a segment that is one ungated MLP; {segment.name} is not. Use MeanJacobian")
+    rows = next(blocks(f_in, 4096))
+    x = basis_in.decode(rows)
+    if segment.prenorm is not None:
+        x = segment.prenorm(x)
+    derivative = mean_derivative(segment.mlp, x)
+    inner = directions(basis_in, basis_width(basis_in, segment.d_in)) @ segment.mlp.W_in
+    if segment.mlp.W_out is None:
+        outer = inner  # behind the nonlinearity the encoder sees the units that are on as they are
+    else:
+        outer = (inner * derivative) @ segment.mlp.W_out
+    return (outer @ encoder_directions(basis_out)).T.contiguous()
+
+
+def mean_derivative(mlp: MLPWeights, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, " m"]:
+    """E[act'(pre)] over rows."""
+    pre = (x @ mlp.W_in + mlp.b_in).detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(ACTIVATIONS[mlp.act](pre).sum(), pre)
+    return slope.mean(0)
+
+
+def keep_largest(weight: Float[Tensor, "n m"], scale: Float[Tensor, " m"], budget: int, cap: int | None) -> Float[Tensor, "n m"]:
+    """The `budget` entries that are largest in |weight| * scale over the whole matrix; at most `cap` of any row."""
+    worth = weight.abs() * scale
+    if cap is not None and cap < worth.shape[1]:
+        least = worth.topk(cap, dim=1).values[:, -1:]
+        worth = torch.where(worth >= least, worth, 0.0)
+    budget = min(budget, worth.numel())
+    kept = torch.zeros_like(worth, dtype=torch.bool).flatten()
+    kept[worth.flatten().topk(budget).indices] = True
+    return torch.where(kept.view_as(worth) & (worth > 0), weight, 0.0)
