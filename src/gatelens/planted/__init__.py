@@ -1,0 +1,22 @@
+"""Planted ground truth: feature data and networks whose gates are known, scores against them, conformance checks.
+
+`PlantedFeatures(...).plant()` makes feature activations at both ends of a segment; `plant_network(...)` a network whose
+features lie in superposition; `score_edges`, `score_gates` compare what was found; `check_solver` and `check_basis` are
+for authors of plugins.
+"""
+
+from ..lazy import lazy_names
+from .truth import IN_CLASS as IN_CLASS
+from .truth import OUT_OF_CLASS as OUT_OF_CLASS
+from .truth import Noise as Noise
+from .truth import PlantedGate as PlantedGate
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "features": ("PlantedFeatures", "Planted"),
+        "network": ("PlantedNetwork", "plant_network", "sense_network"),
+        "scores": ("EdgeScores", "GateScores", "score_edges", "score_gates", "true_connector"),
+        "conformance": ("check_basis", "check_solver"),
+    },
+)
