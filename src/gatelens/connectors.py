@@ -35,11 +35,17 @@ class Connector:
 
     def __post_init__(self):
         if self.weight.layout != torch.sparse_csr:
-            raise SolverError(f"a connector's weight is a sparse CSR matrix; got layout {self.weight.layout}. Use Connector.from_dense")
+            raise SolverError(
+                f"a connector's weight is a sparse CSR matrix; got layout {self.weight.layout}. Use Connector.from_dense"
+            )
         if self.weight.shape[0] != len(self.bias):
-            raise SolverError(f"weight has {self.weight.shape[0]} rows (outputs) and bias {len(self.bias)} entries; give one bias per output")
+            raise SolverError(
+                f"weight has {self.weight.shape[0]} rows (outputs) and bias {len(self.bias)} entries; give one bias per output"
+            )
         if not (torch.isfinite(self.weight.values()).all() and torch.isfinite(self.bias).all()):
-            raise NonFiniteError("a connector's weights and bias must be finite; got NaN or infinity. Look at the features it was fitted on")
+            raise NonFiniteError(
+                "a connector's weights and bias must be finite; got NaN or infinity. Look at the features it was fitted on"
+            )
 
     @classmethod
     def from_dense(cls, weight: Float[Tensor, "n m"], bias: Float[Tensor, " n"], **rest) -> Connector:
@@ -54,7 +60,9 @@ class Connector:
         order = [torch.argsort(p) for p, _ in rows]
         columns = torch.cat([p[o] for (p, _), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
         values = torch.cat([w[o] for (_, w), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
-        weight = torch.sparse_csr_tensor(counts.cumsum(0), columns.long(), values.to(bias.dtype), (len(rows), m))
+        weight = torch.sparse_csr_tensor(
+            counts.cumsum(0), columns.long(), values.to(bias.dtype), (len(rows), m), check_invariants=True
+        )
         return cls(weight, bias, **rest)
 
     def pre(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
@@ -112,7 +120,9 @@ class Connector:
     def load(cls, folder: str | Path) -> Connector:
         stored = store.reading(folder, "connector")
         tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
-        weight = torch.sparse_csr_tensor(tensors["crow"], tensors["col"], tensors["values"], tuple(config["shape"]))
+        weight = torch.sparse_csr_tensor(
+            tensors["crow"], tensors["col"], tensors["values"], tuple(config["shape"]), check_invariants=True
+        )
         return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])
 
     def __repr__(self) -> str:

@@ -55,7 +55,8 @@ class TruthTable:
         n = self.count.double()
         p = self.fired.double() / n.clamp_min(1)
         centre = (p + z * z / (2 * n.clamp_min(1))) / (1 + z * z / n.clamp_min(1))
-        half = z / (1 + z * z / n.clamp_min(1)) * torch.sqrt(p * (1 - p) / n.clamp_min(1) + (z / (2 * n.clamp_min(1))) ** 2)
+        spread = torch.sqrt(p * (1 - p) / n.clamp_min(1) + (z / (2 * n.clamp_min(1))) ** 2)
+        half = z / (1 + z * z / n.clamp_min(1)) * spread
         seen = n > 0
         return torch.where(seen, centre - half, 0.0).float(), torch.where(seen, centre + half, 1.0).float()
 
@@ -108,7 +109,10 @@ class Gate:
 
     def equation(self, digits: int = 2) -> str:
         """OF_30 = ReLU(0.26·IF_2797 + 0.23·IF_259 - 0.10·IF_946 - 0.05)"""
-        terms = [f"{'-' if w < 0 else '+'} {abs(w):.{digits}f}·IF_{i}" for i, w in zip(self.inputs, self.weights, strict=True)]
+        terms = [
+            f"{'-' if w < 0 else '+'} {abs(w):.{digits}f}·IF_{i}"
+            for i, w in zip(self.inputs, self.weights, strict=True)
+        ]
         if abs(self.bias) >= 0.5 * 10**-digits or not terms:
             terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.{digits}f}")
         return f"OF_{self.out} = ReLU({' '.join(terms).removeprefix('+ ')})"
@@ -117,9 +121,14 @@ class Gate:
         def figure(x: float | None) -> str:
             return "-" if x is None else f"{x:.2f}"
 
-        verified = {None: "", True: "   verified", False: "   not verified"}[self.verified]
-        return (
-            f"{self.equation()}   {str(self.kind).upper().replace('_', '-')}   precision {figure(self.precision)}   "
-            f"recall {figure(self.recall)}   MCC {figure(self.mcc)} (random parents {figure(self.control_mcc)}){verified}"
-            f"{'   ' + self.why if self.why else ''}"
-        )
+        parts = [
+            self.equation(),
+            str(self.kind).upper().replace("_", "-"),
+            f"precision {figure(self.precision)}",
+            f"recall {figure(self.recall)}",
+            f"MCC {figure(self.mcc)} (random parents {figure(self.control_mcc)})",
+            {None: "", True: "verified", False: "not verified"}[self.verified],
+            self.why,
+            self.note,
+        ]
+        return "   ".join(part for part in parts if part)
