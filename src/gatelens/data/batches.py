@@ -87,5 +87,6 @@ class Batches:
     def __repr__(self) -> str:
         return (
             f"Batches({self.name}: {self.examples} examples of shape {tuple(self.inputs.shape[1:])}, "
-            f"{self.rows} rows, {len(torch.unique(self.document))} documents, {self.metric})"
+            f"{self.rows} rows, {self.keep.numel() - self.rows} positions left out (BOS, padding), "
+            f"{len(torch.unique(self.document))} documents, {self.metric})"
         )

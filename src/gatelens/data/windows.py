@@ -1,0 +1,90 @@
+"""Windows: documents cut into runs of tokens of one length, with what counts and where each token comes from."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+
+from ..errors import DataError, GateLensWarning
+from .batches import Batches
+
+NOTHING = -100  # what cross-entropy ignores
+
+
+class Windows:
+    """Collects the windows of one part of the data, document by document.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        length: tokens in a window.
+        packed: several documents in a window, or one, padded on the right.
+        bos: the id that begins every window (and parts packed documents), or None.
+        keep_bos: whether BOS positions count in statistics.
+    """
+
+    def __init__(self, tokenizer: Any, length: int, packed: bool, bos: int | None, keep_bos: bool):
+        self.tokenizer, self.length, self.packed, self.bos, self.keep_bos = tokenizer, length, packed, bos, keep_bos
+        self.body = length - (bos is not None)
+        self.windows: list[list[int]] = []
+        self.sources: list[list[int]] = []
+        self._open: list[int] = []  # the packed window that is not full yet
+        self._open_sources: list[int] = []
+
+    def full(self, rows: int | None) -> bool:
+        return rows is not None and len(self.windows) >= rows
+
+    def add(self, text: str, document: int) -> None:
+        """Cut one document into windows."""
+        # verbose=False: the tokenizer's complaint about long inputs is about the model, which sees only windows
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if self.packed:
+            self._open += ([self.bos] if self.bos is not None and self._open else []) + ids
+            self._open_sources += [document] * (len(self._open) - len(self._open_sources))
+            while len(self._open) >= self.body:
+                self._close(self._open[: self.body], self._open_sources[: self.body])
+                self._open, self._open_sources = self._open[self.body :], self._open_sources[self.body :]
+        else:
+            for start in range(0, len(ids), self.body):
+                part = ids[start : start + self.body]
+                self._close(part, [document] * len(part))
+
+    def _close(self, ids: list[int], sources: list[int]) -> None:
+        head = [] if self.bos is None else [self.bos]
+        self.windows.append(head + ids)
+        self.sources.append([sources[0]] * len(head) + sources)
+
+    def batches(self, name: str, rows: int | None, batch_size: int) -> Batches:
+        """The first `rows` windows as batches.
+
+        Raises:
+            DataError: no window at all.
+        """
+        windows, sources = self.windows[:rows], self.sources[:rows]
+        if not windows:
+            raise DataError(
+                f"{name} gives no window of {self.length} tokens: the documents are empty or too short. Give more text, or a smaller length"
+            )
+        if rows is not None and len(windows) < rows:
+            warnings.warn(f"{name} holds {len(windows)} windows, {rows} were asked for: figures rest on fewer rows", GateLensWarning, stacklevel=4)
+        padding = self._padding()
+        inputs = torch.tensor([w + [padding] * (self.length - len(w)) for w in windows])
+        real = torch.tensor([len(w) for w in windows])[:, None] > torch.arange(self.length)
+        document = torch.tensor([s + [s[-1]] * (self.length - len(s)) for s in sources])
+        keep = real.clone()
+        targets = torch.full_like(inputs, NOTHING)
+        targets[:, :-1] = inputs[:, 1:].masked_fill(~real[:, 1:], NOTHING)
+        if self.bos is not None:
+            targets[targets == self.bos] = NOTHING  # that a document ends is no word to predict
+            if not self.keep_bos:
+                keep &= inputs != self.bos
+        return Batches(inputs, targets, keep, document, batch_size, "ce", name)
+
+    def _padding(self) -> int:
+        """Any id does: a causal model sees nothing to the right, and the positions are left out of everything."""
+        for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
+            value = getattr(self.tokenizer, name, None)
+            if value is not None:
+                return int(value)
+        return 0

@@ -1,0 +1,131 @@
+"""A local Hugging Face folder as a `HookedTransformer`, without the network: GPT-2 and Llama architectures.
+
+transformer-lens 3.9 itself loads only names that it knows, and asks the hub for their configs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ModelError
+
+
+def _gpt2_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    width = config["n_embd"]
+    return {
+        "n_layers": config["n_layer"],
+        "d_model": width,
+        "n_ctx": config.get("n_positions") or config["n_ctx"],
+        "n_heads": config["n_head"],
+        "d_head": width // config["n_head"],
+        "d_mlp": config.get("n_inner") or 4 * width,
+        "d_vocab": config["vocab_size"],
+        "act_fn": config.get("activation_function", "gelu_new"),
+        "eps": config.get("layer_norm_epsilon", 1e-5),
+        "normalization_type": "LN",
+        "original_architecture": "GPT2LMHeadModel",
+    }
+
+
+def _llama_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+    for what, value in (("rope_scaling", scaling), ("attention_bias", config.get("attention_bias")), ("mlp_bias", config.get("mlp_bias"))):
+        if value:
+            raise ModelError(
+                f"this Llama config sets {what} = {value!r}, which a HookedTransformer would leave out. "
+                "Load it as a bridge: load_model(folder, bridge=True)"
+            )
+    heads = config["num_attention_heads"]
+    d_head = config.get("head_dim") or config["hidden_size"] // heads
+    grouped = config.get("num_key_value_heads") or heads
+    return {
+        "n_layers": config["num_hidden_layers"],
+        "d_model": config["hidden_size"],
+        "n_ctx": config["max_position_embeddings"],
+        "n_heads": heads,
+        "d_head": d_head,
+        "n_key_value_heads": grouped if grouped != heads else None,
+        "d_mlp": config["intermediate_size"],
+        "d_vocab": config["vocab_size"],
+        "act_fn": config.get("hidden_act", "silu"),
+        "eps": config.get("rms_norm_eps", 1e-6),
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "gated_mlp": True,
+        "positional_embedding_type": "rotary",
+        "rotary_dim": d_head,
+        "rotary_base": int(config.get("rope_theta") or rope.get("rope_theta") or 10000),
+        "rotary_adjacent_pairs": False,
+        "original_architecture": "LlamaForCausalLM",
+    }
+
+
+#: Hugging Face `model_type` -> its config in transformer-lens' words
+CONFIGS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"gpt2": _gpt2_config, "llama": _llama_config}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelError: for a file that is not one.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error}). Download or save the model again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a {type(value).__name__}, expected an object of settings")
+    return value
+
+
+def hooked_config(folder: Path) -> dict[str, Any]:
+    """The settings of `HookedTransformerConfig` for a Hugging Face folder.
+
+    Raises:
+        ModelError: for an architecture that has no conversion here, or a config that lacks something.
+    """
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if kind not in CONFIGS:
+        raise ModelError(
+            f"{folder}: model_type is {kind!r}; a local folder becomes a HookedTransformer for {', '.join(CONFIGS)}. "
+            "Any other architecture loads as a bridge: load_model(folder, bridge=True)"
+        )
+    try:
+        settings = CONFIGS[kind](config)
+    except KeyError as error:
+        raise ModelError(f"{folder / 'config.json'} lacks {error}. Save the model again with its whole config") from error
+    return settings | {"model_name": folder.name}
+
+
+def hooked_state_dict(folder: Path, cfg: Any) -> dict[str, Any]:
+    """The weights of the folder under transformer-lens' names, before any folding."""
+    from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights, convert_llama_weights
+    from transformers import AutoModelForCausalLM
+
+    try:
+        theirs = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, dtype=cfg.dtype)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder} could not be loaded as a Hugging Face model ({error})") from error
+    convert = convert_gpt2_weights if cfg.original_architecture == "GPT2LMHeadModel" else convert_llama_weights
+    weights = {name: value.detach() for name, value in convert(theirs.eval(), cfg).items()}
+    return {"unembed.b_U": torch.zeros(cfg.d_vocab, dtype=cfg.dtype)} | weights
+
+
+def tokenizer_of(folder: Path) -> Any | None:
+    """The tokenizer that the folder holds; None when it holds none."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the tokenizer in {folder} could not be loaded ({error})") from error
