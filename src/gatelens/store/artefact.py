@@ -1,0 +1,218 @@
+"""An artefact: a folder of files that are written together and are either all there, as written, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StoreError
+from .files import explained, file_sha256, move, replace_file, sweep, sync_folder, write_temporary
+from .lock import lock
+from .manifest import MANIFEST, PENDING, NewerFormatError, load_manifest, new_manifest
+from .paths import inside, read_file
+from .strict_json import MAX_BYTES, dump_json, parse_json
+from .tensor_files import load_tensors, tensor_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Writing:
+    """A folder being written; `tensors`, `json`, `text`, `bytes` and `copy` add files, leaving the `with` block commits."""
+
+    def __init__(self, folder: Path, kind: str):
+        self.folder, self.kind = folder, kind
+        self.files: dict[str, dict[str, Any]] = {}
+        self._staged: dict[str, Path] = {}
+
+    def bytes(self, name: str, data: bytes) -> None:
+        self._stage(name, lambda file: file.write(data))
+
+    def tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
+        """Torch tensors of any device, or numpy arrays, as safetensors."""
+        self.bytes(name, tensor_bytes(tensors))
+
+    def json(self, name: str, value: Any) -> None:
+        self.bytes(name, dump_json(value))
+
+    def text(self, name: str, text: str) -> None:
+        """As UTF-8, whatever the locale says."""
+        self.bytes(name, text.encode("utf-8", "backslashreplace"))
+
+    def copy(self, name: str, source: str | Path) -> None:
+        """A file that something else wrote, such as the weights that sae-lens saves."""
+        with open(source, "rb") as file:
+            self._stage(name, lambda out: shutil.copyfileobj(file, out, 1 << 20))
+
+    def _stage(self, name: str, write: Any) -> None:
+        path = inside(self.folder, name)
+        if name in (MANIFEST, PENDING) or name in self.files:
+            raise StoreError(
+                f"{name!r} was given twice, or is a name of the store's own: give every file one name of its own"
+            )
+        temporary = write_temporary(path, write)
+        self._staged[name] = temporary
+        self.files[name] = {"sha256": file_sha256(temporary), "bytes": temporary.stat().st_size}
+
+    def commit(self, earlier: Mapping[str, Any]) -> None:
+        """All files are on the disk: say so in one step, then put them in place."""
+        manifest = new_manifest(self.kind, self.files)
+        staged = {name: path.name for name, path in self._staged.items()}
+        replace_file(self.folder / PENDING, dump_json({"manifest": manifest, "staged": staged}))
+        self._staged = {}
+        roll_forward(self.folder)
+        for name in set(earlier) - set(self.files):
+            with contextlib.suppress(OSError, StoreError):
+                inside(self.folder, name).unlink()
+
+    def discard(self) -> None:
+        for temporary in self._staged.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def roll_forward(folder: Path) -> None:
+    """Put in place what a writer had committed before it was stopped; nothing to do otherwise."""
+    if not (folder / PENDING).exists():
+        return
+    found = load_manifest(folder)
+    if found is None:
+        return
+    manifest, staged = found
+    for name, temporary in staged.items():
+        path = inside(folder, name)
+        at = path.with_name(temporary)
+        if at.exists():
+            move(at, path)
+    replace_file(folder / MANIFEST, dump_json(manifest))
+    with explained(folder / PENDING):
+        (folder / PENDING).unlink()
+        sync_folder(folder)
+
+
+@contextmanager
+def writing(folder: str | Path, kind: str) -> Iterator[Writing]:
+    """Write an artefact of a kind into a folder; an earlier one stays in force until all of the new one is on the disk.
+
+    Raises:
+        StoreError: the folder holds something else, is being written by another process, is read-only or full.
+    """
+    folder = Path(folder)
+    with lock(folder):
+        earlier = _earlier(folder, kind)
+        sweep(folder, keep=PENDING)
+        out = Writing(folder, kind)
+        try:
+            yield out
+            out.commit(earlier)
+        finally:
+            out.discard()
+
+
+def _earlier(folder: Path, kind: str) -> dict[str, Any]:
+    """The files of the artefact that is to be replaced."""
+    try:
+        roll_forward(folder)
+        found = load_manifest(folder)
+    except NewerFormatError:
+        raise
+    except StoreError:
+        found = None  # damaged beyond use; writing it again is what its reader was told to do
+    if found is None:
+        (folder / PENDING).unlink(missing_ok=True)
+        return {}
+    if found[0]["kind"] != kind:
+        raise StoreError(f"{folder} holds a {found[0]['kind']}, which a {kind} would overwrite. Give another folder")
+    return found[0]["files"]
+
+
+class Reading:
+    """A folder that was committed; every file is checked against its hash before it is used."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], staged: Mapping[str, str] | None = None):
+        self.folder, self.manifest = folder, manifest
+        self._staged = staged or {}
+
+    def names(self) -> list[str]:
+        return list(self.manifest["files"])
+
+    def bytes(self, name: str, limit: int = MAX_BYTES) -> bytes:
+        return read_file(self.path(name), limit)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        return load_tensors(self.path(name), "torch")
+
+    def arrays(self, name: str) -> dict[str, Any]:
+        """As numpy arrays, without importing torch."""
+        return load_tensors(self.path(name), "numpy")
+
+    def json(self, name: str) -> Any:
+        return parse_json(self.bytes(name), self.folder / name)
+
+    def text(self, name: str) -> str:
+        return self.bytes(name).decode("utf-8")
+
+    def path(self, name: str) -> Path:
+        """Where the file is, once its size and hash have been found right.
+
+        Raises:
+            StoreError: not listed, missing, damaged, or a link.
+        """
+        entry = self.manifest["files"].get(name)
+        if entry is None:
+            raise StoreError(
+                f"{self.folder} holds no {name}; it has {', '.join(self.manifest['files']) or 'no files'}. Check the name"
+            )
+        path = inside(self.folder, name)
+        staged = path.with_name(self._staged[name]) if name in self._staged else None
+        if staged is not None and staged.is_file() and not staged.is_symlink():
+            path = staged
+        problem = damage(path, entry)
+        if problem:
+            self._check_still_ours()
+            raise StoreError(
+                f"{path} is damaged: {problem}. Restore it from a copy, or run the step that makes it again"
+            )
+        return path
+
+    def _check_still_ours(self) -> None:
+        with contextlib.suppress(StoreError):
+            found = load_manifest(self.folder)
+            if found is not None and found[0] == self.manifest:
+                return
+        raise StoreError(f"{self.folder} was written anew while it was being read. Open it again")
+
+
+def damage(path: Path, entry: Mapping[str, Any]) -> str:
+    """What is wrong with a file of which the manifest says `entry`; empty when nothing is."""
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            return f"{MANIFEST} lists {entry['bytes']} bytes, the file has {size}"
+        if file_sha256(path) != entry["sha256"]:
+            return f"its SHA-256 is not the one in {MANIFEST}"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return ""
+
+
+def reading(folder: str | Path, kind: str) -> Reading:
+    """Open a committed artefact.
+
+    Raises:
+        StoreError: nothing there, another kind, a damaged manifest, or a format that this version does not know.
+    """
+    folder = Path(folder)
+    found = load_manifest(folder)
+    if found is None:
+        raise StoreError(
+            f"{folder} holds no finished {kind}: there is no {MANIFEST} in it. Check the path, or run the step again"
+        )
+    manifest, staged = found
+    if manifest["kind"] != kind:
+        raise StoreError(f"{folder} holds a {manifest['kind']}; expected a {kind}. Check the path")
+    return Reading(folder, manifest, staged)

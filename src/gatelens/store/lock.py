@@ -1,0 +1,85 @@
+"""A lock on a folder that names its owner, and that ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import StoreError
+from .files import explained
+from .paths import check_name
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: there is no lock that ends with its process, so none is taken
+    fcntl = None  # pyright: ignore[reportAssignmentType]
+
+
+@contextlib.contextmanager
+def lock(folder: str | Path, name: str = "write", shared: bool = False) -> Iterator[None]:
+    """Hold `folder` against other processes, and other threads, until the block is left.
+
+    Args:
+        name: what is locked: one folder can have several locks.
+        shared: many holders at once, none of whom excludes the others; they exclude an owner who does not share.
+
+    Raises:
+        StoreError: at once, when another holds it; names its process, machine and time.
+    """
+    folder = Path(folder)
+    if fcntl is None:
+        yield
+        return
+    path = folder / f".{check_name(name)}.lock"
+    with explained(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if not shared:
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is still ours; `_acquire` notices when it waited on a file that is gone
+        os.close(descriptor)
+
+
+def _acquire(path: Path, how: int) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(descriptor)
+            os.close(descriptor)
+            raise StoreError(
+                f"{path.parent} is being written by {owner}: expected to be its only writer. "
+                "Wait until it has finished, stop it, or give another folder"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _same_file(descriptor, path):
+            break
+        os.close(descriptor)
+    note = {"process": os.getpid(), "machine": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    os.pwrite(descriptor, json.dumps(note).encode().ljust(256), 0)
+    return descriptor
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    return False
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        note = json.loads(os.pread(descriptor, 256, 0))
+        return f"process {note['process']} on {note['machine']} (since {note['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,78 @@
+"""Tensors as safetensors bytes and back; torch is imported only where tensors are torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from ..errors import StoreError
+
+_ENDINGS = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".ckpt")
+
+
+def tensor_bytes(tensors: Mapping[str, Any]) -> bytes:
+    """Torch tensors (detached, moved to the CPU) or numpy arrays; the same values give the same bytes."""
+    if any(hasattr(value, "detach") for value in tensors.values()):
+        from safetensors.torch import save
+
+        return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+    from safetensors.numpy import save as save_arrays
+
+    return save_arrays(dict(tensors))
+
+
+def load_tensors(path: str | Path, framework: str = "torch") -> dict[str, Any]:
+    """The tensors of one safetensors file; as torch's they are mapped from the file and read when used.
+
+    Raises:
+        StoreError: a pickle, a damaged file, a header that does not fit the file.
+    """
+    refuse_pickle(path)
+    try:
+        if framework == "numpy":
+            from safetensors.numpy import load_file as load_arrays
+
+            return load_arrays(str(path))
+        from safetensors.torch import load_file
+
+        return load_file(str(path))
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+    ) as error:
+        raise StoreError(
+            f"{path} is not a whole safetensors file ({error}). Restore it from a copy, or make it again"
+        ) from error
+
+
+def refuse_pickle(path: str | Path) -> None:
+    """Refuse a file that is a pickle by its name or its first bytes: loading one can run any program.
+
+    Raises:
+        StoreError: names the conversion that is safe.
+    """
+    path = Path(path)
+    head = b""
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(8)
+    pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and len(head) > 1
+    # a safetensors header is at most 100 MB long, so its eight bytes of length end in zeros and are none of these
+    if (
+        path.suffix in _ENDINGS
+        or head[:4] == b"PK\x03\x04"
+        or head[:6] == b"\x93NUMPY"
+        or (pickled and head[5:8] != b"\0\0\0")
+    ):
+        raise StoreError(
+            f"{path} is, or may hold, a Python pickle, which can run any program when it is loaded: expected safetensors. "
+            "Convert it once, where you trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')"
+        )
