@@ -1,9 +1,9 @@
 """The store: how anything reaches the disk and comes back unharmed.
 
-Write protocol: temporary files in the same folder, written, flushed and hashed; then one small file that says "all of this
-is on the disk" (the commit); then every file is moved into place, and the manifest with every SHA-256 last. A process
-killed before the commit leaves the earlier artefact, one killed after it the new one. A reader trusts only what the
-manifest lists and the hash confirms. Importing this room imports neither torch nor numpy.
+Write protocol: temporary files in the same folder, written, flushed and hashed; then one small file that says
+"all of this is on the disk" (the commit); then every file is moved into place, and the manifest with every SHA-256
+last. A process killed before the commit leaves the earlier artefact, one killed after it the new one. A reader trusts
+only what the manifest lists and the hash confirms. Importing this room imports neither torch nor numpy.
 """
 
 from .artefact import Reading as Reading
@@ -20,12 +20,16 @@ from .files import sweep as sweep
 from .lock import lock as lock
 from .manifest import FORMAT as FORMAT
 from .manifest import MANIFEST as MANIFEST
+from .manifest import NewerFormatError as NewerFormatError
+from .manifest import new_manifest as new_manifest
 from .paths import check_name as check_name
 from .paths import inside as inside
 from .paths import read_file as read_file
 from .paths import slug as slug
+from .strict_json import MAX_BYTES as MAX_BYTES
 from .strict_json import dump_json as dump_json
 from .strict_json import parse_json as parse_json
 from .tensor_files import load_tensors as load_tensors
 from .tensor_files import refuse_pickle as refuse_pickle
 from .tensor_files import tensor_bytes as tensor_bytes
+from .tensor_files import tensors_sha256 as tensors_sha256

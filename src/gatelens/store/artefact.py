@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Writing:
-    """A folder being written; `tensors`, `json`, `text`, `bytes` and `copy` add files, leaving the `with` block commits."""
+    """A folder being written: `tensors`, `json`, `text`, `bytes`, `copy` add files, leaving the block commits them."""
 
     def __init__(self, folder: Path, kind: str):
         self.folder, self.kind = folder, kind
@@ -165,7 +165,7 @@ class Reading:
         entry = self.manifest["files"].get(name)
         if entry is None:
             raise StoreError(
-                f"{self.folder} holds no {name}; it has {', '.join(self.manifest['files']) or 'no files'}. Check the name"
+                f"{self.folder} holds no {name}; it has {', '.join(self.names()) or 'no files'}. Check the name"
             )
         path = inside(self.folder, name)
         staged = path.with_name(self._staged[name]) if name in self._staged else None

@@ -161,12 +161,12 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreError(
-                f"the disk is full: {path} could not be written, {readable(free_bytes(path.parent))} are free. What was stored "
-                "before is untouched. Free some space or give another folder, then run the step again"
+                f"the disk is full: {path} could not be written, {readable(free_bytes(path.parent))} are free. "
+                "What was stored before is untouched. Free some space or give another folder, then run the step again"
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(
-                f"{path.parent} is read-only for this user: expected a folder to write {path.name} in ({error.strerror}). "
+                f"{path.parent} is read-only for this user ({error.strerror}): expected a folder to write in. "
                 "Give another folder, or change its permissions"
             ) from error
         raise StoreError(

@@ -42,9 +42,10 @@ def lock(folder: str | Path, name: str = "write", shared: bool = False) -> Itera
     try:
         yield
     finally:
-        if not shared:
-            with contextlib.suppress(OSError):
-                path.unlink()  # while it is still ours; `_acquire` notices when it waited on a file that is gone
+        with contextlib.suppress(OSError):
+            if shared:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while others share it
+            path.unlink()  # while it is ours alone; `_acquire` notices when it opened a file that is gone since
         os.close(descriptor)
 
 

@@ -58,8 +58,8 @@ def check_manifest(value: Any, source: object) -> dict[str, Any]:
         raise _not_ours(source, f"its format is {str(found)[:40]!r}, expected a number from 1 to {FORMAT}")
     if found > FORMAT:
         raise NewerFormatError(
-            f"{source} has format {found}, written by gatelens {str(value.get('written_by', 'of a newer version'))[:40]}; this is "
-            f"gatelens {__version__}, which reads formats 1 to {FORMAT}. Upgrade gatelens, or make the artefact again"
+            f"{source} has format {found}, written by gatelens {str(value.get('written_by', 'of a newer version'))[:40]}; "
+            f"this is gatelens {__version__}, which reads formats 1 to {FORMAT}. Upgrade gatelens, or make the artefact again"
         )
     for older in range(found, FORMAT):
         value = MIGRATIONS[older](value)
@@ -103,5 +103,6 @@ def _object(value: Any, source: object) -> dict[str, Any]:
 
 def _not_ours(source: object, why: str) -> StoreError:
     return StoreError(
-        f"{source} is not a manifest of ours: {why}. Restore it from a copy, or delete its folder and run the step again"
+        f"{source} is not a manifest of ours: {why}. "
+        "Restore it from a copy, or delete its folder and run the step again"
     )

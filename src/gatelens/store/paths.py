@@ -24,8 +24,8 @@ def check_name(name: object) -> str:
     if isinstance(name, str) and all(_good_part(part) for part in name.split("/")):
         return name
     raise StoreError(
-        f"{str(name)[:80]!r} cannot name a stored file: expected parts of letters, digits, '_', '.' and '-', none beginning "
-        f"with '.', none longer than {LONGEST}, joined by '/'. Rename it, or restore the manifest from a copy"
+        f"{str(name)[:80]!r} cannot name a stored file: expected parts of letters, digits, '_', '.' and '-', "
+        f"none beginning with '.', none longer than {LONGEST}, joined by '/'. Rename it, or restore the manifest from a copy"
     )
 
 
@@ -51,8 +51,8 @@ def inside(folder: Path, name: str) -> Path:
         path = path / part
         if path.is_symlink():
             raise StoreError(
-                f"{path} is a link to {os.readlink(path)!r}: expected a plain file or folder, since a link can lead out of "
-                f"{folder}. Put the file itself there"
+                f"{path} is a link to {os.readlink(path)!r}: expected a plain file or folder, since a link can "
+                f"lead out of {folder}. Put the file itself there"
             )
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import safetensors
 
 from ..errors import StoreError
 
-_ENDINGS = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".ckpt")
+#: what safetensors' readers raise on files that somebody has changed
+_MALFORMED = (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".ckpt")
 
 
 def tensor_bytes(tensors: Mapping[str, Any]) -> bytes:
@@ -22,6 +25,20 @@ def tensor_bytes(tensors: Mapping[str, Any]) -> bytes:
     from safetensors.numpy import save as save_arrays
 
     return save_arrays(dict(tensors))
+
+
+def tensors_sha256(tensors: Mapping[str, Any]) -> str:
+    """One hash of names, types, shapes and values: which model, or which data, something was made from."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode("utf-8", "backslashreplace"))
+        if hasattr(value, "detach"):
+            import torch
+
+            value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        sha.update(value.tobytes())
+    return sha.hexdigest()
 
 
 def load_tensors(path: str | Path, framework: str = "torch") -> dict[str, Any]:
@@ -39,15 +56,7 @@ def load_tensors(path: str | Path, framework: str = "torch") -> dict[str, Any]:
         from safetensors.torch import load_file
 
         return load_file(str(path))
-    except (
-        safetensors.SafetensorError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        MemoryError,
-    ) as error:
+    except _MALFORMED as error:
         raise StoreError(
             f"{path} is not a whole safetensors file ({error}). Restore it from a copy, or make it again"
         ) from error
@@ -64,15 +73,11 @@ def refuse_pickle(path: str | Path) -> None:
     if path.is_file():
         with open(path, "rb") as file:
             head = file.read(8)
-    pickled = head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and len(head) > 1
-    # a safetensors header is at most 100 MB long, so its eight bytes of length end in zeros and are none of these
-    if (
-        path.suffix in _ENDINGS
-        or head[:4] == b"PK\x03\x04"
-        or head[:6] == b"\x93NUMPY"
-        or (pickled and head[5:8] != b"\0\0\0")
-    ):
+    # a safetensors header is at most 100 MB long: its eight bytes of length end in zeros, as those of no pickle do
+    pickled = len(head) > 1 and head[0] == 0x80 and head[1] in (2, 3, 4, 5) and head[4:8] != bytes(4)
+    if pickled or path.suffix in _PICKLES or head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         raise StoreError(
-            f"{path} is, or may hold, a Python pickle, which can run any program when it is loaded: expected safetensors. "
-            "Convert it once, where you trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')"
+            f"{path} is, or may hold, a Python pickle, which can run any program when it is loaded: expected "
+            "safetensors. Convert it once: "
+            "safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')"
         )
