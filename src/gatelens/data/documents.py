@@ -17,7 +17,7 @@ SUFFIXES = (".txt", ".json", ".jsonl", ".parquet")
 def documents_of(
     source: str | Path | Sequence[str], column: str, split: str, subset: str | None, separator: str | None, seed: int
 ) -> Iterator[str]:
-    """The documents of a file, a folder, a hub data set or a list; local ones are shuffled whole, streamed ones in a buffer.
+    """The documents of a file, a folder, a hub data set or a list; streamed ones are shuffled in a buffer only.
 
     Raises:
         DataError: nothing there, a kind that is not read, a missing column.
@@ -72,7 +72,9 @@ def _json_rows(path: Path) -> list[Any]:
             return json.loads(text)
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}): expected a list of texts or records, or one record a line") from error
+        raise DataError(
+            f"{path} is not JSON ({error}): expected a list of texts or records, or one record a line"
+        ) from error
 
 
 def _column(row: Any, column: str, path: Path | str) -> str:

@@ -44,12 +44,13 @@ def text_batches(
 
     Args:
         model: a model with a `tokenizer`, or a tokenizer. For token tensors it may be None.
-        source: a .txt, .json, .jsonl or .parquet file, a folder of such files, the name of a hub data set (streamed), a list of
-            documents, or a tensor of token ids whose rows are documents.
+        source: a .txt, .json, .jsonl or .parquet file, a folder of such files, the name of a hub data set (streamed),
+            a list of documents, or a tensor of token ids whose rows are documents.
         rows: windows in the two parts; None for all there are (then a fifth of the documents is held out).
         length: tokens in a window, with the BOS that begins it.
-        packed: documents follow one another in a window, a BOS between them; else each window holds one document, padded on the right.
-        prepend_bos: begin every window with BOS, as transformer-lens does; a tokenizer without one begins with the text.
+        packed: documents follow one another in a window, a BOS between them; else each window holds one document,
+            padded on the right.
+        prepend_bos: begin every window with BOS, as transformer-lens does; without a BOS token it begins with the text.
         keep_bos: count BOS positions in statistics. By default BOS and padding are left out.
         column, split, subset: of json, parquet and hub data sets.
         separator: what parts the documents in a .txt file; None takes each file for one document.
@@ -65,7 +66,10 @@ def text_batches(
     if isinstance(source, Tensor):
         return _token_batches(tokenizer, source, rows, seed, prepend_bos, keep_bos, batch_size)
     if tokenizer is None or not callable(tokenizer):
-        raise DataError("the model has no tokenizer: expected one for text. Give a tokenizer in its place, or a tensor of token ids as source")
+        raise DataError(
+            "the model has no tokenizer: expected one for text. Give a tokenizer in its place, "
+            "or a tensor of token ids as source"
+        )
     bos = getattr(tokenizer, "bos_token_id", None) if prepend_bos else None
 
     def read(where: str | Path | Sequence[str], from_seed: int) -> Iterator[str]:
@@ -95,7 +99,9 @@ def distinct(documents: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def _split(documents: Iterable[str], rows: tuple[int | None, int | None], fit: Windows, held: Windows, seed: int) -> tuple[Windows, Windows]:
+def _split(
+    documents: Iterable[str], rows: tuple[int | None, int | None], fit: Windows, held: Windows, seed: int
+) -> tuple[Windows, Windows]:
     """Deal the documents out until both parts are full; the first goes to the fitting part, the second is held out."""
     share = rows[1] / (rows[0] + rows[1]) if rows[0] and rows[1] else HELD_OUT_SHARE
     dealer = random.Random(seed)
@@ -109,8 +115,9 @@ def _split(documents: Iterable[str], rows: tuple[int | None, int | None], fit: W
         target.add(text, count - 1)
     if count < 2:
         raise DataError(
-            f"expected at least two documents, one to fit and one to hold out; found {count}. Give more files, the `separator` that parts "
-            'the documents ("\\n\\n\\n" for instance), or `held_out`, another source for the held-out part'
+            f"expected at least two documents, one to fit and one to hold out; found {count}. Give more files, the "
+            '`separator` that parts the documents ("\\n\\n\\n" for instance), '
+            "or `held_out`, another source for the held-out part"
         )
     return fit, held
 
@@ -124,11 +131,19 @@ def _fill(documents: Iterable[str], rows: int | None, part: Windows) -> Windows:
 
 
 def _token_batches(
-    tokenizer: Any, tokens: Tensor, rows: tuple[int | None, int | None], seed: int, prepend_bos: bool, keep_bos: bool, batch_size: int
+    tokenizer: Any,
+    tokens: Tensor,
+    rows: tuple[int | None, int | None],
+    seed: int,
+    prepend_bos: bool,
+    keep_bos: bool,
+    batch_size: int,
 ) -> tuple[Batches, Batches]:
     """Rows of a token tensor are documents. BOS (first position) and padding are known only with a tokenizer."""
     if tokens.ndim != 2 or tokens.is_floating_point() or len(tokens) < 2:
-        raise DataError(f"expected at least two rows of integer token ids, [n, T]; got {tokens.dtype} of shape {list(tokens.shape)}")
+        raise DataError(
+            f"expected at least two rows of integer token ids, [n, T]; got {tokens.dtype} of shape {list(tokens.shape)}"
+        )
     tokens = tokens.long().cpu()
     keep = torch.ones_like(tokens, dtype=torch.bool)
     targets = torch.full_like(tokens, -100)
@@ -164,4 +179,3 @@ def _check_length(model: Any, length: int) -> None:
 
 def _name(source: Any) -> str:
     return Path(source).name or str(source) if isinstance(source, str | Path) else "documents"
-

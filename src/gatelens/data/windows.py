@@ -42,9 +42,11 @@ class Windows:
         if self.packed:
             self._open += ([self.bos] if self.bos is not None and self._open else []) + ids
             self._open_sources += [document] * (len(self._open) - len(self._open_sources))
-            while len(self._open) >= self.body:
-                self._close(self._open[: self.body], self._open_sources[: self.body])
-                self._open, self._open_sources = self._open[self.body :], self._open_sources[self.body :]
+            whole = len(self._open) // self.body * self.body
+            for start in range(0, whole, self.body):
+                part = slice(start, start + self.body)
+                self._close(self._open[part], self._open_sources[part])
+            self._open, self._open_sources = self._open[whole:], self._open_sources[whole:]
         else:
             for start in range(0, len(ids), self.body):
                 part = ids[start : start + self.body]
@@ -64,10 +66,12 @@ class Windows:
         windows, sources = self.windows[:rows], self.sources[:rows]
         if not windows:
             raise DataError(
-                f"{name} gives no window of {self.length} tokens: the documents are empty or too short. Give more text, or a smaller length"
+                f"{name} gives no window of {self.length} tokens: the documents are empty or too short. "
+                "Give more text, or a smaller length"
             )
         if rows is not None and len(windows) < rows:
-            warnings.warn(f"{name} holds {len(windows)} windows, {rows} were asked for: figures rest on fewer rows", GateLensWarning, stacklevel=4)
+            message = f"{name} holds {len(windows)} windows, {rows} were asked for: figures rest on fewer rows"
+            warnings.warn(message, GateLensWarning, stacklevel=4)
         padding = self._padding()
         inputs = torch.tensor([w + [padding] * (self.length - len(w)) for w in windows])
         real = torch.tensor([len(w) for w in windows])[:, None] > torch.arange(self.length)

@@ -35,7 +35,8 @@ def _gpt2_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def _llama_config(config: Mapping[str, Any]) -> dict[str, Any]:
     rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
-    for what, value in (("rope_scaling", scaling), ("attention_bias", config.get("attention_bias")), ("mlp_bias", config.get("mlp_bias"))):
+    unusual = {"rope_scaling": scaling} | {name: config.get(name) for name in ("attention_bias", "mlp_bias")}
+    for what, value in unusual.items():
         if value:
             raise ModelError(
                 f"this Llama config sets {what} = {value!r}, which a HookedTransformer would leave out. "
@@ -101,17 +102,22 @@ def hooked_config(folder: Path) -> dict[str, Any]:
     try:
         settings = CONFIGS[kind](config)
     except KeyError as error:
-        raise ModelError(f"{folder / 'config.json'} lacks {error}. Save the model again with its whole config") from error
+        raise ModelError(
+            f"{folder / 'config.json'} lacks {error}. Save the model again with its whole config"
+        ) from error
     return settings | {"model_name": folder.name}
 
 
 def hooked_state_dict(folder: Path, cfg: Any) -> dict[str, Any]:
     """The weights of the folder under transformer-lens' names, before any folding."""
-    from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights, convert_llama_weights
+    from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+    from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
     from transformers import AutoModelForCausalLM
 
     try:
-        theirs = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, dtype=cfg.dtype)
+        theirs = AutoModelForCausalLM.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, dtype=cfg.dtype
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} could not be loaded as a Hugging Face model ({error})") from error
     convert = convert_gpt2_weights if cfg.original_architecture == "GPT2LMHeadModel" else convert_llama_weights

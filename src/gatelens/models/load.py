@@ -20,7 +20,12 @@ from .huggingface import hooked_config, hooked_state_dict, read_json, tokenizer_
 TL_CONFIG, TL_WEIGHTS = "tl_config.json", "tl_state_dict.safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".npy")
 #: buffers that transformer-lens makes itself
-_OWN_BUFFERS = ("attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos", "attn.rotary_cos_local", "attn.rotary_sin_local")
+_OWN_BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "rotary_cos_local", "rotary_sin_local")
+
+_LOCAL = (
+    "Download it where there is a network, or give the path of a folder with config.json, model.safetensors "
+    "and the tokenizer's files"
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,12 @@ def load_model(
     """A transformer with hook points, in evaluation mode, its weights frozen.
 
     Args:
-        name: a hub name that transformer-lens knows ("gpt2"), "gpt2-mini" (ships with this package), a Hugging Face folder
-            (config.json and *.safetensors; GPT-2 and Llama architectures, any with `bridge`), a folder with tl_config.json
-            and tl_state_dict.safetensors, or a .safetensors state dict with tl_config.json beside it. Local folders
-            never touch the network.
-        fold_ln, center_writing_weights, center_unembed, fold_value_biases: see `Processing`. RMSNorm models are not centred.
+        name: a hub name that transformer-lens knows ("gpt2"), "gpt2-mini" (ships with this package), a Hugging Face
+            folder (config.json and *.safetensors; GPT-2 and Llama architectures, any with `bridge`), a folder with
+            tl_config.json and tl_state_dict.safetensors, or a .safetensors state dict with tl_config.json beside it.
+            Local folders never touch the network.
+        fold_ln, center_writing_weights, center_unembed, fold_value_biases: see `Processing`. Models with RMSNorm are
+            not centred.
         bridge: a `TransformerBridge` instead of a `HookedTransformer`; with all four options on it runs in
             compatibility mode, with all four off it keeps the weights as they are.
 
@@ -91,7 +97,7 @@ def load_model(
 def model_record(model: Any) -> dict[str, Any]:
     """How a model was loaded, for every artefact made from it; what cannot be known is None.
 
-    The weights' fingerprint is a hash of a sample of each parameter: another model, another folding or fine-tuning show.
+    The weights' fingerprint is a hash of a sample of each parameter: another model, folding or fine-tuning shows.
     """
     config = getattr(model, "cfg", None)
     kind = getattr(config, "normalization_type", None)
@@ -101,7 +107,8 @@ def model_record(model: Any) -> dict[str, Any]:
         "form": type(model).__name__,
         "fold_ln": kind.endswith("Pre") if isinstance(kind, str) else None,
     }
-    return record | known | {"weights": weights_fingerprint(model), "tokenizer": tokenizer_fingerprint(getattr(model, "tokenizer", None))}
+    tokenizer = getattr(model, "tokenizer", None)
+    return record | known | {"weights": weights_fingerprint(model), "tokenizer": tokenizer_fingerprint(tokenizer)}
 
 
 def weights_fingerprint(model: Any) -> str:
@@ -139,9 +146,10 @@ def find_local(name: str | Path) -> Path | None:
         return path
     if str(name) == "gpt2-mini":
         return Path(__file__).resolve().parents[1] / "demo" / "gpt2-mini"
-    looks_local = isinstance(name, Path) or str(name).startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLES)
-    if looks_local:
-        raise ModelError(f"there is no model at {path}: expected a folder with config.json and *.safetensors, or a .safetensors file")
+    if isinstance(name, Path) or str(name).startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLES):
+        raise ModelError(
+            f"there is no model at {path}: expected a folder with config.json and *.safetensors, or a .safetensors file"
+        )
     return None
 
 
@@ -152,7 +160,8 @@ def refuse_pickle(path: Path) -> None:
         pickled = sorted(p for p in path.iterdir() if p.suffix in PICKLES)
     if pickled:
         raise ModelError(
-            f"{pickled[0]} is pickled, which can run code when it is loaded; expected safetensors. Convert it once where you trust it: "
+            f"{pickled[0]} is pickled, which can run code when it is loaded; expected safetensors. "
+            "Convert it once where you trust it: "
             "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')"
         )
 
@@ -168,14 +177,16 @@ def _from_folder(path: Path, wanted: Processing, device: str, dtype: torch.dtype
         settings = read_json(folder / TL_CONFIG)
     else:
         raise ModelError(
-            f"{path} is no model: expected config.json with model.safetensors (Hugging Face), or {TL_CONFIG} with {TL_WEIGHTS} (transformer-lens)"
+            f"{path} is no model: expected config.json with model.safetensors (Hugging Face), "
+            f"or {TL_CONFIG} with {TL_WEIGHTS} (transformer-lens)"
         )
     try:
         cfg = HookedTransformerConfig(**settings | {"device": device, "dtype": dtype, "init_weights": False})
     except TypeError as error:
         raise ModelError(f"{folder}: the config does not fit transformer-lens ({error})") from error
     model = HookedTransformer(cfg, tokenizer=tokenizer_of(folder))
-    weights = hooked_state_dict(folder, cfg) if hugging_face else _tl_weights(path if path.is_file() else folder / TL_WEIGHTS, dtype)
+    file = path if path.is_file() else folder / TL_WEIGHTS
+    weights = hooked_state_dict(folder, cfg) if hugging_face else _tl_weights(file, dtype)
     _check_weights(model, weights, path)
     done = _possible(wanted, cfg.normalization_type)
     model.load_and_process_state_dict(dict(weights), **asdict(done))
@@ -213,7 +224,8 @@ def _check_weights(model: Any, weights: dict[str, torch.Tensor], path: Path) -> 
     if missing or foreign:
         raise ModelError(
             f"{path} does not fit its config: {len(missing)} weights are missing ({', '.join(missing[:3]) or '-'}), "
-            f"{len(foreign)} are unknown ({', '.join(foreign[:3]) or '-'}). Give the config that the weights were saved with"
+            f"{len(foreign)} are unknown ({', '.join(foreign[:3]) or '-'}). "
+            "Give the config that the weights were saved with"
         )
     for name, value in expected.items():
         if weights[name].shape != value.shape:
@@ -234,10 +246,13 @@ def _from_hub(name: str, wanted: Processing, device: str, dtype: torch.dtype) ->
         official = get_official_model_name(name)
     except ValueError as error:
         known = [*MODEL_ALIASES, *(alias for aliases in MODEL_ALIASES.values() for alias in aliases), "gpt2-mini"]
-        raise ModelError(f"{unknown('model', name, known)}. A local folder is given by its path, ./{name} for instance") from error
+        hint = f"A local folder is given by its path, ./{name} for instance"
+        raise ModelError(f"{unknown('model', name, known)}. {hint}") from error
     _check_in_reach(official)
     try:
-        return HookedTransformer.from_pretrained(name, device=device, dtype=dtype, use_safetensors=True, **asdict(wanted))
+        return HookedTransformer.from_pretrained(
+            name, device=device, dtype=str(dtype).removeprefix("torch."), use_safetensors=True, **asdict(wanted)
+        )
     except OSError as error:
         raise HubError(f"{official} could not be loaded from the hub or its cache ({error}). {_LOCAL}") from error
 
@@ -251,15 +266,14 @@ def _check_in_reach(repository: str) -> None:
         raise HubError(f"{repository} is not in the cache ({snapshots.parent}) and the hub is out of reach. {_LOCAL}")
 
 
-_LOCAL = "Download it where there is a network, or give the path of a folder with config.json, model.safetensors and the tokenizer's files"
-
-
 def _bridge(name: str, wanted: Processing, device: str, dtype: torch.dtype) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     chosen = set(asdict(wanted).values())
     if len(chosen) > 1:
-        raise ModelError("a bridge takes fold_ln, center_writing_weights, center_unembed and fold_value_biases all on or all off")
+        raise ModelError(
+            "a bridge takes fold_ln, center_writing_weights, center_unembed and fold_value_biases all on or all off"
+        )
     if not Path(name).exists():
         _check_in_reach(name)
     model = TransformerBridge.boot_transformers(name, device=device, dtype=dtype)

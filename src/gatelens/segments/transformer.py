@@ -1,7 +1,7 @@
 """The MLPs of a transformer as segments: HookedTransformer (LayerNorm folded or not) and TransformerBridge.
 
-No hook point holds "what W_in multiplies" under one name in all of them, so this file is the only one that knows where it
-is; every segment proves itself on cached rows before it is handed out.
+No hook point holds "what W_in multiplies" under one name in all of them, so this file is the only one that knows where
+it is; every segment proves itself on cached rows before it is handed out.
 """
 
 from __future__ import annotations
@@ -55,25 +55,35 @@ class Chain:
 
 
 def transformer_segments(
-    model: Any, layers: Sequence[int] | None = None, mlp_in: str = "mlp_in", frozen_norm: bool = False, check: bool = True
+    model: Any,
+    layers: Sequence[int] | None = None,
+    mlp_in: str = "mlp_in",
+    frozen_norm: bool = False,
+    check: bool = True,
 ) -> list[Segment]:
     """One segment a block, from what feeds its MLP to `blocks.L.hook_mlp_out`.
 
     Args:
         layers: which blocks; None for all.
-        mlp_in: "mlp_in" begins at what W_in multiplies: `ln2.hook_normalized` of a HookedTransformer (a gain and bias that were not
-            folded are taken into the weights of the segment), `mlp.hook_in` of a bridge. "resid_mid" begins in the residual stream,
-            with LayerNorm or RMSNorm inside.
+        mlp_in: "mlp_in" begins at what W_in multiplies: `ln2.hook_normalized` of a HookedTransformer (a gain and bias
+            that were not folded are taken into the weights of the segment), `mlp.hook_in` of a bridge. "resid_mid"
+            begins in the residual stream, with LayerNorm or RMSNorm inside.
         frozen_norm: with "resid_mid", the norm's scale counts as a constant in derivatives.
         check: prove each segment on a few random tokens.
 
     Raises:
-        SegmentError: another `mlp_in`, a layer out of range, a block without a plain MLP, or a forward that misses the model's.
+        SegmentError: another `mlp_in`, a layer out of range, a block without a plain MLP, or a forward that misses
+            the model's.
     """
     if mlp_in not in ENDS:
-        raise SegmentError(f'mlp_in must be "mlp_in" (what W_in multiplies) or "resid_mid" (LayerNorm inside), got {mlp_in!r}')
+        raise SegmentError(
+            f'mlp_in must be "mlp_in" (what W_in multiplies) or "resid_mid" (LayerNorm inside), got {mlp_in!r}'
+        )
     if not hasattr(model, "blocks") or not hasattr(model, "cfg"):
-        raise SegmentError(f"{type(model).__name__} has no transformer blocks: write a Segment of your own (examples/04_your_own_hook_point.py)")
+        raise SegmentError(
+            f"{type(model).__name__} has no transformer blocks: write a Segment of your own "
+            "(examples/04_your_own_hook_point.py)"
+        )
     chosen = chosen_layers(layers, len(model.blocks))
     segments = [_segment(model, layer, mlp_in, frozen_norm) for layer in chosen]
     check_hook_names(model, [hook for s in segments for hook in (s.hook_in, s.hook_out)])
@@ -87,10 +97,13 @@ def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
     norm, mlp = getattr(block, "ln2", None), getattr(block, "mlp", None)
     if mlp is None or norm is None or getattr(mlp, "W_in", None) is None or getattr(mlp, "W_out", None) is None:
         raise SegmentError(
-            f"block {layer} has no plain MLP (attention only, or a mixture of experts): choose other layers, or write a Segment of your own"
+            f"block {layer} has no plain MLP (attention only, or a mixture of experts): "
+            "choose other layers, or write a Segment of your own"
         )
     if mlp_in == "resid_mid" and getattr(model.cfg, "parallel_attn_mlp", False):
-        raise SegmentError(f'block {layer} runs attention and MLP side by side, there is no resid_mid: use mlp_in="mlp_in"')
+        raise SegmentError(
+            f'block {layer} runs attention and MLP side by side, there is no resid_mid: use mlp_in="mlp_in"'
+        )
     weights, gain, bias = _weights(model.cfg, mlp), _parameter(norm, "w", "weight"), _parameter(norm, "b", "bias")
     d, d_out = weights.W_in.shape[0], int(model.cfg.d_model)
     hook_out = at + "hook_mlp_out"
@@ -106,10 +119,12 @@ def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
 def _weights(cfg: Any, mlp: Any) -> MLPWeights:
     act = str(cfg.act_fn)
     if act not in ACTIVATIONS:
-        raise SegmentError(f"the MLP's nonlinearity is {act!r}; known are {', '.join(ACTIVATIONS)}. Write a Segment of your own")
+        raise SegmentError(
+            f"the MLP's nonlinearity is {act!r}; known are {', '.join(ACTIVATIONS)}. Write a Segment of your own"
+        )
     W_in, W_out, W_gate = mlp.W_in.detach(), mlp.W_out.detach(), getattr(mlp, "W_gate", None)
     b_in, b_out = _bias(mlp.b_in, W_in), _bias(mlp.b_out, W_out)
-    if W_gate is not None and hasattr(mlp, "hook_mid") is False and b_in.any():
+    if W_gate is not None and not hasattr(mlp, "gate") and b_in.any():
         # a HookedTransformer adds b_in behind the product, where it is a constant of the output
         b_out, b_in = b_out + b_in @ W_out, torch.zeros_like(b_in)
     return MLPWeights(W_in, b_in, W_out, b_out, act, None if W_gate is None else W_gate.detach())
@@ -132,7 +147,10 @@ def _behind_gain(weights: MLPWeights, gain: Tensor | None, bias: Tensor | None) 
     W_in, W_gate, b_in = weights.W_in, weights.W_gate, weights.b_in
     if bias is not None and bias.any():
         if W_gate is not None:
-            raise SegmentError("a gated MLP behind a LayerNorm with a bias: load the model with fold_ln=True, or begin at mlp_in of a bridge")
+            raise SegmentError(
+                "a gated MLP behind a LayerNorm with a bias: load the model with fold_ln=True, "
+                "or begin at mlp_in of a bridge"
+            )
         b_in = b_in + bias @ W_in
     if gain is not None:
         W_in = gain[:, None] * W_in
