@@ -55,10 +55,15 @@ class Circuit:
                 return gate
         raise DataError(f"no gate was read for output feature {out}; there are {len(gates)} gates in this segment")
 
-    def save(self, folder: str | Path) -> None:
-        """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model."""
+    def save(self, folder: str | Path, bases: bool = True) -> None:
+        """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model.
+
+        Args:
+            bases: False leaves the bases out, for a circuit whose bases are kept elsewhere.
+        """
         folder = Path(folder)
-        for i, hook in enumerate(self.bases):
+        kept = self.bases if bases else {}
+        for i, hook in enumerate(kept):
             save_basis(self.bases[hook], folder / "bases" / str(i))
         for i, segment in enumerate(self.segments):
             if segment.name in self.connectors:
@@ -68,7 +73,7 @@ class Circuit:
                 "circuit.json",
                 {
                     "segments": [{"hook_in": s.hook_in, "hook_out": s.hook_out, "d_in": s.d_in, "d_out": s.d_out} for s in self.segments],
-                    "bases": list(self.bases),
+                    "bases": list(kept),
                     "connectors": [s.name in self.connectors for s in self.segments],
                     "info": dict(self.info),
                 },

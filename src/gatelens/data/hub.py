@@ -1,4 +1,4 @@
-"""Whether a hub can be reached, asked before the work, so that being offline is said at once."""
+"""Whether a hub can be reached, asked before the work, so that being offline is said at once (nothing heavy is imported here)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,32 @@ import os
 import socket
 from pathlib import Path
 from urllib.parse import urlparse
+
+from ..errors import DataError, HubError
+
+MNIST_HUB = "ylecun/mnist"
+MNIST_LOCAL = (
+    "Give a local path: `data.path` in the config (or GATELENS_DATA in the environment, holding mnist/), a folder with the "
+    "four idx files (gzipped or not) or with parquet files of columns image and label"
+)
+
+
+def find_mnist(path: str | Path | None) -> Path | None:
+    """The folder that MNIST will be read from; None for the hub, which is then in reach or holds it in its cache.
+
+    Raises:
+        DataError: a path that is no folder.
+        HubError: no path, and a hub that is out of reach: told at once, not after a minute of retries.
+    """
+    if path is None and os.environ.get("GATELENS_DATA"):
+        path = Path(os.environ["GATELENS_DATA"]) / "mnist"
+    if path is None:
+        if not (dataset_in_cache(MNIST_HUB) or hub_in_reach()):
+            raise HubError(f"MNIST was looked for on the hub ({MNIST_HUB}), which is out of reach. {MNIST_LOCAL}")
+        return None
+    if not Path(path).is_dir():
+        raise DataError(f"{path} is not a folder. {MNIST_LOCAL}")
+    return Path(path)
 
 
 def offline() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -15,18 +14,12 @@ from torch import Tensor
 
 from ..errors import DataError, HubError
 from .batches import Batches
+from .hub import MNIST_HUB, MNIST_LOCAL, find_mnist
 
-MNIST_HUB = "ylecun/mnist"
 _IDX = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-_LOCAL = (
-    "Give a local path: `data.path` in the config (or GATELENS_DATA in the environment, holding mnist/), a folder with the "
-    "four idx files (gzipped or not) or with parquet files of columns image and label"
-)
-
-
 def image_batches(
     source: str = "digits",
     path: str | Path | None = None,
@@ -75,13 +68,9 @@ def _digits(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def _mnist(path: str | Path | None) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    if path is None and os.environ.get("GATELENS_DATA"):
-        path = Path(os.environ["GATELENS_DATA"]) / "mnist"
-    if path is None:
+    folder = find_mnist(path)
+    if folder is None:
         return _mnist_hub()
-    folder = Path(path)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. {_LOCAL}")
     if any(folder.glob("*.parquet")):
         return _parquet(folder)
     return _idx_pair(folder, "train"), _idx_pair(folder, "test")
@@ -102,7 +91,7 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return parse_idx(path)
-    raise DataError(f"{folder} has neither {name}.gz nor {name}. {_LOCAL}")
+    raise DataError(f"{folder} has neither {name}.gz nor {name}. {MNIST_LOCAL}")
 
 
 def parse_idx(path: Path) -> np.ndarray:
@@ -138,34 +127,24 @@ def _parquet(folder: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]
     files = {part: sorted(map(str, folder.glob(f"*{part}*.parquet"))) for part in ("train", "test")}
     missing = [part for part, found in files.items() if not found]
     if missing:
-        raise DataError(f"{folder} has no parquet file with {missing[0]!r} in its name. {_LOCAL}")
+        raise DataError(f"{folder} has no parquet file with {missing[0]!r} in its name. {MNIST_LOCAL}")
     data = load_dataset("parquet", data_files=files)
     return _columns(data["train"]), _columns(data["test"])
 
 
 def _mnist_hub() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    # a hub that is out of reach is to be told at once, not after a minute of retries
-    if not _hub_in_reach():
-        raise HubError(f"MNIST was looked for on the hub ({MNIST_HUB}), which is out of reach. {_LOCAL}")
     from datasets import load_dataset
 
     try:
         data = load_dataset(MNIST_HUB)
     except Exception as error:
-        raise HubError(f"{MNIST_HUB} could not be loaded from the hub ({error}). {_LOCAL}") from error
+        raise HubError(f"{MNIST_HUB} could not be loaded from the hub ({error}). {MNISTMNIST_LOCAL}") from error
     return _columns(data["train"]), _columns(data["test"])
-
-
-def _hub_in_reach(timeout: float = 0.8) -> bool:
-    """Whether the hub's data sets can be had: from the cache, or over a connection that opens in time."""
-    from .hub import dataset_in_cache, hub_in_reach
-
-    return dataset_in_cache(MNIST_HUB) or hub_in_reach(timeout)
 
 
 def _columns(part) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
     names = set(part.column_names)
     if not {"image", "label"} <= names:
-        raise DataError(f"expected columns image and label, got {', '.join(sorted(names))}. {_LOCAL}")
+        raise DataError(f"expected columns image and label, got {', '.join(sorted(names))}. {MNIST_LOCAL}")
     images = np.stack([np.asarray(image, dtype=np.float32) for image in part["image"]]) / 255.0
     return torch.from_numpy(images.reshape(len(images), -1)), torch.tensor(part["label"], dtype=torch.long)

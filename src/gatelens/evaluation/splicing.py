@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..activations import hook_names
 from ..errors import ConfigError
 from ..segments import Segment
 
@@ -21,6 +22,7 @@ def splice(
     how: How = "connectors",
     means: Mapping[str, Tensor] | None = None,
     keep: Tensor | None = None,
+    hooks: Sequence[str] | None = None,
 ) -> list[Hook]:
     """Hooks for `model.run_with_hooks(x, fwd_hooks=splice(circuit))`; nothing stays on the model.
 
@@ -30,14 +32,16 @@ def splice(
             at the point at which the one before ends, the predicted features are passed on as they are.
             "dictionaries" replaces each hook point by decode(encode(x)): what the dictionaries alone cost.
             "mean" replaces each segment's output by its mean (`means`): what removing it costs.
+        hooks: for "dictionaries", the hook points; None for both ends of every segment.
         keep: bool over positions; where False (BOS, padding) the model's own value stays. None: all are replaced.
     """
     segments = list(circuit.segments if segments is None else segments)
     if how == "connectors":
         return _Chain(circuit, segments, keep).hooks()
     if how == "dictionaries":
-        hooks = dict.fromkeys(h for s in segments for h in (s.hook_in, s.hook_out))
-        return [(h, _through(_reconstruct(circuit.bases[h]), keep)) for h in hooks if hasattr(circuit.bases[h], "encode")]
+        at = hook_names(segments) if hooks is None else hooks
+        spliced = [h for h in at if not hasattr(circuit.bases[h], "features_from")]
+        return [(h, _through(_reconstruct(circuit.bases[h]), keep)) for h in spliced]
     if how == "mean":
         if means is None:
             raise ConfigError('splice(how="mean") needs `means`: hook name -> mean activation')

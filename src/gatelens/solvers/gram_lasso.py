@@ -33,7 +33,7 @@ class GramLasso:
 
     mean_edges: float = 16
     cap: int | None = 64
-    selection: Literal["omp", "lasso"] = "lasso"
+    selection: Literal["omp", "lasso"] = "omp"
     refit: Literal["newton", "least_squares"] = "newton"
     newton_rows: int = 20_000
     signed: bool = False

@@ -1,0 +1,45 @@
+"""Fitting bases at all hook points of a walk: one recipe for all, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..activations import hook_names
+from ..errors import ConfigError, unknown
+from ..segments import Segment
+from .linear import Basis
+
+
+def fit_bases(
+    recipes: Mapping[str, Any], segments: Sequence[Segment], acts: Mapping[str, Tensor], progress: bool = False
+) -> dict[str, Basis]:
+    """hook name -> basis.
+
+    Args:
+        recipes: {"": recipe} for all hook points, or hook name -> recipe; a recipe has `fit(segments, acts)`, or `load()`
+            when it is at hand already.
+
+    Raises:
+        ConfigError: a hook point of the segments without a recipe, or a recipe for another one.
+    """
+    hooks = hook_names(segments)
+    for hook in recipes:
+        if hook and hook not in hooks:
+            raise ConfigError(f"bases: {unknown('hook point', hook, hooks)}; bases are wanted at the ends of the segments")
+    missing = [] if "" in recipes else [h for h in hooks if h not in recipes]
+    if missing:
+        raise ConfigError(f"bases: no recipe for {missing[0]}; give one, or one `use:` for all")
+    bases: dict[str, Basis] = {}
+    for hook, recipe in recipes.items():
+        if is_dataclass(recipe) and hasattr(recipe, "progress") and progress:
+            recipe = replace(recipe, progress=True)  # pyright: ignore[reportArgumentType]
+        if hasattr(recipe, "load"):
+            bases[hook] = recipe.load()
+            continue
+        fitted = recipe.fit(segments, acts)
+        bases |= fitted if not hook else {hook: fitted[hook]}
+    return bases

@@ -1,0 +1,53 @@
+"""`gatelens VERB ...`: exit 0 done, 2 the user's mistake (one sentence says what to do), 1 ours."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import GateLensError, GateLensWarning
+from . import tools, walks
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is returned."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "act"):
+        parser.print_help()
+        return 0
+    # what our dependencies deprecate is no concern of someone who runs a command; what we warn of is
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", GateLensWarning)
+    warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
+    try:
+        return options.act(options) or 0
+    except GateLensError as error:
+        tell(f"gatelens {options.verb}: {error}")
+        return 2
+    except KeyboardInterrupt:
+        tell(f"gatelens {options.verb}: stopped; what was finished is kept, run the same command to go on")
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gatelens",
+        description="Read an MLP as logic: sparse wires between features, read as gates, checked against the model.",
+        epilog="Exit codes: 0 done, 2 something to put right (the message says what), 1 a fault of gatelens.",
+    )
+    parser.add_argument("--version", action="version", version=f"gatelens {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    walks.add_verbs(verbs)
+    tools.add_verbs(verbs)
+    return parser
+
+
+def tell(text: str) -> None:
+    """A line on standard error: standard output is for results."""
+    sys.stderr.write(text + "\n")

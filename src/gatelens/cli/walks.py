@@ -1,0 +1,79 @@
+"""The verbs that walk through the rooms of a config, up to the one that they are named after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+#: verb -> (room at which it stops, what its help says)
+VERBS = {
+    "run": ("view", "all rooms: model, activations, bases, connectors, gates, evaluation, page"),
+    "collect": ("collect", "run the model and keep the activations at the hook points"),
+    "bases": ("bases", "fit or load the bases at the hook points"),
+    "connect": ("connect", "find the wires between the bases"),
+    "gates": ("gates", "read the wires as gates"),
+    "evaluate": ("evaluate", "measure the circuit in the model, on held-out data, beside its baselines"),
+    "view": ("view", "write the page, index.html"),
+}
+
+
+def add_verbs(verbs: Any) -> None:
+    for verb, (_, help_text) in VERBS.items():
+        parser = verbs.add_parser(verb, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}. Rooms that are finished in the run folder are used.")
+        add_config(parser)
+        parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
+        parser.add_argument("--restart", action="store_true", help="forget what is finished in the run folder")
+        parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on standard output")
+        parser.set_defaults(act=act)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file; see configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change a setting, e.g. solver.mean_edges=8"
+    )
+
+
+def act(options: argparse.Namespace) -> int:
+    from ..pipeline import preflight, read_config
+
+    config = read_config(options.config, options.changes)
+    preflight(config)
+    from ..pipeline import run
+
+    room = VERBS[options.verb][0]
+    walk = run(config, options.out, until=room, progress=sys.stderr.isatty(), restart=options.restart)
+    if options.json and room in ("evaluate", "view"):
+        sys.stdout.write(json.dumps(walk.report.to_dict(), indent=1) + "\n")
+        return 0
+    sys.stdout.write(f"{_shown(walk, room)}\n")
+    return 0
+
+
+def _shown(walk: Any, room: str) -> str:
+    if room == "collect":
+        return "\n".join(map(repr, walk.acts))
+    if room == "bases":
+        return "\n".join(f"{hook}: {basis_line(basis)}" for hook, basis in walk.bases.items())
+    if room == "connect":
+        return repr(walk.connected)
+    if room == "gates":
+        return "\n".join([repr(walk.circuit), "", *best_gates(walk.circuit)])
+    text = "\n".join([repr(walk.report), "", *best_gates(walk.circuit)])
+    return text if room == "evaluate" else f"{text}\n\n{walk.page}"
+
+
+def basis_line(basis: Any) -> str:
+    from ..evaluation.measure import basis_kind
+
+    config = getattr(basis, "cfg", None)
+    return f"{basis_kind(basis)}, {config.d_in} -> {config.d_sae}" if hasattr(config, "d_sae") else repr(basis)
+
+
+def best_gates(circuit: Any, count: int = 5) -> list[str]:
+    """The gates with the best held-out evidence, a line each."""
+    read = [g for gates in circuit.gates.values() for g in gates if str(g.kind) != "not_read"]
+    read.sort(key=lambda g: (not g.verified, -(g.mcc or 0.0), -g.firings))
+    return [repr(gate) for gate in read[:count]]

@@ -1,0 +1,104 @@
+"""Baselines: the same solver on neurons, on shuffled inputs, and on a model with random weights; and weights alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bases.linear import Neurons
+from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
+from ..connectors import Solver
+from ..solvers.virtual_weights import VirtualWeights
+
+
+def baseline_circuits(
+    model: Any,
+    circuit: Circuit,
+    acts: Mapping[str, Tensor],
+    solver: Solver,
+    held_out: Mapping[str, Tensor] | None = None,
+    gates: bool = True,
+    **gate_options: Any,
+) -> dict[str, Circuit]:
+    """name -> circuit of the same segments, to be evaluated beside `circuit`.
+
+    neurons: raw neurons as features, the same solver, as many edges as the circuit has.
+    virtual_weights: the circuit's dictionaries, its number of edges, wires from the weights alone.
+    shuffled: the circuit's dictionaries, each input feature's rows shuffled before the fit: the null. Evaluated on real rows.
+    """
+    neurons = Neurons().fit(circuit.segments, acts)
+    features = features_at(circuit.segments, circuit.bases, acts)
+    options = {"gates": gates, "held_out": held_out, **gate_options}
+    found = {
+        "neurons": build_circuit(model, circuit.segments, neurons, acts, _for_neurons(solver, circuit), **options),
+        "shuffled": _shuffled(circuit, features, solver),
+    }
+    if all(s.mlp is not None and s.mlp.W_gate is None for s in circuit.segments) and not _made_for_pairs(circuit):
+        wires = VirtualWeights(mean_edges=_edges(circuit) / _outputs(circuit))
+        connectors = connect(circuit.segments, circuit.bases, features, wires, sequential=False)
+        found["virtual_weights"] = replace(circuit, connectors=connectors, gates={})
+    if gates:
+        found["shuffled"] = read_gates(found["shuffled"], features, held_out, **gate_options)
+    return found
+
+
+def random_weights(model: Any, seed: int = 0) -> Any:
+    """A copy of the model with every weight matrix's entries permuted: the same sizes of weights, nothing learned."""
+    generator = torch.Generator().manual_seed(seed)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            if parameter.ndim > 1:
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return copied
+
+
+def _edges(circuit: Circuit) -> int:
+    return sum(c.edges for c in circuit.connectors.values())
+
+
+def _outputs(circuit: Circuit) -> int:
+    return sum(len(c.bias) for c in circuit.connectors.values())
+
+
+def _made_for_pairs(circuit: Circuit) -> bool:
+    return any(hasattr(b, "features_from") for b in circuit.bases.values())
+
+
+def _for_neurons(solver: Any, circuit: Circuit) -> Any:
+    """The solver with its budget set so that the fewer neurons get as many edges in all as the circuit has."""
+    wanted = _edges(circuit) / max(sum(s.d_out for s in circuit.segments), 1)
+    if hasattr(solver, "mean_edges"):
+        return replace(solver, mean_edges=wanted, cap=None)
+    if hasattr(solver, "max_fan_in"):
+        return replace(solver, max_fan_in=max(1, round(wanted)))
+    return solver
+
+
+def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver, seed: int = 0) -> Circuit:
+    """Connectors fitted to input rows in random order: every feature keeps its values, no row keeps its partner."""
+    connectors = {}
+    for segment in circuit.segments:
+        f_in = features[segment.hook_in]
+        order = torch.randperm(len(f_in), generator=torch.Generator().manual_seed(seed))
+        mixed = dict(features) | {segment.hook_in: _rows(f_in, order)}
+        connectors |= connect([segment], circuit.bases, mixed, solver, sequential=False)
+    return replace(circuit, connectors=connectors, gates={})
+
+
+def _rows(f: Tensor, order: Tensor) -> Tensor:
+    """Rows in another order; CSR is reordered through its pointers."""
+    if f.layout != torch.sparse_csr:
+        return f[order]
+    crow = f.crow_indices()
+    counts = crow.diff()[order]
+    starts = crow[:-1][order]
+    pointers = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
+    index = torch.arange(int(counts.sum())) - torch.repeat_interleave(pointers[:-1] - starts, counts)
+    return torch.sparse_csr_tensor(pointers, f.col_indices()[index], f.values()[index], f.shape)

@@ -1,0 +1,96 @@
+"""The figures themselves: a model's metric under hooks, explained variance, per-output R2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..bases.linear import Basis
+from ..connectors import Connector
+from ..data import Batches
+from ..features import blocks, decode_rows
+from ..models import device_of
+from .splicing import Hook
+
+_ROWS = 4_096
+
+
+def metric(model: Any, batches: Batches, hooks: Callable[[Tensor], Sequence[Hook]] | None = None) -> float:
+    """The model's accuracy, or its cross-entropy in nats a token, with hooks made for each batch from its `keep`."""
+    device, right, count = device_of(model), 0.0, 0
+    for batch in batches:
+        with torch.no_grad():
+            fwd_hooks = list(hooks(batch.keep)) if hooks else []
+            logits = model.run_with_hooks(batch.inputs.to(device), fwd_hooks=fwd_hooks).cpu()
+        known = batch.targets >= 0
+        if batches.metric == "accuracy":
+            right += float((logits.argmax(-1) == batch.targets)[known].sum())
+        else:
+            right += float(F.cross_entropy(logits[known].float(), batch.targets[known], reduction="sum"))
+        count += int(known.sum())
+    return right / max(count, 1)
+
+
+def gap_closed(clean: float, ablated: float, replaced: float) -> float | None:
+    """The share of what ablation costs that a replacement keeps: 1 as good as the model, 0 as bad as the ablation.
+
+    None when the ablation costs nothing, so that there is nothing to keep.
+    """
+    return (ablated - replaced) / (ablated - clean) if abs(ablated - clean) > 1e-9 else None
+
+
+def fvu(x: Float[Tensor, "rows d"], x_hat: Float[Tensor, "rows d"]) -> float | None:
+    """Fraction of variance unexplained, over all dimensions; None for constant rows."""
+    variance = (x - x.mean(0)).double().square().sum()
+    return float((x - x_hat).double().square().sum() / variance) if variance > 0 else None
+
+
+def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Tensor) -> dict[str, Any]:
+    """FVU, mean number of active features and never-active features over the rows."""
+    active = torch.zeros(f.shape[1], dtype=torch.long)
+    for block in blocks(f, _ROWS):
+        active += (block != 0).sum(0)
+    decodable = hasattr(basis, "decode")
+    return {
+        "fvu": fvu(x, decode_rows(basis, f)) if decodable else None,
+        "l0": float(active.sum()) / len(f),
+        "dead": int((active == 0).sum()),
+    }
+
+
+def connector_figures(
+    connector: Connector, basis_out: Basis, f_in: Tensor, f_out: Tensor, y: Float[Tensor, "rows d"]
+) -> dict[str, Any]:
+    """Size of a connector and how well it predicts: per-output R2 of features, FVU of what they decode to, both held out."""
+    predicted = torch.cat([connector(block) for block in blocks(f_in, _ROWS)])
+    fan_in = connector.fan_in()
+    r2 = per_output_r2(predicted, f_out)
+    defined = r2[torch.isfinite(r2)]
+    return {
+        "solver": connector.solver,
+        "edges": connector.edges,
+        "mean_fan_in": connector.edges / max(len(fan_in), 1),
+        "max_fan_in": int(fan_in.max()) if len(fan_in) else 0,
+        "outputs_without_edges": int((fan_in == 0).sum()),
+        "median_r2": float(defined.median()) if len(defined) else None,
+        "r2_over_half": float((defined > 0.5).float().mean()) if len(defined) else None,
+        "fvu": fvu(y, decode_rows(basis_out, predicted)),
+        "l0_predicted": float((predicted != 0).sum()) / max(len(predicted), 1),
+    }
+
+
+def per_output_r2(predicted: Float[Tensor, "rows n"], f_out: Tensor) -> Float[Tensor, " n"]:
+    """1 - squared error / variance for each output feature; NaN for one that is constant on these rows."""
+    n = f_out.shape[1]
+    error, total, square = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
+    for guess, true in zip(predicted.split(_ROWS), blocks(f_out, _ROWS), strict=True):
+        error += (guess - true).double().square().sum(0)
+        total += true.double().sum(0)
+        square += true.double().square().sum(0)
+    variance = square - total.square() / max(len(predicted), 1)
+    return torch.where(variance > 1e-9 * square.clamp_min(1e-30), 1 - error / variance, torch.nan)

@@ -1,0 +1,161 @@
+"""evaluate: put the circuit's parts into the model on held-out data, and write down what happens."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..activations import collect
+from ..bases.linear import basis_width
+from ..circuits import Circuit, features_at
+from ..data import Batches
+from ..gates import Gate, GateKind
+from ..segments import Segment
+from .figures import connector_figures, dictionary_figures, gap_closed, metric
+from .report import Report
+from .splicing import splice
+
+
+def evaluate(
+    model: Any,
+    circuit: Circuit,
+    held_out: Batches,
+    acts: Mapping[str, Tensor] | None = None,
+    means: Mapping[str, Tensor] | None = None,
+    baselines: Mapping[str, Circuit | tuple[Any, Circuit]] | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> Report:
+    """Measure a circuit on data that nothing was fitted on.
+
+    Args:
+        acts: held-out activations where they are at hand; else they are collected.
+        means: hook name -> mean activation on the fitting part, for ablations; else the held-out means serve.
+        baselines: name -> circuit evaluated in the same way, beside; (model, circuit) for one of another model.
+        name: of the model, for the report.
+
+    Returns:
+        A `Report`; `print(report)` shows it, `report.to_dict()` is `report.json`.
+    """
+    acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
+    bench = _Bench(model, circuit, held_out, acts, means)
+    beside = {
+        n: _baseline(b, model, held_out, acts if not isinstance(b, tuple) else None, means if not isinstance(b, tuple) else None)
+        for n, b in (baselines or {}).items()
+    }
+    return Report(
+        model={
+            "name": name or str(circuit.info.get("model", type(model).__name__)),
+            "metric": held_out.metric,
+            "clean": bench.clean,
+            "ablated": bench.ablated(circuit.segments),
+        },
+        bases=bench.bases(),
+        connectors=bench.connectors(),
+        all_replaced=bench.all_replaced(),
+        gates={n: gate_summary(g) for n, g in circuit.gates.items()},
+        baselines={n: beside.get(n) for n in ("neurons", "virtual_weights", "shuffled", "random_weights")} | beside,
+        seed=seed,
+    )
+
+
+class _Bench:
+    """One circuit in one model over one set of held-out rows; features are computed once."""
+
+    def __init__(self, model: Any, circuit: Circuit, held_out: Batches, acts: Mapping[str, Tensor], means: Any):
+        self.model, self.circuit, self.held_out, self.acts = model, circuit, held_out, acts
+        self.means = means or {h: acts[h].mean(0) for h in acts}
+        self.features = features_at(circuit.segments, circuit.bases, acts)
+        self.clean = metric(model, held_out)
+
+    def ablated(self, segments: Sequence[Segment]) -> float:
+        return metric(self.model, self.held_out, lambda keep: splice(self.circuit, segments, "mean", self.means, keep))
+
+    def replaced(self, segments: Sequence[Segment]) -> float:
+        return metric(self.model, self.held_out, lambda keep: splice(self.circuit, segments, "connectors", keep=keep))
+
+    def bases(self) -> dict[str, Any]:
+        return {hook: self._basis(hook, basis) for hook, basis in self.circuit.bases.items() if hook in self.features}
+
+    def _basis(self, hook: str, basis: Any) -> dict[str, Any]:
+        x = self.acts[hook]
+        reads = not hasattr(basis, "features_from")  # a dictionary of a pair of points cannot be spliced in by itself
+        return {
+            "kind": basis_kind(basis),
+            "d_in": x.shape[1],
+            "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
+            **dictionary_figures(basis, x, self.features[hook]),
+            "spliced": metric(self.model, self.held_out, lambda keep: splice(self.circuit, [], "dictionaries", keep=keep, hooks=[hook]))
+            if reads
+            else None,
+        }
+
+    def connectors(self) -> dict[str, Any]:
+        return {s.name: self._connector(s) for s in self.circuit.segments}
+
+    def _connector(self, segment: Segment) -> dict[str, Any]:
+        connector, basis_out = self.circuit.connectors[segment.name], self.circuit.bases[segment.hook_out]
+        f_in, f_out = self.features[segment.hook_in], self.features[segment.hook_out]
+        replaced = self.replaced([segment])
+        return {
+            **connector_figures(connector, basis_out, f_in, f_out, self.acts[segment.hook_out]),
+            "replaced": replaced,
+            "gap_closed": gap_closed(self.clean, self.ablated([segment]), replaced),
+        }
+
+    def all_replaced(self) -> dict[str, Any]:
+        segments = self.circuit.segments
+        replaced = self.replaced(segments)
+        return {
+            self.held_out.metric: replaced,
+            "dictionaries": metric(self.model, self.held_out, lambda keep: splice(self.circuit, segments, "dictionaries", keep=keep)),
+            "gap_closed": gap_closed(self.clean, self.ablated(segments), replaced),
+        }
+
+
+def _baseline(beside: Any, model: Any, held_out: Batches, acts: Any, means: Any) -> dict[str, Any]:
+    own_model, circuit = beside if isinstance(beside, tuple) else (model, beside)
+    acts = collect(own_model, held_out, circuit.segments) if acts is None else acts
+    bench = _Bench(own_model, circuit, held_out, acts, means)
+    parts = bench.connectors()
+    r2 = [c["median_r2"] for c in parts.values() if c["median_r2"] is not None]
+    gates = [gate for gates in circuit.gates.values() for gate in gates]
+    return {
+        "clean": bench.clean,
+        "edges": sum(c["edges"] for c in parts.values()),
+        "median_r2": statistics.median(r2) if r2 else None,
+        "replaced": bench.replaced(circuit.segments),
+        "gap_closed": {n: c["gap_closed"] for n, c in parts.items()},
+        "read": sum(g.kind != GateKind.NOT_READ for g in gates) if gates else None,
+        "outputs": len(gates) or None,
+    }
+
+
+def gate_summary(gates: Sequence[Gate]) -> dict[str, Any]:
+    """Counts by kind, and the evidence: the MCC of the printed rules beside that of random parents."""
+    kinds = Counter(str(g.kind) for g in gates)
+    read = [g for g in gates if g.kind != GateKind.NOT_READ]
+    mcc = [g.mcc for g in read if g.mcc is not None]
+    control = [g.control_mcc for g in read if g.control_mcc is not None]
+    return {
+        "outputs": len(gates),
+        "counts": {str(k): kinds.get(str(k), 0) for k in GateKind},
+        "not_read": kinds.get(str(GateKind.NOT_READ), 0),
+        "median_mcc": statistics.median(mcc) if mcc else None,
+        "median_control_mcc": statistics.median(control) if control else None,
+        "verified": sum(bool(g.verified) for g in read),
+    }
+
+
+def basis_kind(basis: Any) -> str:
+    """What a basis is called in reports."""
+    label, config = getattr(basis, "label", None), getattr(basis, "cfg", None)
+    if label:
+        return str(label)
+    architecture = getattr(config, "architecture", None)
+    return f"sae:{architecture()}" if callable(architecture) else type(basis).__name__

@@ -1,0 +1,111 @@
+"""Report: every figure of a run, as a plain value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report.json` holds; the keys are fixed, a figure that is missing is None.
+
+    Attributes:
+        model: name, metric ("accuracy" or "ce"), clean, ablated (all segments' outputs replaced by their means).
+        bases: hook name -> kind, d_in, features, fvu, l0, dead, spliced (the metric with this dictionary in place).
+        connectors: segment name -> solver, edges, fan-in, median_r2, fvu, replaced, gap_closed.
+        all_replaced: the metric with every segment replaced, and with every dictionary spliced in.
+        ladder, gates, baselines, rotations, timing_s, versions, seed: as named.
+    """
+
+    model: Mapping[str, Any]
+    bases: Mapping[str, Any]
+    connectors: Mapping[str, Any]
+    all_replaced: Mapping[str, Any]
+    gates: Mapping[str, Any]
+    ladder: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, Any] = field(default_factory=dict)
+    rotations: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Any] = field(default_factory=dict)
+    timing_s: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, floats to six significant digits; NaN becomes None."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
+
+    def summary(self) -> str:
+        """One honest sentence: what was replaced by how much, what it cost, what was read."""
+        metric, clean = self.model["metric"], self.model["clean"]
+        edges = sum(c["edges"] for c in self.connectors.values())
+        read = sum(g["outputs"] - g["not_read"] for g in self.gates.values())
+        outputs = sum(g["outputs"] for g in self.gates.values())
+        share = f"{read} of {outputs} output features were read as gates" if outputs else "no gates were read"
+        return (
+            f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {edges:,} wires, {metric} is "
+            f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
+            f"{show(self.model['ablated'])}); {share}."
+        )
+
+    def __repr__(self) -> str:
+        m = self.model
+        lines = [
+            self.summary(),
+            "",
+            f"{'dictionary':<32}{'features':>9}{'FVU':>8}{'L0':>8}{'dead':>7}{'spliced':>9}",
+            *(
+                f"{hook:<32}{show(b['features']):>9}{show(b['fvu']):>8}{show(b['l0']):>8}{show(b['dead']):>7}{show(b['spliced']):>9}"
+                for hook, b in self.bases.items()
+            ),
+            "",
+            f"{'connector':<32}{'edges':>9}{'max in':>8}{'R2':>8}{'FVU':>8}{m['metric'][:8]:>9}{'gap closed':>12}",
+            *(
+                f"{name:<32}{show(c['edges']):>9}{show(c['max_fan_in']):>8}{show(c['median_r2']):>8}{show(c['fvu']):>8}"
+                f"{show(c['replaced']):>9}{show(c['gap_closed']):>12}"
+                for name, c in self.connectors.items()
+            ),
+        ]
+        if self.baselines:
+            lines += ["", f"{'all replaced':<32}{'edges':>9}{'R2':>8}{m['metric'][:8]:>9}{'gates read':>12}"]
+            lines.append(self._beside("this circuit", self._own()))
+            lines += [self._beside(name, b) for name, b in self.baselines.items() if b]
+        return "\n".join(lines)
+
+    def _own(self) -> dict[str, Any]:
+        r2 = [c["median_r2"] for c in self.connectors.values() if c["median_r2"] is not None]
+        return {
+            "edges": sum(c["edges"] for c in self.connectors.values()),
+            "median_r2": sorted(r2)[len(r2) // 2] if r2 else None,
+            "replaced": self.all_replaced.get(self.model["metric"]),
+            "read": sum(g["outputs"] - g["not_read"] for g in self.gates.values()),
+        }
+
+    def _beside(self, name: str, b: Mapping[str, Any]) -> str:
+        figures = f"{show(b.get('edges')):>9}{show(b.get('median_r2')):>8}{show(b.get('replaced')):>9}{show(b.get('read')):>12}"
+        return f"{name.replace('_', ' '):<32}{figures}"
+
+
+def show(x: Any) -> str:
+    """A figure for a table: counts whole, others to three digits, `-` for one that is missing."""
+    if x is None:
+        return "-"
+    if isinstance(x, int):
+        return f"{x:,}"
+    return f"{x:.3f}" if abs(x) < 1000 else f"{x:.0f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,112 @@
+"""From a config's section to an object: `use: Name` (ours, or `module:Name` of the user's) and its keywords."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+import gatelens
+
+from ..errors import ConfigError, unknown
+
+
+def find(name: str, where: str) -> Callable[..., Any]:
+    """What `use:` names: a front-door name, or `module:Name`.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest; a module that cannot be imported.
+    """
+    if ":" not in name:
+        known = gatelens.__all__
+        if name not in known:
+            raise ConfigError(f"{where}: {unknown('name', name, known)}. Your own goes as `use: your_module:YourName`")
+        return getattr(gatelens, name)
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError(f"{where}: the module of {name!r} cannot be imported ({error}). Is it installed, or in the current folder?") from error
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {module} has no {attribute!r}") from error
+
+
+def keywords(use: Callable[..., Any], given: Mapping[str, Any], where: str, reserved: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`given` checked against the callable's own keywords: names, then types.
+
+    Args:
+        reserved: parameters that the walk fills in itself and a config may not give.
+
+    Raises:
+        ConfigError: naming the key, the nearest known one, what was expected and what came.
+    """
+    declared = inspect.signature(use).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in declared.values())
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [n for n, p in declared.items() if p.kind in named and n not in reserved]
+    for key in given:
+        if key not in known and not open_ended:
+            raise ConfigError(f"{where}: {unknown('key', str(key), known)}")
+    missing = [n for n in known if declared[n].default is inspect.Parameter.empty and n not in given]
+    if missing:
+        raise ConfigError(f"{where}: {getattr(use, '__name__', use)} needs {', '.join(missing)}; add {missing[0]}: ... to the config")
+    return _typed(use, dict(given), where)
+
+
+def build(section: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None, **defaults: Any) -> Any:
+    """The object that a section describes.
+
+    Args:
+        given: keywords that the walk fills in (the model) and a config may not.
+        defaults: keywords filled in where the callable has them and the section leaves them open (the run's seed).
+    """
+    given = dict(given or {})
+    use, settings = check(section, where, tuple(given), defaults)
+    return use(**settings, **given)
+
+
+def check(
+    section: Mapping[str, Any], where: str, reserved: tuple[str, ...] = (), defaults: Mapping[str, Any] | None = None
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What `use:` names and its checked keywords, without calling it."""
+    section = dict(section)
+    if "use" not in section:
+        raise ConfigError(f"{where}: expected `use: Name` and its keywords, got keys {', '.join(map(str, section)) or 'none'}")
+    use = find(str(section.pop("use")), where)
+    for key, value in (defaults or {}).items():
+        if key in parameters(use):
+            section.setdefault(key, value)
+    return use, keywords(use, section, where, reserved)
+
+
+def parameters(use: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(use).parameters)
+
+
+def _typed(use: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
+    """`given` through pydantic: "3" is no integer, 3 is a float, a list becomes a tuple where one is declared."""
+    hints = _hints(use)
+    checkable = {k: hints[k] for k in given if k in hints}
+    try:
+        schema = create_model("Keywords", __config__=ConfigDict(strict=False, arbitrary_types_allowed=True), **{k: (t, ...) for k, t in checkable.items()})
+    except Exception:  # an annotation that pydantic has no schema for: the callable itself judges
+        return given
+    try:
+        checked = schema(**{k: given[k] for k in checkable})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{where}.{key}: {first['msg'].lower()}, got {first['input']!r}") from error
+    return given | {k: getattr(checked, k) for k in checkable}
+
+
+def _hints(use: Callable[..., Any]) -> dict[str, Any]:
+    target = use.__init__ if inspect.isclass(use) and not hasattr(use, "__dataclass_fields__") else use
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # names that exist only for type checkers
+        return {}

@@ -1,0 +1,109 @@
+"""Configs: a YAML file, checked whole before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ConfigError, unknown
+
+
+class Evaluation(BaseModel):
+    """What is measured beside the circuit itself, and whether its wires are polished at the model's output first."""
+
+    model_config = ConfigDict(extra="forbid")
+    baselines: list[str] = ["neurons", "virtual_weights", "shuffled", "random_weights"]
+    polish: dict[str, Any] | None = None
+    ladder: dict[str, Any] | None = None
+
+
+class Views(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    max_cards: int = Field(50, ge=1)
+    title: str | None = None
+
+
+class Config(BaseModel):
+    """One run. Sections `model`, `data`, `segments`, `bases` and `solver` say `use: Name` and that name's keywords.
+
+    `bases` is one recipe for all hook points, or a mapping hook name -> recipe. `model` may add `train` (keywords of
+    `Training`) and `weights` (a safetensors file of the user's own) for a HookedMLP.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")
+    seed: int = 0
+    device: str = "cpu"
+    model: dict[str, Any]
+    data: dict[str, Any]
+    segments: dict[str, Any] = {}
+    bases: dict[str, Any]
+    solver: dict[str, Any] = {"use": "GramLasso"}
+    gates: dict[str, Any] = {}
+    evaluation: Evaluation = Evaluation()
+    views: Views = Views()
+
+
+def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
+    """The config at `path`, with `key.sub=value` changes applied (values are YAML).
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key (with the nearest known one) or a value of another type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise ConfigError(f"there is no config {path}" + (f"; that folder has {near}" if near else ""))
+    if path.stat().st_size > 1_000_000:
+        raise ConfigError(f"{path} is {path.stat().st_size:,} bytes; a config has at most a million. Is it the right file?")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} should be a mapping with the keys {', '.join(Config.model_fields)}")
+    for change in changes:
+        _change(values, change)
+    values.setdefault("name", path.stem)
+    return check_config(values, str(path))
+
+
+def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
+    try:
+        return Config(**{str(k): v for k, v in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(p) for p in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            fields = {"evaluation": Evaluation, "views": Views}.get(place[0], Config).model_fields if len(place) > 1 else Config.model_fields
+            raise ConfigError(f"{source}: {unknown('key', place[-1], fields)}") from error
+        if first["type"] == "missing":
+            raise ConfigError(f"{source}: the key {'.'.join(place)!r} is missing; a config has {', '.join(Config.model_fields)}") from error
+        raise ConfigError(f"{source}: {'.'.join(place)}: {first['msg'].lower()}, got {first['input']!r}") from error
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    key, sign, text = change.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--set takes key=value, for instance solver.mean_edges=8; got {change!r}")
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {change}: {part!r} is not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: the value is not YAML") from error
+
+
+def preflight(config: Config) -> None:
+    """What can be known to fail before anything heavy is imported: data that is neither here nor in reach."""
+    from ..data.hub import find_mnist
+
+    if config.data.get("use", "image_batches") == "image_batches" and config.data.get("source") == "mnist":
+        find_mnist(config.data.get("path"))

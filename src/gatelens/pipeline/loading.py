@@ -1,0 +1,82 @@
+"""The model of a run: trained here, from a user's weights, or loaded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+
+from .. import store
+from ..errors import ConfigError, ModelError, StoreError
+from .building import build, keywords
+from .config import Config
+
+
+def model_from(config: Config, folder: Path, progress: bool = False) -> Any:
+    """The model that the config describes; one that is trained here is kept in `folder`.
+
+    A HookedMLP is trained on the data's fitting part unless `weights` names a safetensors file with its state dict.
+    """
+    section = dict(config.model)
+    training, weights = section.pop("train", {}), section.pop("weights", None)
+    if section.get("use") != "HookedMLP":
+        if weights is not None or training:
+            raise ConfigError("model: `weights` and `train` belong to `use: HookedMLP`; for other models give `load_model` a path")
+        return build(section, "model", seed=config.seed, device=config.device)
+    model = build(section, "model", seed=config.seed)
+    if weights is not None:
+        return with_weights(model, Path(weights))
+    return _trained(model, training, config, folder, progress)
+
+
+def with_weights(model: Any, path: Path) -> Any:
+    """The model with a user's weights.
+
+    Raises:
+        ModelError: no such file, a pickle, or a state dict of other names or shapes.
+    """
+    if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
+        raise ModelError(
+            f"{path} is a pickle, which can run code when it is read; expected a safetensors file. "
+            "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')"
+        )
+    if not path.is_file():
+        raise ModelError(f"there is no weights file {path}")
+    try:
+        state = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path} is not a whole safetensors file ({error})") from error
+    _load_state(model, state, str(path))
+    return model.eval().requires_grad_(False)
+
+
+def _load_state(model: Any, state: Mapping[str, Any], source: str) -> None:
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in state.items()}
+    for name in sorted({*wanted, *found}):
+        if wanted.get(name) != found.get(name):
+            raise ModelError(
+                f"{source}: {name} has shape {found.get(name, 'nothing')}, this model expects {wanted.get(name, 'nothing')}. "
+                f"A HookedMLP of sizes {list(model.sizes)} has {', '.join(wanted)}"
+            )
+    model.load_state_dict(dict(state))
+
+
+def _trained(model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool) -> Any:
+    from ..models.training import Training
+
+    recipe = Training(**keywords(Training, training, "model.train"))
+    try:
+        _load_state(model, store.reading(folder, "model").tensors("model.safetensors"), str(folder))
+        return model.eval().requires_grad_(False)
+    except StoreError:
+        pass  # not trained yet, or damaged: train
+    fit, _ = build({"use": "image_batches"} | config.data, "data", seed=config.seed)
+    recipe.fit(model, fit, config.seed, progress)
+    with store.writing(folder, "model") as out:
+        out.tensors("model.safetensors", model.state_dict())
+        out.json("model.json", {"class": "HookedMLP", "sizes": list(model.sizes)})
+    return model

@@ -1,0 +1,64 @@
+"""What a run reports: the evaluation of its circuit, with the baselines that the config asks for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..activations import collect
+from ..bases.sae import TrainedSAE
+from ..circuits import Circuit, build_circuit
+from ..errors import ConfigError, unknown
+from ..evaluation.baselines import baseline_circuits, random_weights
+from ..evaluation.measure import evaluate
+from ..evaluation.report import Report
+from .building import find
+from .resume import versions
+
+if TYPE_CHECKING:
+    from .walk import Walk
+
+BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
+
+
+def report_of(walk: Walk, circuit: Circuit) -> Report:
+    """The circuit evaluated on the held-out part, its baselines beside it."""
+    fit, held_out = walk.acts
+    report = evaluate(
+        walk.model,
+        circuit,
+        walk.batches[1],
+        acts=held_out,
+        means={hook: x.mean(0) for hook, x in fit.items()},
+        baselines=_baselines(walk, circuit),
+        name=walk.model_name,
+        seed=walk.config.seed,
+    )
+    return replace(report, versions=versions())
+
+
+def _baselines(walk: Walk, circuit: Circuit) -> dict[str, Any]:
+    wanted = walk.config.evaluation.baselines
+    for name in wanted:
+        if name not in BASELINES:
+            raise ConfigError(f"evaluation.baselines: {unknown('baseline', name, BASELINES)}")
+    fit, held_out = walk.acts
+    found: dict[str, Any] = {}
+    if {*wanted} & {"neurons", "virtual_weights", "shuffled"}:
+        options = {k: v for k, v in walk.gate_options.items() if k != "interventions"}
+        found |= baseline_circuits(walk.model, circuit, fit, walk.solver, held_out, **options)
+    if "random_weights" in wanted and all(isinstance(r, TrainedSAE) for r in walk.recipes.values()):
+        found["random_weights"] = _random_weights(walk)
+    return {name: circuit for name, circuit in found.items() if name in wanted}
+
+
+def _random_weights(walk: Walk) -> tuple[Any, Circuit]:
+    """The whole walk on a model of permuted weights: dictionaries, connectors and gates of its own."""
+    model = random_weights(walk.model, walk.config.seed)
+    section = {"use": "mlp_segments"} | walk.config.segments
+    use = find(section.pop("use"), "segments")
+    segments = use(model, **section)
+    fit = collect(model, walk.batches[0], segments)
+    held_out = collect(model, walk.batches[1], segments)
+    bases = walk.fit_bases(fit, segments)
+    return model, build_circuit(model, segments, bases, fit, walk.solver, held_out=held_out, **walk.gate_options)
