@@ -6,15 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from .capture import DTYPES, KIND, Stored, capture, data_fingerprint, forward_kwargs, split_where
 from .data import Batches
-from .errors import DataError, NonFiniteError
-from .models import Model, check_hook_names, device_of
+from .errors import DataError
+from .models import Model, check_hook_names
+from .models.load import model_record
 from .segments import Segment
+from .shards import ShardFolder, read_shards, spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Activations(Mapping[str, Tensor]):
     """hook name -> [rows, width], all hook points over the same rows.
 
     Attributes:
-        tensors: the activations by hook name.
+        tensors: the activations by hook name; from a store they are read anew on each access.
         document, position, token: [rows] each; where a row came from. An image is a document of one position; its
             token is its label.
     """
@@ -51,8 +53,27 @@ class Activations(Mapping[str, Tensor]):
     def rows(self) -> int:
         return len(self.document)
 
+    @classmethod
+    def open(cls, folder: str | Path) -> Activations:
+        """What `collect(..., store=folder)` kept there.
+
+        Raises:
+            StoreError: unfinished, damaged, or something else.
+        """
+        return _opened(read_shards(folder, KIND))
+
+    def shards(self) -> Iterator[Activations]:
+        """The rows in pieces that fit in memory: the shards of a store, or everything at once."""
+        if isinstance(self.tensors, Stored):
+            for tensors in self.tensors.shards():
+                yield Activations(*split_where(tensors), self.source)
+        else:
+            yield self
+
     def __repr__(self) -> str:
-        hooks = ", ".join(f"{h} [{v.shape[1]}]" for h, v in self.tensors.items())
+        stored = self.tensors.widths if isinstance(self.tensors, Stored) else None
+        widths = stored or {hook: value.shape[1] for hook, value in self.tensors.items()}
+        hooks = ", ".join(f"{hook} [{width}]" for hook, width in widths.items())
         return f"Activations({self.rows} rows at {hooks})"
 
 
@@ -70,44 +91,61 @@ def collect(
     points: Iterable[Segment | str],
     store: str | Path | None = None,
     progress: bool = False,
+    *,
+    dtype: str = "float32",
+    shard_rows: int = 32_768,
 ) -> Activations:
-    """Run the model over the batches once and keep what it computes at the hook points.
+    """Run the model over the batches once, only as deep as needed, and keep what it computes at the hook points.
 
     Args:
         points: segments (both their ends) or hook names.
-        store: a folder to keep them in, in checksummed shards; None keeps them in memory.
+        store: a folder to keep them in, in checksummed shards; None keeps them in memory. A run that was stopped goes
+            on where it was; shards of another model, other data or other hook points are refused.
         progress: show a bar on standard error.
+        dtype: "float32" or "float16", how they are kept; what is read back is float32 again.
+        shard_rows: positions in a shard, which bounds the memory that a store takes.
 
     Raises:
         HookNameError: before any forward pass, with the nearest names.
         NonFiniteError: at the first NaN or infinity, naming hook, batch and row.
+        TooLargeError: at the first batch, when memory or disk could not hold the whole.
+        StoreError: a store of something else.
     """
     names = hook_names(points)
     check_hook_names(model, names)
-    kept: dict[str, list[Tensor]] = {name: [] for name in names}
-    where: list[tuple[Tensor, Tensor, Tensor]] = []
-    device = device_of(model)
-    for index, batch in enumerate(tqdm(batches, disable=not progress, desc="collect", delay=2)):
-        with torch.no_grad():
-            _, cache = model.run_with_cache(batch.inputs.to(device), names_filter=names)
-        keep = batch.keep
-        for name in names:
-            value = cache[name].detach().cpu()[keep]
-            _check_finite(value, name, index)
-            kept[name].append(value)
-        shape = keep.shape
-        position = torch.arange(shape[1]).expand(shape) if len(shape) == 2 else torch.zeros(shape, dtype=torch.long)
-        token = batch.inputs if len(shape) == 2 else batch.targets
-        where.append((batch.document[keep], position[keep], token[keep]))
-    document, position, token = (torch.cat(part) for part in zip(*where, strict=True))
-    return Activations({n: torch.cat(v) for n, v in kept.items()}, document, position, token, batches.name)
+    if not names:
+        raise DataError("nothing to collect: give at least one segment or hook name")
+    if dtype not in DTYPES:
+        raise DataError(f"activations are kept as {' or '.join(DTYPES)}, got {dtype!r}")
+    if store is None:
+        pieces = tqdm(batches, disable=not progress, desc="collect", delay=2)
+        kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], whole=batches.rows)
+        return Activations(*split_where({k: v.float() if k in names else v for k, v in kept.items()}), batches.name)
+    return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress)
 
 
-def _check_finite(value: Tensor, hook: str, batch: int) -> None:
-    finite = torch.isfinite(value).all(dim=-1)
-    if not finite.all():
-        row = int((~finite).nonzero()[0])
-        raise NonFiniteError(
-            f"{hook} holds NaN or infinity in batch {batch}, row {row}: expected finite activations. "
-            "Look at the model's weights and at the input of that row"
-        )
+def _collect_to(
+    folder: Path, model: Model, batches: Batches, names: list[str], dtype: str, shard_rows: int, progress: bool
+) -> Activations:
+    positions = batches.keep[: batches.batch_size].numel()
+    pieces = spans(len(batches), max(1, shard_rows // positions))
+    config = {
+        "model": model_record(model),
+        "data": data_fingerprint(batches),
+        "source": batches.name,
+        "hooks": names,
+        "dtype": dtype,
+        "deep": forward_kwargs(model, names),
+    }
+    with ShardFolder(folder, KIND, config, len(pieces)) as out:
+        for i in tqdm(list(out.missing()), disable=not progress, desc=f"collect to {folder.name}", delay=2):
+            part = [batches.batch(b) for b in pieces[i]]
+            rows = sum(int(batch.keep.sum()) for batch in part)
+            kept = capture(model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start)
+            out.write(i, kept, {"rows": rows})
+        return _opened(out.finish())
+
+
+def _opened(folder: ShardFolder) -> Activations:
+    stored = Stored(folder)
+    return Activations(stored, *stored.where(), source=str(folder.config.get("source", "")))

@@ -46,7 +46,9 @@ class Batches:
 
     def __post_init__(self):
         if len(self.inputs) == 0:
-            raise DataError(f"{self.name} is empty: expected at least one example, got none. Check the path and the split")
+            raise DataError(
+                f"{self.name} is empty: expected at least one example, got none. Check the path and the split"
+            )
         if not (len(self.inputs) == len(self.targets) == len(self.keep) == len(self.document)):
             raise DataError(
                 f"{self.name}: inputs, targets, keep and document differ in length "
@@ -56,9 +58,12 @@ class Batches:
             raise DataError(f'metric must be "accuracy" or "ce", got {self.metric!r}')
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.inputs), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield Batch(self.inputs[part], self.targets[part], self.keep[part], self.document[part])
+        return (self.batch(number) for number in range(len(self)))
+
+    def batch(self, number: int) -> Batch:
+        """Batch `number` of 0..len-1."""
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return Batch(self.inputs[part], self.targets[part], self.keep[part], self.document[part])
 
     def __len__(self) -> int:
         """The number of batches."""

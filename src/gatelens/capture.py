@@ -1,0 +1,192 @@
+"""Capturing: one forward pass, many hook points, only as deep as the deepest of them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .data import Batch, Batches
+from .errors import DataError, NonFiniteError, TooLargeError
+from .models import Model, device_of
+from .shards import ShardFolder
+
+KIND = "activations"
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+WHERE = ("document", "position", "token")
+_BEFORE_BLOCKS = ("hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
+
+
+def forward_kwargs(model: Any, names: Sequence[str]) -> dict[str, int]:
+    """`stop_at_layer` where the model knows it and no hook point lies behind the blocks; else nothing."""
+    if "stop_at_layer" not in inspect.signature(model.forward).parameters:
+        return {}
+    deepest = 0
+    for name in names:
+        block = re.match(r"blocks\.(\d+)\.", name)
+        if block is None and not name.startswith(_BEFORE_BLOCKS):
+            return {}
+        deepest = max(deepest, int(block[1]) + 1 if block else 0)
+    return {"stop_at_layer": deepest}
+
+
+def capture(
+    model: Model,
+    batches: Iterable[Batch],
+    names: Sequence[str],
+    rows: int,
+    dtype: torch.dtype,
+    whole: int,
+    folder: Path | None = None,
+    first: int = 0,
+) -> dict[str, Tensor]:
+    """The kept rows of some batches: hook name -> [rows, width], and "document", "position", "token" -> [rows].
+
+    Args:
+        rows: kept positions in these batches.
+        whole: kept positions in all batches, to say before the work whether they will fit (on the disk of `folder`, or
+            in memory).
+        first: number of the first batch, for errors.
+    """
+    if rows == 0 and whole == 0:
+        raise DataError("no position is kept: every one is BOS or padding. Give longer documents, or keep_bos=True")
+    device, deep = device_of(model), forward_kwargs(model, names)
+    out: dict[str, Tensor] = {}
+    where: list[tuple[Tensor, Tensor, Tensor]] = []
+    at = 0
+    for index, batch in enumerate(batches, first):
+        with torch.no_grad():
+            _, cache = model.run_with_cache(batch.inputs.to(device), names_filter=list(names), **deep)
+        if not out:
+            widths = _widths(cache, names)
+            _check_room(sum(widths.values()) * dtype.itemsize * whole, folder)
+            out = {name: torch.empty(rows, width, dtype=dtype) for name, width in widths.items()}
+        kept = batch.keep.flatten().nonzero()[:, 0]
+        for name in names:
+            value = cache[name].detach().flatten(0, batch.keep.ndim - 1).index_select(0, kept.to(device))
+            _check_finite(value, name, index, dtype)
+            out[name][at : at + len(kept)] = value.cpu()
+        where.append(_where(batch))
+        at += len(kept)
+    return out | {name: torch.cat(part) for name, part in zip(WHERE, zip(*where, strict=True), strict=True)}
+
+
+def split_where(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+    """Activations apart from where their rows come from."""
+    hooks = {name: value for name, value in tensors.items() if name not in WHERE}
+    return hooks, tensors["document"], tensors["position"], tensors["token"]
+
+
+def data_fingerprint(batches: Batches) -> str:
+    """SHA-256 of the inputs and of which positions count."""
+    digest = hashlib.sha256()
+    for value in (batches.inputs, batches.keep):
+        digest.update(repr((value.dtype, tuple(value.shape))).encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Stored(Mapping[str, Tensor]):
+    """The tensors of a finished store by hook name, read and checked on each access, float32."""
+
+    def __init__(self, folder: ShardFolder):
+        self.folder = folder
+        self.hooks: list[str] = list(folder.config["hooks"])
+
+    def __getitem__(self, hook: str) -> Tensor:
+        if hook not in self.hooks:
+            raise KeyError(hook)
+        return torch.cat([self.folder.read(i)[hook].float() for i in range(self.folder.count)])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.hooks)
+
+    def __len__(self) -> int:
+        return len(self.hooks)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        first = self.folder.read(0)
+        return {hook: first[hook].shape[1] for hook in self.hooks}
+
+    def where(self) -> tuple[Tensor, Tensor, Tensor]:
+        """document, position, token of every row."""
+        shards = [self.folder.read(i) for i in range(self.folder.count)]
+        document, position, token = (torch.cat([shard[name] for shard in shards]) for name in WHERE)
+        return document, position, token
+
+    def shards(self) -> Iterator[dict[str, Tensor]]:
+        for i in range(self.folder.count):
+            tensors = self.folder.read(i)
+            yield {name: value if name in WHERE else value.float() for name, value in tensors.items()}
+
+
+def _widths(cache: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, int]:
+    for name in names:
+        if name not in cache:
+            raise DataError(f"nothing passes through {name} in this model: choose another hook point")
+    return {name: cache[name].shape[-1] for name in names}
+
+
+def _where(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    keep = batch.keep
+    if keep.ndim == 2:
+        position, token = torch.arange(keep.shape[1]).expand(keep.shape), batch.inputs
+    else:
+        position, token = torch.zeros(keep.shape, dtype=torch.long), batch.targets
+    return batch.document[keep], position[keep], token[keep]
+
+
+def _check_finite(value: Tensor, hook: str, batch: int, dtype: torch.dtype) -> None:
+    # a sum is finite only when all its terms are; the rows are looked at only when it is not
+    if value.sum(dtype=torch.float64).isfinite() and not (dtype == torch.float16 and value.abs().max() > 65504):
+        return
+    bad = ~torch.isfinite(value.to(dtype)).all(dim=-1)
+    if not bad.any():
+        return
+    row = int(bad.nonzero()[0])
+    if torch.isfinite(value[row]).all():
+        raise NonFiniteError(
+            f"{hook} reaches {value[row].abs().max():.3g} in batch {batch}, row {row}, "
+            "more than float16 can hold (65504). "
+            'Collect with dtype="float32"'
+        )
+    raise NonFiniteError(
+        f"{hook} holds NaN or infinity in batch {batch}, row {row}: expected finite activations. "
+        "Look at the model's weights and at the input of that row"
+    )
+
+
+def _check_room(needed: int, folder: Path | None) -> None:
+    """Refuse what would not fit, at the first batch."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise TooLargeError(
+                f"the activations would take {needed / 2**30:.2f} GiB in {folder}, "
+                f"where {free / 2**30:.2f} GiB are free. "
+                'Choose another folder, fewer rows or hook points, or dtype="float16"'
+            )
+    elif (available := _available_memory()) is not None and needed > available:
+        raise TooLargeError(
+            f"the activations would take {needed / 2**30:.2f} GiB, "
+            f"{available / 2**30:.2f} GiB of memory are available. "
+            "Give `store=`, a folder to keep them in, or collect fewer rows or hook points"
+        )
+
+
+def _available_memory() -> int | None:
+    """Bytes that can still be taken, where the system says so (Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
