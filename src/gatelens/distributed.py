@@ -127,8 +127,8 @@ def wait_for(shards: ShardFolder, patience: float = PATIENCE, pause: float = 0.0
     while absent:
         if time.monotonic() - since > patience:
             raise StoreError(
-                f"waited {patience:g} s for {some(absent)} of the {shards.count} shards in {shards.folder}: expected the "
-                "other workers to write them. Start those that stopped again, or run the step in one process, "
+                f"waited {patience:g} s for {some(absent)} of the {shards.count} shards in {shards.folder}: expected "
+                "the other workers to write them. Start those again that stopped, or run the step in one process, "
                 "which does what is missing"
             )
         time.sleep(pause)

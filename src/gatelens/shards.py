@@ -64,6 +64,9 @@ class ShardFolder:
                 locks.enter_context(store.lock(self.folder, f"worker-{self.worker}"))
             self._claim()
             store.sweep(self.folder)
+            if self.worker is None:
+                for left in self.folder.glob(".worker-*.lock"):  # of workers that were killed: nobody else is here
+                    left.unlink(missing_ok=True)
             self._locks = locks.pop_all()
         return self
 

@@ -156,6 +156,12 @@ class Reading:
     def text(self, name: str) -> str:
         return self.bytes(name).decode("utf-8")
 
+    def check(self) -> Reading:
+        """Check every file now, instead of each when it is used."""
+        for name in self.names():
+            self.path(name)
+        return self
+
     def path(self, name: str) -> Path:
         """Where the file is, once its size and hash have been found right.
 

@@ -74,14 +74,10 @@ def sync_folder(folder: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
     sha = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        sha.update(piece)
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            sha.update(piece)
     return sha.hexdigest()
 
 
@@ -144,7 +140,7 @@ def check_space(folder: str | Path, needed: int, what: str) -> None:
         )
 
 
-def readable(count: float) -> str:
+def readable(count: float | int) -> str:
     """1536 -> '1.5 KiB'."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:

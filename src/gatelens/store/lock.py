@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,62 +15,65 @@ from ..errors import StoreError
 from .files import explained
 from .paths import check_name
 
-try:
+_NOTE = 256
+
+if sys.platform == "win32":  # no lock here ends with its process, so none is taken
+
+    @contextlib.contextmanager
+    def lock(folder: str | Path, name: str = "write", shared: bool = False) -> Iterator[None]:
+        check_name(name)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield
+
+else:
     import fcntl
-except ImportError:  # not POSIX: there is no lock that ends with its process, so none is taken
-    fcntl = None  # pyright: ignore[reportAssignmentType]
 
+    @contextlib.contextmanager
+    def lock(folder: str | Path, name: str = "write", shared: bool = False) -> Iterator[None]:
+        """Hold `folder` against other processes, and other threads, until the block is left.
 
-@contextlib.contextmanager
-def lock(folder: str | Path, name: str = "write", shared: bool = False) -> Iterator[None]:
-    """Hold `folder` against other processes, and other threads, until the block is left.
+        Args:
+            name: what is locked: one folder can have several locks.
+            shared: many holders at once, none of whom excludes the others; they exclude an owner who does not share.
 
-    Args:
-        name: what is locked: one folder can have several locks.
-        shared: many holders at once, none of whom excludes the others; they exclude an owner who does not share.
-
-    Raises:
-        StoreError: at once, when another holds it; names its process, machine and time.
-    """
-    folder = Path(folder)
-    if fcntl is None:
-        yield
-        return
-    path = folder / f".{check_name(name)}.lock"
-    with explained(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            if shared:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while others share it
-            path.unlink()  # while it is ours alone; `_acquire` notices when it opened a file that is gone since
-        os.close(descriptor)
-
-
-def _acquire(path: Path, how: int) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        Raises:
+            StoreError: at once, when another holds it; names its process, machine and time.
+        """
+        path = Path(folder) / f".{check_name(name)}.lock"
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = _owner(descriptor)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if shared:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while others share it
+                path.unlink()  # while it is ours alone; `_acquire` notices when it opened a file that is gone since
             os.close(descriptor)
-            raise StoreError(
-                f"{path.parent} is being written by {owner}: expected to be its only writer. "
-                "Wait until it has finished, stop it, or give another folder"
-            ) from None
-        except BaseException:
+
+    def _acquire(path: Path, how: int) -> int:
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+                if _same_file(descriptor, path):
+                    os.pwrite(descriptor, _note(), 0)
+                    return descriptor
+            except BlockingIOError:
+                raise StoreError(
+                    f"{path.parent} is being written by {_owner(descriptor)}: expected to be its only writer. "
+                    "Wait until it has finished, stop it, or give another folder"
+                ) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
             os.close(descriptor)
-            raise
-        if _same_file(descriptor, path):
-            break
-        os.close(descriptor)
-    note = {"process": os.getpid(), "machine": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    os.pwrite(descriptor, json.dumps(note).encode().ljust(256), 0)
-    return descriptor
+
+
+def _note() -> bytes:
+    note = {"process": os.getpid(), "machine": socket.gethostname()[:64], "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    return json.dumps(note).encode().ljust(_NOTE)
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
@@ -79,8 +83,11 @@ def _same_file(descriptor: int, path: Path) -> bool:
 
 
 def _owner(descriptor: int) -> str:
+    """What the owner wrote into the lock file; closes it."""
     try:
-        note = json.loads(os.pread(descriptor, 256, 0))
+        note = json.loads(os.pread(descriptor, _NOTE, 0))
         return f"process {note['process']} on {note['machine']} (since {note['since']})"
     except (ValueError, KeyError, TypeError):
         return "another process"
+    finally:
+        os.close(descriptor)

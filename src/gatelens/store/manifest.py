@@ -57,9 +57,10 @@ def check_manifest(value: Any, source: object) -> dict[str, Any]:
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise _not_ours(source, f"its format is {str(found)[:40]!r}, expected a number from 1 to {FORMAT}")
     if found > FORMAT:
+        writer = str(value.get("written_by", "of a newer version"))[:40]
         raise NewerFormatError(
-            f"{source} has format {found}, written by gatelens {str(value.get('written_by', 'of a newer version'))[:40]}; "
-            f"this is gatelens {__version__}, which reads formats 1 to {FORMAT}. Upgrade gatelens, or make the artefact again"
+            f"{source} has format {found}, written by gatelens {writer}; this is gatelens {__version__}, which reads "
+            f"formats 1 to {FORMAT}. Upgrade gatelens, or make the artefact again"
         )
     for older in range(found, FORMAT):
         value = MIGRATIONS[older](value)

@@ -25,7 +25,8 @@ def check_name(name: object) -> str:
         return name
     raise StoreError(
         f"{str(name)[:80]!r} cannot name a stored file: expected parts of letters, digits, '_', '.' and '-', "
-        f"none beginning with '.', none longer than {LONGEST}, joined by '/'. Rename it, or restore the manifest from a copy"
+        f"none beginning with '.', none longer than {LONGEST}, joined by '/'. "
+        "Rename it, or restore the manifest from a copy"
     )
 
 

@@ -1,0 +1,281 @@
+"""Several processes: the same bytes as one, whoever did what, whoever died."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gatelens import statistics
+from gatelens.distributed import Worker, spread, this_worker, wait_for
+from gatelens.errors import ConfigError, DataError, NonFiniteError, SolverError, StoreError
+from gatelens.shards import ShardFolder, spans
+
+ROWS, SIZE, COUNT = 61, 9, 7  # 7 shards, the last one shorter
+
+#: a worker in a process of its own; it imports numpy and the store, never torch
+CHILD = textwrap.dedent("""
+    import os, sys, time
+    import numpy as np
+    from gatelens.distributed import spread, this_worker
+    from gatelens.shards import spans
+
+    folder, delay, patience = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+
+    def work(i):
+        rows = np.array(spans(61, 9)[i])
+        time.sleep(delay)
+        x = np.sin(rows[:, None] * np.arange(1, 6)).astype(np.float32)
+        print("made", i, flush=True)
+        return {"gram": x.astype(np.float64).T @ x, "row": rows}, {"rows": len(rows)}
+
+    spread(folder, "sums", {"seed": 0}, 7, work, this_worker(), patience)
+""")
+
+
+def start(folder: Path, rank: int, world: int, delay: float = 0.0, patience: float = 20.0) -> subprocess.Popen:
+    environment = {**os.environ, "GATELENS_RANK": str(rank), "GATELENS_WORLD": str(world), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CHILD, str(folder), str(delay), str(patience)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*processes: subprocess.Popen) -> list[int]:
+    """Wait, and say which shards they made."""
+    made = []
+    for process in processes:
+        out, error = process.communicate(timeout=30)
+        assert process.returncode == 0, error
+        made += [int(line.split()[1]) for line in out.splitlines()]
+    return made
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("alone")
+    assert finish(start(folder, 0, 1)) == list(range(COUNT))
+    return hashes(folder)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_several_processes_leave_the_bytes_of_one(tmp_path, alone, world):
+    made = finish(*(start(tmp_path, rank, world) for rank in range(world)))
+    assert sorted(made) == list(range(COUNT))
+    assert hashes(tmp_path) == alone
+
+
+def until_one_is_stored(process: subprocess.Popen) -> None:
+    """The second shard is being made, so the first is on the disk."""
+    assert process.stdout is not None
+    for _ in range(2):
+        assert process.stdout.readline().startswith("made")
+
+
+def test_a_rank_that_is_killed_and_started_again(tmp_path, alone):
+    survivor, victim = start(tmp_path, 0, 2), start(tmp_path, 1, 2, delay=0.2)
+    until_one_is_stored(victim)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate(timeout=10)
+    again = finish(start(tmp_path, 1, 2))
+    finish(survivor)
+    assert again == [3, 5]  # what it had stored before was kept
+    assert hashes(tmp_path) == alone
+
+
+def test_begun_by_two_finished_by_one(tmp_path, alone):
+    both = [start(tmp_path, rank, 2, delay=0.2) for rank in range(2)]
+    for process in both:
+        until_one_is_stored(process)
+    for process in both:
+        process.kill()
+        process.communicate(timeout=10)
+    assert len(finish(start(tmp_path, 0, 1))) <= COUNT - 2
+    assert hashes(tmp_path) == alone
+
+
+def test_no_row_is_lost_or_counted_twice(tmp_path):
+    finish(*(start(tmp_path, rank, 3) for rank in range(3)))
+    stored = ShardFolder(tmp_path, "sums", {"seed": 0}, COUNT)
+    rows = np.concatenate([stored.arrays(i)["row"] for i in range(COUNT)])
+    assert rows.tolist() == list(range(ROWS))
+    assert sum(stored.meta(i)["rows"] for i in range(COUNT)) == ROWS
+
+
+def test_a_worker_that_never_comes_is_named_and_waiting_ends(tmp_path):
+    process = start(tmp_path, 0, 2, patience=0.3)
+    began = time.monotonic()
+    _, error = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "waited 0.3 s for 3 (1, 3, 5) of the 7 shards" in error
+    assert time.monotonic() - began < 15
+
+
+def test_one_rank_twice_and_one_beside_several_are_refused(tmp_path):
+    with ShardFolder(tmp_path, "sums", {}, 2, "0-of-2"):
+        for name in ("0-of-2", None):
+            with (
+                pytest.raises(StoreError, match="is being written by process"),
+                ShardFolder(tmp_path, "sums", {}, 2, name),
+            ):
+                pass
+        with ShardFolder(tmp_path, "sums", {}, 2, "1-of-2"):
+            pass
+
+
+def test_waiting_goes_on_while_shards_come(tmp_path):
+    with ShardFolder(tmp_path, "sums", {}, 1) as out:
+        with pytest.raises(StoreError, match="waited 0 s"):
+            wait_for(out, patience=0.0, pause=0.01)
+        out.write(0, {"x": torch.zeros(1)})
+        wait_for(out, patience=0.0)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_every_shard_has_one_owner_and_shares_are_even(world):
+    shares = [Worker(rank, world).owned(COUNT) for rank in range(world)]
+    assert sorted(i for share in shares for i in share) == list(range(COUNT))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Worker(0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, Worker(1, 4)),  # torchrun
+        ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_TASK_COUNT": "3"}, Worker(1, 3)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_STEP_ID": "0"}, Worker(2, 3)),  # srun
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "3"}, Worker(0, 1)),  # inside sbatch, without srun
+        ({"GATELENS_RANK": "0", "GATELENS_WORLD": "2", "RANK": "1", "WORLD_SIZE": "4"}, Worker(0, 2)),
+    ],
+)
+def test_launchers_are_understood(given, expected):
+    assert this_worker(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"RANK": "1"}, "WORLD_SIZE must be a whole number"),
+        ({"GATELENS_WORLD": "2"}, "GATELENS_RANK must be a whole number"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK must be a whole number.*'-1'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "rank 2 of world 2"),
+        ({"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_STEP": "2"}, "without ':step'"),
+    ],
+)
+def test_launchers_that_are_half_set_are_refused(given, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        this_worker(given)
+
+
+# statistics
+
+
+def rows_of(seed: int = 0) -> torch.Tensor:
+    x = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(seed)).round(decimals=1)  # ties on purpose
+    return x.clamp_min(-0.5)
+
+
+def records(x: torch.Tensor, size: int = SIZE) -> list[statistics.Statistics]:
+    edges = [-0.5, 0.0, 0.5, 1.0]
+    return [statistics.of_rows(x[r.start : r.stop], r.start, 4, edges, gram=True) for r in spans(len(x), size)]
+
+
+def test_folded_statistics_are_those_of_all_rows():
+    x = rows_of()
+    folded, whole = statistics.fold(records(x)), x.double()
+    assert int(folded.rows) == ROWS
+    torch.testing.assert_close(folded.mean, whole.mean(0))
+    torch.testing.assert_close(folded.variance, whole.var(0, correction=0))
+    torch.testing.assert_close(folded.gram, whole.T @ whole)
+    assert torch.equal(folded.fired, (x > 0).sum(0))
+    for f in range(5):
+        best = sorted(range(ROWS), key=lambda r: (-float(x[r, f]), r))[:4]
+        assert folded.largest_row[f].tolist() == best
+        assert torch.equal(folded.largest[f], whole[best, f])
+        counts = np.histogram(whole[:, f], [-np.inf, -0.5, 0.0, 0.5, 1.0, np.inf])[0]
+        assert folded.histogram[f].tolist() == counts.tolist()
+
+
+def test_the_cut_into_shards_changes_no_exact_part():
+    x = rows_of(1)
+    a, b = statistics.fold(records(x, 9)), statistics.fold(records(x, 4))
+    for name in ("rows", "fired", "largest", "largest_row", "histogram"):
+        assert torch.equal(getattr(a, name), getattr(b, name))
+
+
+def test_folding_in_shard_order_gives_the_same_bits_and_another_order_only_nearly():
+    parts = records(torch.rand(ROWS, 5, generator=torch.Generator().manual_seed(2)) * 1e3)
+    a, b = statistics.fold(parts), statistics.fold([p.tensors() for p in parts])
+    other = statistics.fold(parts[::-1])
+    assert all(torch.equal(x, y) for x, y in zip(a.tensors().values(), b.tensors().values(), strict=True))
+    torch.testing.assert_close(a.gram, other.gram, rtol=1e-14, atol=0)
+    assert torch.equal(a.largest_row, other.largest_row)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_sums_neither_overflow_nor_stand_still(dtype):
+    x = torch.full((4096, 1), 100.0, dtype=dtype)
+    assert not torch.isfinite(x.sum()) or x.dtype == torch.bfloat16  # float16 overflows at 65504
+    record = statistics.of_rows(x)
+    assert (float(record.total), float(record.squares)) == (409600.0, 40960000.0)
+    assert record.fired.dtype == torch.int64
+
+
+def test_a_feature_that_never_fires_is_dead_and_divides_by_nothing():
+    record = statistics.of_rows(torch.zeros(3, 2), k=5, edges=[0.0])
+    assert record.dead.all()
+    assert record.variance.tolist() == [0, 0]
+    assert record.largest_row[0].tolist() == [0, 1, 2, -1, -1]
+    empty = statistics.of_rows(torch.zeros(0, 2))
+    assert torch.isfinite(empty.mean).all()
+    assert torch.isfinite(empty.rate).all()
+
+
+def test_quantiles_are_right_to_one_bin():
+    x = torch.arange(100.0)[:, None]
+    record = statistics.of_rows(x, edges=[10.0 * i for i in range(11)])
+    assert float(record.quantile(0.5)) == 50
+    with pytest.raises(SolverError, match="no edges here"):
+        statistics.of_rows(x).quantile(0.5)
+
+
+def test_statistics_refuse_what_does_not_belong():
+    with pytest.raises(NonFiniteError, match="feature 1 is nan in row 12"):
+        statistics.of_rows(torch.tensor([[0.0, 0], [0, torch.nan]]), first_row=11)
+    with pytest.raises(SolverError, match="must be finite and increase"):
+        statistics.of_rows(torch.zeros(1, 1), edges=[1.0, 1.0])
+    with pytest.raises(SolverError, match="same rows on both sides, got 1 and 2"):
+        statistics.of_rows(torch.zeros(1, 1), other=torch.zeros(2, 1))
+    with pytest.raises(SolverError, match=r"other features or settings: 1 features.* and 2 features"):
+        statistics.of_rows(torch.zeros(1, 1)) + statistics.of_rows(torch.zeros(1, 2))
+    with pytest.raises(DataError, match="at least one shard"):
+        statistics.fold([])
+
+
+def test_spread_in_one_process_resumes_after_an_error(tmp_path):
+    made = []
+
+    def work(i):
+        if i == 2 and len(made) < 3:
+            raise RuntimeError("the user's own code")
+        made.append(i)
+        return {"x": torch.full((1,), i)}, {}
+
+    with pytest.raises(RuntimeError, match="the user's own code"):
+        spread(tmp_path, "k", {}, 3, work, Worker())
+    made.append(None)
+    stored = spread(tmp_path, "k", {}, 3, work, Worker())
+    assert made == [0, 1, None, 2]
+    assert int(stored.read(2)["x"]) == 2
