@@ -1,0 +1,26 @@
+"""Rotations in which the Jacobians of many inputs are sparse at once: one recipe, several methods, and what they answer."""
+
+from ...lazy import lazy_names
+from .fit import METHODS as METHODS
+from .fit import fit_rotation as fit_rotation
+from .recipe import JacobianRotation as JacobianRotation
+from .result import FittedRotation as FittedRotation
+from .result import Invertible as Invertible
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "absorbed": ("RotatedMLP", "absorb", "rotated_segment"),
+        "baselines": ("baseline_table",),
+        "matching": ("match_rotations", "random_match"),
+        "questions": (
+            "Answer",
+            "composition_match",
+            "ends_are_neurons",
+            "inputs_needed",
+            "rotation_against_neurons",
+            "uniqueness",
+        ),
+        "picture": ("JacobianPicture", "jacobian_picture"),
+    },
+)

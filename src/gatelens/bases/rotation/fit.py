@@ -1,0 +1,167 @@
+"""fit_rotation: one rotation that makes many columns sparse at once (complete orthogonal dictionary learning)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...errors import BasisError, unknown
+from .checks import Reduced, check_columns, reduce, warn_of_few
+from .first_order import FIRST_ORDER, descend
+from .invertible import fit_oblique
+from .objectives import SmoothL1, stages
+from .power import match_stretch_project
+from .quasi_newton import ascend, column_blocks
+from .result import FittedRotation, Invertible
+from .starts import polar, start_rotation
+from .watch import Watch, Watcher
+
+METHODS = ("chain", "lbfgs", "msp", "svd", "qr", "identity", "random", *FIRST_ORDER, "invertible")
+_MSP_COLUMNS = 32  # per dimension: fourth powers of fewer columns lead astray
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to fit; the keywords of `fit_rotation`, where they are explained."""
+
+    method: str = "chain"
+    objective: str = "l1"
+    zeros: bool = False
+    start: str | Tensor = "svd"
+    eps: float = 0.1
+    iterations: int = 150
+    seconds: float | None = None
+    restarts: int = 1
+    lr: float | None = None
+    barrier: float = 0.03
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise BasisError(unknown("rotation method", self.method, METHODS))
+        if self.iterations < 0 or self.restarts < 1 or (self.seconds is not None and self.seconds <= 0):
+            raise BasisError(
+                "expected iterations >= 0, restarts >= 1 and seconds > 0 (or None); "
+                f"got {self.iterations}, {self.restarts} and {self.seconds}"
+            )
+        stages(self.objective, self.eps, self.zeros)
+
+
+def fit_rotation(
+    columns: Float[Tensor, "d m"],
+    method: str = "chain",
+    *,
+    objective: str = "l1",
+    zeros: bool = False,
+    start: str | Tensor = "svd",
+    eps: float = 0.1,
+    iterations: int = 150,
+    seconds: float | None = None,
+    restarts: int = 1,
+    lr: float | None = None,
+    barrier: float = 0.03,
+    seed: int = 0,
+    progress: bool = False,
+    watcher: Watcher | None = None,
+) -> FittedRotation | Invertible:
+    """The rotation R for which R A is sparse, A being columns of many Jacobians side by side.
+
+    Args:
+        columns: A, [d, M]; at least 16 d of them from at least 64 inputs, each input's scaled to a root mean square of 1.
+        method: "chain" (SVD start, MSP, then L-BFGS on smooth L1: the best measured, and no random start), "lbfgs" (from
+            `start`), "msp"; "expm_sgd" (the seed's own), "adam_expm", "adam_cayley", "adam_householder" (to compare with);
+            "invertible" (oblique, starts from the chain's rotation); "svd", "qr", "identity", "random" (no fit at all).
+        objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
+        zeros: polish on the smoothed seed measure at eps .3, then `eps`: more exact zeros for a little L1.
+        start: "svd", "random", "identity", "qr", or a rotation [d, d]; for "lbfgs", "msp" and the first-order methods.
+        eps: sharpness of the seed measure, in units of the root mean square.
+        iterations: at most, in each stage. seconds: at most, of elapsed time, over all stages and restarts.
+        restarts: runs from random rotations beyond the first; the one with the best L1 on the columns is kept.
+        lr: learning rate of first-order methods; None for each one's own.
+        barrier: of "invertible": the smaller, the further from orthogonal.
+        seed: of random starts.
+        progress: a bar on standard error. watcher: called with (stage, value, rotation) after every iteration.
+
+    Returns:
+        A FittedRotation, whose rows for dead coordinates come last; for "invertible" an Invertible.
+
+    Raises:
+        BasisError: not a matrix of columns, all zero, unknown names, eps <= 0.
+        NonFiniteError: NaN or infinity among the columns.
+
+    Warns:
+        GateLensWarning: fewer than 4 d columns, rank-deficient columns, or so few directions that zeros come for nothing.
+    """
+    settings = Settings(method, objective, zeros, start, eps, iterations, seconds, restarts, lr, barrier, seed)
+    watch = Watch(seconds, progress, watcher)
+    scaled = check_columns(columns)
+    reduced = reduce(scaled)
+    if method not in ("identity", "random"):
+        warn_of_few(reduced.columns)
+    watch.embed = reduced.embed
+    with torch.no_grad():
+        if method in ("identity", "random"):
+            found = start_rotation(method, scaled, seed)
+            return FittedRotation(found.to(scaled), label=method, dead=reduced.dead, columns=scaled.shape[1])
+        if method == "invertible":
+            return _fit_invertible(reduced.columns, settings, watch, reduced.embed)
+        found = _best_of(reduced.columns, settings, _start(reduced, settings), watch)
+        matrix = reduced.embed(polar(found)).to(scaled.dtype)
+    return FittedRotation(matrix, label=method, trace=watch.trace(), dead=reduced.dead, columns=scaled.shape[1])
+
+
+def _best_of(columns: Tensor, settings: Settings, start: Tensor, watch: Watch) -> Tensor:
+    """The first run from its start, `restarts - 1` more from random ones; the best L1 wins."""
+    runs = [_run(columns, settings, start, watch)]
+    for extra in range(1, settings.restarts):
+        if not watch.spent:
+            runs.append(_run(columns, settings, start_rotation("random", columns, settings.seed + extra), watch))
+    return runs[0] if len(runs) == 1 else min(runs, key=lambda r: _mean_abs(columns, r))
+
+
+def _mean_abs(columns: Tensor, rotation: Tensor) -> float:
+    return sum(float((rotation @ b).abs().sum(dtype=torch.float64)) for b in column_blocks(columns)) / columns.numel()
+
+
+def _start(reduced: Reduced, settings: Settings) -> Tensor:
+    if isinstance(settings.start, Tensor):
+        return reduced.restrict(settings.start)
+    name = (
+        settings.method if settings.method in ("svd", "qr") else "svd" if settings.method == "chain" else settings.start
+    )
+    return start_rotation(name, reduced.columns, settings.seed)
+
+
+def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch) -> Tensor:
+    """One run of a method from a rotation."""
+    if settings.method in ("svd", "qr"):
+        return rotation
+    if settings.method in FIRST_ORDER:
+        return descend(
+            settings.method,
+            columns,
+            rotation,
+            settings.objective,
+            settings.eps,
+            settings.iterations,
+            watch,
+            settings.lr,
+        )
+    enough = columns.shape[1] >= _MSP_COLUMNS * len(columns)
+    if settings.method == "msp" or (settings.method == "chain" and enough):
+        rotation = match_stretch_project(columns, rotation, min(settings.iterations, 80), watch)
+    if settings.method == "msp":
+        return rotation
+    for objective in stages(settings.objective, settings.eps, settings.zeros):
+        rotation = ascend(columns, rotation, objective, settings.iterations, watch)
+    return rotation
+
+
+def _fit_invertible(columns: Tensor, settings: Settings, watch: Watch, embed) -> Invertible:
+    start = match_stretch_project(columns, start_rotation("svd", columns), min(settings.iterations, 80), watch)
+    start = ascend(columns, start, SmoothL1(), settings.iterations, watch)
+    oblique = fit_oblique(columns, start, 2 * settings.iterations, watch, settings.barrier)
+    return Invertible.from_matrix(embed(oblique), label="invertible", trace=watch.trace())

@@ -1,0 +1,153 @@
+"""JacobianRotation: rotations at the hook points of a chain of segments, each seen from its neighbour's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...activations import hook_names
+from ...errors import BasisError
+from ...jacobians import jacobian_columns
+from ...segments import Segment
+from ..linear import Basis, Rotation
+from .fit import Settings, fit_rotation
+from .result import FittedRotation, Invertible
+
+Fitted = dict[str, FittedRotation | Invertible]
+
+
+@dataclass(frozen=True)
+class JacobianRotation:
+    """Coordinates in which local changes have local effects, for many inputs at once.
+
+    With D the slopes of the nonlinearity NL and M_k the weights, "forward" fits R1 to the Jacobians J(NL M1), R2 to
+    J(NL M2 R1^-1), R3 to J(NL M3 R2^-1) and so on: the input's coordinates are taken as they are. "backward" starts at the
+    output and rotates the inputs of each segment. "both" begins with "forward" and then fits every hook point again to
+    the segment before it and the one behind it, in their current coordinates, `sweeps` times; for one segment that is
+    the two-sided fit. Input sides of gated linear maps are degenerate (a warning says so, with the QR baseline).
+
+    Attributes:
+        direction: "forward", "backward" or "both".
+        method, objective, zeros, eps, iterations, seconds, restarts, lr, barrier: as in `fit_rotation`; `seconds` for each fit.
+        inputs: rows at which Jacobians are taken. One does not carry over to other inputs; 64 do.
+        columns: Jacobian columns for each dimension; None for 64 up to 256 dimensions, 32 up to 512, 16 above.
+        sweeps: of "both".
+        seed: of the choice of inputs and columns, and of random starts.
+    """
+
+    direction: Literal["forward", "backward", "both"] = "forward"
+    method: str = "chain"
+    objective: str = "l1"
+    zeros: bool = False
+    inputs: int = 64
+    columns: int | None = None
+    sweeps: int = 2
+    eps: float = 0.1
+    iterations: int = 150
+    seconds: float | None = None
+    restarts: int = 1
+    lr: float | None = None
+    barrier: float = 0.03
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self):
+        if self.direction not in ("forward", "backward", "both"):
+            raise BasisError(f'direction must be "forward", "backward" or "both", got {self.direction!r}')
+        if self.inputs < 1 or self.sweeps < 1 or (self.columns is not None and self.columns < 1):
+            raise BasisError(
+                f"inputs, columns and sweeps must be positive, got {self.inputs}, {self.columns} and {self.sweeps}"
+            )
+        Settings(self.method, self.objective, self.zeros, "svd", self.eps, self.iterations, self.seconds, self.restarts)
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """A basis for every hook point of the segments; those that the direction leaves alone get the neurons'.
+
+        Args:
+            segments: in the order in which data flows.
+            acts: activations at each segment's input.
+        """
+        check_chain(segments)
+        fitted: Fitted = {}
+        if self.direction in ("forward", "both"):
+            for segment in segments:
+                fitted[segment.hook_out] = self._fit([self._columns(segment, "out", fitted, acts)])
+        else:
+            for segment in reversed(segments):
+                fitted[segment.hook_in] = self._fit([self._columns(segment, "in", fitted, acts)])
+        if self.direction == "both":
+            for _ in range(self.sweeps):
+                self._sweep(segments, fitted, acts)
+        widths = {s.hook_in: s.d_in for s in segments} | {s.hook_out: s.d_out for s in segments}
+        return {
+            h: fitted[h] if h in fitted else Rotation(torch.eye(widths[h]), label="neurons")
+            for h in hook_names(segments)
+        }
+
+    def _sweep(self, segments: Sequence[Segment], fitted: Fitted, acts: Mapping[str, Tensor]) -> None:
+        """Fit every hook point again, from where it is, to the segments on both of its sides."""
+        for hook in hook_names(segments):
+            before = [self._columns(s, "out", fitted, acts) for s in segments if s.hook_out == hook]
+            behind = [self._columns(s, "in", fitted, acts) for s in segments if s.hook_in == hook]
+            fitted[hook] = self._fit(before + behind, fitted.get(hook))
+
+    def _columns(
+        self, segment: Segment, side: Literal["out", "in"], fitted: Fitted, acts: Mapping[str, Tensor]
+    ) -> Float[Tensor, "d m"]:
+        """Columns at one end of a segment, in the coordinates so far of the other end."""
+        x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+        dimensions = segment.d_out if side == "out" else segment.d_in
+        per_input = -(-dimensions * (self.columns or columns_for(dimensions)) // len(x))
+        basis_in = fitted.get(segment.hook_in) if side == "out" else None
+        basis_out = fitted.get(segment.hook_out) if side == "in" else None
+        return jacobian_columns(segment, x, per_input, side, basis_in, basis_out, self.seed)
+
+    def _fit(
+        self, parts: list[Tensor], current: FittedRotation | Invertible | None = None
+    ) -> FittedRotation | Invertible:
+        method, start = self.method, "svd"
+        if isinstance(current, FittedRotation) and method in ("chain", "lbfgs"):
+            method, start = "lbfgs", current.matrix
+        return fit_rotation(
+            torch.cat(parts, dim=1),
+            method,
+            objective=self.objective,
+            zeros=self.zeros,
+            start=start,
+            eps=self.eps,
+            iterations=self.iterations,
+            seconds=self.seconds,
+            restarts=self.restarts,
+            lr=self.lr,
+            barrier=self.barrier,
+            seed=self.seed,
+            progress=self.progress,
+        )
+
+
+def columns_for(dimensions: int) -> int:
+    """Columns for each dimension: as many as a fit of minutes can use. Under 16 a fit begins to follow its sample."""
+    return 64 if dimensions <= 256 else 32 if dimensions <= 512 else 16
+
+
+def chosen_rows(x: Float[Tensor, "rows d"], count: int, seed: int) -> Float[Tensor, "kept d"]:
+    """`count` rows at random, or all of them."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:count]
+    return x[order.to(x.device)]
+
+
+def check_chain(segments: Sequence[Segment]) -> None:
+    """Refuse no segments, two that end at one hook point, and segments against the order of the data."""
+    ends = [s.hook_out for s in segments]
+    if not segments or len(set(ends)) < len(ends):
+        raise BasisError(f"expected one or more segments with different ends, got ends at {', '.join(ends) or 'none'}")
+    for place, segment in enumerate(segments):
+        if segment.hook_in in ends[place:]:
+            raise BasisError(
+                f"segment {segment.name} begins where a later one ends: give the segments in the order in which data flows"
+            )

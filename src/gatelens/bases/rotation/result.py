@@ -1,0 +1,87 @@
+"""What a fit returns: a rotation (or an invertible map) that remembers how it was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..linear import Rotation
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The objective along a fit, one entry for each iteration; the objectives of two stages are not comparable.
+
+    Attributes:
+        stage: the objective's name.
+        value: its mean over the entries; higher is better.
+        seconds: elapsed since the fit began.
+    """
+
+    stage: tuple[str, ...] = ()
+    value: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __repr__(self) -> str:
+        steps = [f"{s}: {sum(t == s for t in self.stage)} iterations" for s in dict.fromkeys(self.stage)]
+        return f"Trace({'; '.join(steps) or 'no iterations'})"
+
+
+@dataclass(frozen=True)
+class FittedRotation(Rotation):
+    """A rotation with the trace of its fit.
+
+    Attributes:
+        trace: the objective by iteration.
+        dead: coordinates that were zero in every column: they are left as they are, as the last `dead` rows.
+        columns: how many it was fitted to.
+    """
+
+    trace: Trace = field(default_factory=Trace)
+    dead: int = 0
+    columns: int = 0
+
+    def __repr__(self) -> str:
+        f, d = self.matrix.shape
+        return f"Rotation({self.label}: {d} -> {f}, fitted to {self.columns} columns, {self.dead} dead; {self.trace})"
+
+
+@dataclass(frozen=True)
+class Invertible:
+    """A change of coordinates that need not be orthogonal: f = M x, x = M^-1 f.
+
+    Attributes:
+        W_enc: M transposed, [d, f]. W_dec: the transposed inverse, [f, d]; row i is what a unit of feature i adds.
+    """
+
+    W_enc: Float[Tensor, "d d"]
+    W_dec: Float[Tensor, "d d"]
+    label: str = "invertible"
+    trace: Trace = field(default_factory=Trace)
+    is_linear: bool = True
+
+    @classmethod
+    def from_matrix(cls, matrix: Float[Tensor, "d d"], **rest) -> Invertible:
+        """From M; its inverse is taken in float64."""
+        return cls(matrix.T.contiguous(), torch.linalg.inv(matrix.double()).T.to(matrix.dtype).contiguous(), **rest)
+
+    def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        return x @ self.W_enc
+
+    def decode(self, f: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        return f @ self.W_dec
+
+    @property
+    def condition(self) -> float:
+        """The ratio of the largest to the smallest stretch; 1 for a rotation."""
+        return float(torch.linalg.cond(self.W_enc.double()))
+
+    def __repr__(self) -> str:
+        d = len(self.W_enc)
+        return f"Invertible({self.label}: {d} -> {d}, condition {self.condition:.1f}; {self.trace})"

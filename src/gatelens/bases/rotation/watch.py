@@ -1,0 +1,53 @@
+"""Watching a fit: time and iteration budgets, the trace, a progress bar, a caller's own function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from torch import Tensor
+from tqdm import tqdm
+
+from .result import Trace
+
+#: called after every iteration with the stage's name, the objective's value and the rotation so far
+Watcher = Callable[[str, float, Tensor], None]
+
+
+class Watch:
+    """Told of every iteration; says when the budget is spent.
+
+    Args:
+        seconds: budget of elapsed time; None for none.
+        progress: show a bar on standard error.
+        watcher: called after every iteration, with the rotation in full coordinates.
+    """
+
+    def __init__(self, seconds: float | None = None, progress: bool = False, watcher: Watcher | None = None):
+        self.seconds, self.watcher, self.began = seconds, watcher, time.perf_counter()
+        self.stages: list[str] = []
+        self.values: list[float] = []
+        self.times: list[float] = []
+        self.embed: Callable[[Tensor], Tensor] = lambda rotation: rotation
+        self.bar = tqdm(disable=not progress, desc="rotation", unit="it", delay=2)
+
+    def step(self, stage: str, value: float, rotation: Tensor) -> None:
+        self.stages.append(stage)
+        self.values.append(value)
+        self.times.append(self.elapsed)
+        self.bar.update()
+        self.bar.set_postfix_str(f"{stage} {value:.4f}", refresh=False)
+        if self.watcher is not None:
+            self.watcher(stage, value, self.embed(rotation))
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.began
+
+    @property
+    def spent(self) -> bool:
+        return self.seconds is not None and self.elapsed >= self.seconds
+
+    def trace(self) -> Trace:
+        self.bar.close()
+        return Trace(tuple(self.stages), tuple(self.values), tuple(self.times))

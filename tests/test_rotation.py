@@ -1,0 +1,263 @@
+"""fit_rotation: what it finds, how it finds it, and what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation, match_rotations, random_match
+from gatelens.bases.rotation.matching import row_energy
+from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1, stages
+from gatelens.bases.rotation.quasi_newton import cayley, column_blocks, evaluate
+from gatelens.bases.rotation.starts import distinct_columns, polar, qr_rotation, random_rotation
+from gatelens.errors import BasisError, GateLensWarning, NonFiniteError
+from gatelens.jacobians import sparsity
+
+
+def planted(n=16, columns=400, dense=0.1, noise=0.02, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Columns Q S of a rotation Q and sparse S, and Q^T, whose rows are to be found."""
+    g = torch.Generator().manual_seed(seed)
+    s = torch.randn(n, columns, generator=g) * (torch.rand(n, columns, generator=g) < dense)
+    s = s / s.square().mean().sqrt() + noise * torch.randn(n, columns, generator=g)
+    q = random_rotation(n, seed + 100)
+    return q.T @ s, q
+
+
+@pytest.mark.parametrize(
+    ("objective", "start"), [("l1", "svd"), ("l1", "random"), ("log", "svd"), ("log", "random"), ("seed", "svd")]
+)
+def test_a_planted_rotation_is_found(objective, start):
+    columns, q = planted()
+    found = fit_rotation(columns, "lbfgs", objective=objective, start=start)
+    assert match_rotations(found.matrix, q) > 0.995
+    torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(16), atol=1e-6, rtol=0)
+
+
+def test_the_chain_finds_it_too_and_is_the_same_every_time():
+    columns, q = planted(columns=16 * 40)
+    first, second = fit_rotation(columns), fit_rotation(columns, seed=9)
+    assert match_rotations(first.matrix, q) > 0.995
+    assert torch.equal(first.matrix, second.matrix)  # no random start
+    assert first.trace.stage[0] == "L4"
+    assert first.trace.stage[-1] == "L1"
+    assert "L1" in repr(first)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "invertible"])
+def test_every_method_returns_a_rotation_and_no_method_is_worse_than_its_start(method):
+    columns, _ = planted(n=8, columns=160)
+    found = fit_rotation(columns, method, start="random", iterations=20, seed=3)
+    assert isinstance(found, FittedRotation)
+    torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(8), atol=2e-6, rtol=0)
+    x = torch.randn(5, 8)
+    torch.testing.assert_close(found.decode(found.encode(x)), x, atol=1e-5, rtol=0)
+    if method in ("chain", "lbfgs", "expm_sgd", "adam_expm", "adam_cayley", "adam_householder"):
+        start = random_rotation(8, 3)
+        assert sparsity(found.matrix @ columns).l1 <= sparsity(start @ columns).l1 + 1e-6
+        assert len(found.trace) > 0
+
+
+@pytest.mark.parametrize("method", ["adam_expm", "adam_cayley", "adam_householder"])
+def test_adam_reaches_a_planted_rotation_given_time(method):
+    columns, q = planted(n=6, columns=200)
+    found = fit_rotation(columns, method, start="svd", iterations=300, lr=0.03)
+    assert match_rotations(found.matrix, q) > 0.97
+
+
+def test_the_seeds_own_descent_raises_the_seed_measure():
+    columns, _ = planted(n=8, columns=100)
+    found = fit_rotation(columns, "expm_sgd", objective="seed", start="random", iterations=60, seed=1)
+    assert max(found.trace.value) > found.trace.value[0]
+
+
+def test_oblique_directions_need_the_invertible_map():
+    g = torch.Generator().manual_seed(0)
+    s = torch.randn(12, 700, generator=g) * (torch.rand(12, 700, generator=g) < 0.15)
+    mixing = torch.eye(12) + 0.2 * torch.randn(12, 12, generator=g)
+    columns = mixing @ s
+    rotation, oblique = fit_rotation(columns), fit_rotation(columns, "invertible", iterations=250)
+    assert isinstance(oblique, Invertible)
+    assert oblique.condition > 1.2
+    assert sparsity(oblique.encode(columns.T)).l1 < 0.9 * sparsity(rotation.encode(columns.T)).l1
+    unmixed = torch.nn.functional.normalize(torch.linalg.inv(mixing), dim=1)
+    assert match_rotations(oblique.W_enc.T, unmixed) > 0.95 > match_rotations(rotation.matrix, unmixed)
+    torch.testing.assert_close(oblique.decode(oblique.encode(columns.T)), columns.T, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("objective", [SmoothL1(), SeedMeasure(0.3), LogSquare(), L4()])
+def test_value_gradient_and_curvature_are_those_of_autograd(objective):
+    columns, _ = planted(n=5, columns=300)
+    columns, rotation = columns.double(), random_rotation(5, 2).double()
+    plain = {
+        "L1": lambda y: -(y**2 + 0.02**2).sqrt(),
+        "seed measure, eps 0.3": lambda y: (y**2 + 0.09) ** -0.5,
+        "log": lambda y: -0.5 * (y**2 + 0.01).log(),
+        "L4": lambda y: y**4 / 4,
+    }[objective.name]
+    b = torch.zeros(5, 5, dtype=torch.float64, requires_grad=True)
+    value = plain(torch.matrix_exp(b - b.T) @ rotation @ columns).mean()
+    value.backward()
+    found, gradient, curvature = evaluate(column_blocks(columns), rotation, objective, True)
+    assert found == pytest.approx(float(value.detach()))
+    # B - B^T: each entry of B turns a pair once; the mean is over n M entries, the gradient over M columns
+    torch.testing.assert_close(gradient, b.grad * 5)
+    assert (curvature > 0).all()
+    torch.testing.assert_close(curvature, curvature.T)
+
+
+def test_the_curvature_of_a_pair_bounds_the_second_derivative_of_the_objective_there():
+    columns, _ = planted(n=2, columns=500)
+    columns, objective = columns.double(), SmoothL1()
+    blocks = column_blocks(columns)
+    for angle in (0.1, 0.7, 1.2):
+        c, s = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
+        rotation = torch.stack([torch.stack([c, s]), torch.stack([-s, c])]).double()
+        value, gradient, curvature = evaluate(blocks, rotation, objective, True)
+        for t in (-0.05, 0.05):
+            turn = torch.matrix_exp(torch.tensor([[0.0, t], [-t, 0.0]], dtype=torch.float64))
+            ahead, _, _ = evaluate(blocks, turn @ rotation, objective, False)
+            # F is a mean over n M entries, gradient and curvature are over M columns
+            bound = value + (gradient[0, 1] * t - 0.5 * 1.05 * curvature[0, 1] * t * t) / 2
+            assert ahead >= float(bound)
+
+
+def test_cayley_is_a_rotation_close_to_the_exponential():
+    skew = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.05
+    skew = skew - skew.T
+    turned = cayley(skew)
+    torch.testing.assert_close(turned @ turned.T, torch.eye(6, dtype=torch.float64))
+    torch.testing.assert_close(turned, torch.matrix_exp(skew), atol=5e-3, rtol=0)
+
+
+def test_stages_lower_eps_step_by_step():
+    assert [s.name for s in stages("seed", 0.1, False)] == [f"seed measure, eps {e:g}" for e in (1.0, 0.3, 0.1)]
+    assert [s.name for s in stages("l1", 0.1, True)] == ["L1", "seed measure, eps 0.3", "seed measure, eps 0.1"]
+    assert [s.name for s in stages("l1", 0.5, True)] == ["L1", "seed measure, eps 0.5"]
+    with pytest.raises(BasisError, match="eps must be positive"):
+        fit_rotation(planted()[0], objective="seed", eps=0.0)
+
+
+def test_the_zeros_polish_trades_l1_for_the_seed_measure():
+    # heavy tails around a dense floor: where the two measures disagree
+    g = torch.Generator().manual_seed(4)
+    columns = random_rotation(12, 1) @ (torch.randn(12, 700, generator=g) ** 3)
+    plain, zeros = fit_rotation(columns), fit_rotation(columns, zeros=True)
+    assert sparsity(zeros.matrix @ columns).seed[0.1] >= sparsity(plain.matrix @ columns).seed[0.1]
+
+
+def test_restarts_keep_the_best_and_a_time_budget_is_kept():
+    columns, _ = planted(n=12, columns=120, seed=5)
+    one = fit_rotation(columns, "lbfgs", start="random", iterations=30)
+    best = fit_rotation(columns, "lbfgs", start="random", iterations=30, restarts=4)
+    assert sparsity(best.matrix @ columns).l1 <= sparsity(one.matrix @ columns).l1
+    short = fit_rotation(columns, "adam_expm", start="random", iterations=10**6, seconds=0.05)
+    assert 0 < len(short.trace) < 10**6
+    assert short.trace.seconds[-1] < 5
+
+
+def test_the_watcher_sees_whole_rotations():
+    columns, _ = planted(n=6, columns=100)
+    columns[2] = 0
+    seen = []
+    fit_rotation(columns, iterations=3, watcher=lambda stage, value, rotation: seen.append(rotation))
+    for rotation in seen:
+        torch.testing.assert_close(rotation @ rotation.T, torch.eye(6), atol=1e-5, rtol=0)
+
+
+def test_dead_coordinates_are_left_as_they_are_and_counted():
+    columns, _ = planted(n=8, columns=200)
+    columns[[1, 5]] = 0
+    found = fit_rotation(columns)
+    assert found.dead == 2
+    torch.testing.assert_close(found.matrix[-2:], torch.eye(8)[[1, 5]])
+    assert found.matrix[:-2, [1, 5]].abs().max() == 0
+
+
+def test_a_rank_deficient_stack_is_warned_of_and_its_span_fitted():
+    columns, q = planted(n=5, columns=200)
+    wide = random_rotation(9, 7)[:, :5] @ columns
+    with pytest.warns(GateLensWarning, match="span 5 of 9 live dimensions"):
+        found = fit_rotation(wide)
+    assert sparsity(found.matrix[:5] @ wide).l1 == pytest.approx(sparsity(q @ columns).l1, rel=0.02)
+    assert (found.matrix[5:] @ wide).abs().max() < 1e-4
+    torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(9), atol=1e-5, rtol=0)
+
+
+def test_a_start_in_full_coordinates_survives_dead_ones():
+    columns, q = planted(n=8, columns=200)
+    columns[3] = 0
+    start = fit_rotation(columns).matrix
+    again = fit_rotation(columns, "lbfgs", start=start, iterations=2)
+    assert match_rotations(again.matrix, start) > 0.999
+    with pytest.raises(BasisError, match=r"all 8 dimensions, \[8, 8\]; got \(3, 3\)"):
+        fit_rotation(columns, "lbfgs", start=torch.eye(3))
+
+
+def test_few_columns_and_few_directions_are_warned_of():
+    columns, _ = planted(n=8, columns=31)
+    with pytest.warns(GateLensWarning, match="31 columns for 8 dimensions: under 32"):
+        fit_rotation(columns, iterations=5)
+    repeated = torch.randn(8, 8).repeat(1, 20) * torch.rand(160)
+    with pytest.warns(GateLensWarning, match="only 8 directions in 8 dimensions.*plain QR gives"):
+        found = fit_rotation(repeated, "qr")
+    # QR makes them triangular: half of the entries off the diagonal are zero
+    assert sparsity(found.matrix @ repeated, eps=(1e-4,)).above[1e-4] == pytest.approx(36 / 64, abs=0.01)
+    assert len(distinct_columns(repeated)) == 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit_rotation(planted(n=8, columns=200)[0], iterations=2)
+
+
+def test_bad_columns_are_named():
+    columns, _ = planted(n=8, columns=200)
+    with pytest.raises(NonFiniteError, match="column 7 of 200"):
+        fit_rotation(columns.index_fill(1, torch.tensor([7]), float("inf")))
+    with pytest.raises(BasisError, match="every column is zero"):
+        fit_rotation(torch.zeros(4, 40))
+    with pytest.raises(BasisError, match=r"matrix of columns \[d, M\]; got shape \(0, 3\)"):
+        fit_rotation(torch.zeros(0, 3))
+    with pytest.raises(BasisError, match="did you mean 'chain'"):
+        fit_rotation(columns, "chian")
+    with pytest.raises(BasisError, match="unknown objective 'l2'"):
+        fit_rotation(columns, objective="l2")
+    with pytest.raises(BasisError, match="unknown start 'svdd'"):
+        fit_rotation(columns, "lbfgs", start="svdd")
+    with pytest.raises(BasisError, match="restarts >= 1"):
+        fit_rotation(columns, restarts=0)
+    with pytest.raises(BasisError, match="barrier must be positive"):
+        fit_rotation(columns, "invertible", barrier=0.0)
+
+
+def test_half_precision_columns_are_fitted_in_float32_and_float64_in_float64():
+    columns, q = planted()
+    assert fit_rotation(columns.bfloat16(), iterations=30).matrix.dtype == torch.float32
+    exact = fit_rotation(columns.double()).matrix
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(exact @ exact.T, torch.eye(16, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_matching_ignores_order_and_sign_and_weighs_by_energy():
+    rotation = random_rotation(10, 0)
+    shuffled = -rotation[torch.randperm(10)]
+    assert match_rotations(rotation, shuffled) == pytest.approx(1.0, abs=1e-6)
+    assert random_match(10) < 0.8
+    turned = rotation.clone()
+    turned[:2] = torch.tensor([[0.6, 0.8], [-0.8, 0.6]]) @ rotation[:2]
+    assert match_rotations(rotation, turned) == pytest.approx(0.96, abs=1e-6)  # (8 x 1 + 2 x .8) / 10
+    energy = torch.tensor([0.0, 0.0] + [1.0] * 8)
+    assert match_rotations(rotation, turned, energy) == pytest.approx(1.0, abs=1e-6)
+    assert float(row_energy(rotation, torch.randn(10, 30)).sum()) == pytest.approx(1.0)
+    with pytest.raises(BasisError, match="one shape"):
+        match_rotations(rotation, rotation[:5])
+
+
+def test_polar_and_qr():
+    matrix = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    near = polar(matrix)
+    torch.testing.assert_close(near @ near.T, torch.eye(5, dtype=torch.float64))
+    for seed in range(5):
+        assert (near - matrix).norm() <= (random_rotation(5, seed).double() - matrix).norm()
+    upper = qr_rotation(matrix) @ matrix
+    torch.testing.assert_close(upper, upper.triu())
