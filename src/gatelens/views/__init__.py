@@ -1,0 +1,12 @@
+"""Pages that show a circuit: one self-contained file each, readable without a network and without scripts."""
+
+from ..lazy import lazy_names
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "document": ("Html",),
+        "circuit_page": ("page",),
+        "cards": ("card_of",),
+    },
+)

@@ -1,0 +1,184 @@
+"""Contexts: on which rows a feature fires, strongest first and by interval; token windows around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from ..features import encode_rows
+from ..gates.tables import Columns
+
+#: intervals of a feature's values, as shares of its largest, from which examples are shown below the top ones
+INTERVALS = ((0.6, 0.8), (0.4, 0.6), (0.2, 0.4), (0.0, 0.2))
+_ROWS = 4_096
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Values of some features over all rows, zeros left out.
+
+    Attributes:
+        columns: the features that were kept.
+        place: feature -> its column.
+    """
+
+    columns: Columns
+    place: Mapping[int, int]
+
+    @classmethod
+    def read(cls, basis: Any, x: Tensor, features: Iterable[int]) -> FeatureRows:
+        """Encode [rows, d] activations a few thousand rows at a time and keep the features asked for."""
+        chosen = sorted(set(features))
+        parts = [scipy.sparse.csr_matrix(_encode(basis, part)[:, chosen].numpy()) for part in x.split(_ROWS)]
+        matrix = scipy.sparse.vstack(parts).tocsc()
+        matrix.eliminate_zeros()
+        signed = bool((matrix.data < 0).any())
+        columns = Columns(matrix.indptr, matrix.indices, matrix.data, matrix.shape[0], matrix.shape[1], signed)
+        return cls(columns, {f: i for i, f in enumerate(chosen)})
+
+    @classmethod
+    def of(cls, f: Any) -> FeatureRows:
+        """From features at hand, [rows, features]: a tensor, an array or nested lists."""
+        values = torch.as_tensor(f)
+        return cls(Columns.of(values, "features"), {i: i for i in range(values.shape[1])})
+
+    @property
+    def rows(self) -> int:
+        return self.columns.rows
+
+    def on(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and values where the feature is positive."""
+        return self.columns.on(self.place[feature])
+
+    def value(self, feature: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The feature's values on the given rows, zero where it is off."""
+        where, values = self.columns.entries(self.place[feature])
+        rows = np.asarray(rows)
+        at = np.clip(np.searchsorted(where, rows), 0, max(len(where) - 1, 0))
+        return np.where(where[at] == rows, values[at], 0.0) if len(where) else np.zeros(len(rows))
+
+
+def _encode(basis: Any, x: Tensor) -> Tensor:
+    if hasattr(basis, "features_from"):
+        with torch.no_grad():
+            return basis.features_from(x)
+    return encode_rows(basis, x, sparse=False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind.
+
+    Attributes:
+        name: "strongest", or the interval.
+        rows, values: the examples, strongest first.
+        population: how many rows the group stands for.
+    """
+
+    name: str
+    rows: np.ndarray
+    values: np.ndarray
+    population: int
+
+
+def groups(
+    features: FeatureRows, feature: int, top: int = 6, each: int = 2, same: np.ndarray | None = None
+) -> list[Group]:
+    """The strongest rows, then evenly spaced ones of each interval of the feature's range.
+
+    Args:
+        same: [rows] equal numbers mark rows with the same context: only the strongest of them is shown.
+    """
+    rows, values = features.on(feature)
+    if not len(rows):
+        return []
+    order = np.argsort(-values, kind="stable")
+    rows, values = rows[order], values[order]
+    if same is not None:
+        first = np.sort(np.unique(same[rows], return_index=True)[1])
+        rows, values = rows[first], values[first]
+    found = [Group("strongest", rows[:top], values[:top], len(rows))]
+    rest, rest_values, largest = rows[top:], values[top:], float(values[0])
+    for low, high in INTERVALS if each else ():
+        inside = np.flatnonzero((rest_values > low * largest) & (rest_values <= high * largest))
+        if len(inside):
+            chosen = inside[np.linspace(0, len(inside) - 1, min(each, len(inside))).astype(int)]
+            found.append(Group(f"{low:.0%}–{high:.0%} of the largest", rest[chosen], rest_values[chosen], len(inside)))
+    return found
+
+
+def histogram(values: np.ndarray, bins: int = 24) -> tuple[np.ndarray, float]:
+    """Counts of the positive values in equal bins up to the largest, and the largest."""
+    if not len(values):
+        return np.zeros(bins, int), 0.0
+    largest = float(values.max())
+    return np.histogram(values, bins=bins, range=(0, largest))[0], largest
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token, or several that only together are text, as shown in a window."""
+
+    text: str
+    value: float
+    centre: bool
+    ids: tuple[int, ...]
+
+
+class Windows:
+    """Token windows around rows; texts are decoded once a token."""
+
+    def __init__(self, acts: Any, tokenizer: Any, reach: int = 5):
+        self.document, self.position, self.token = (
+            np.asarray(getattr(acts, n)) for n in ("document", "position", "token")
+        )
+        self.tokenizer, self.reach = tokenizer, reach
+        self.texts: dict[tuple[int, ...], str] = {}
+
+    def text(self, *ids: int) -> str:
+        if ids not in self.texts:
+            self.texts[ids] = str(self.tokenizer.decode(list(ids)))
+        return self.texts[ids]
+
+    def rows(self, row: int) -> list[int]:
+        """The neighbouring rows of the same text, in order."""
+        wanted = np.arange(max(row - self.reach, 0), min(row + self.reach + 1, len(self.token)))
+        near = (self.document[wanted] == self.document[row]) & (
+            self.position[wanted] - self.position[row] == wanted - row
+        )
+        return wanted[near].tolist()
+
+    def marks(self) -> np.ndarray:
+        """[rows] a number for each distinct context (the token and the two before it)."""
+        t = self.token.astype(np.int64)
+        one, two = np.roll(t, 1), np.roll(t, 2)
+        start = self.position
+        one[start < 1], two[start < 2] = -1, -1
+        return np.unique(np.stack([t, one, two]), axis=1, return_inverse=True)[1].reshape(-1)
+
+    def window(self, row: int, features: FeatureRows, feature: int) -> list[Token]:
+        """The row's token in the middle, up to `reach` on either side, each with the feature's value."""
+        rows = self.rows(row)
+        values = features.value(feature, rows)
+        ids = self.token[rows].tolist()
+        shown, start = [], 0
+        while start < len(ids):
+            stop = self._whole(ids, start)
+            part = slice(start, stop)
+            centre = row in rows[part]
+            shown.append(Token(self.text(*ids[part]), float(max(values[part], key=abs)), centre, tuple(ids[part])))
+            start = stop
+        return shown
+
+    def _whole(self, ids: list[int], start: int) -> int:
+        """The end of the shortest run of tokens from `start` that decodes without a broken character."""
+        for stop in range(start + 1, min(start + 5, len(ids) + 1)):
+            if "\ufffd" not in self.text(*ids[start:stop]):
+                return stop
+        return start + 1

@@ -1,0 +1,181 @@
+"""Examples: what a feature responds to, as token windows, as pictures, or as numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..gates import Gate
+from . import contexts, images
+from .cards import Examples, FeatureView
+from .document import figure
+from .drawing import bars
+
+
+@dataclass(frozen=True)
+class Window:
+    """A token window as shown, with the value in its middle."""
+
+    tokens: Sequence[contexts.Token]
+    value: float
+
+
+class Numbers:
+    """The evidence that needs neither a tokenizer nor pictures: density and counts."""
+
+    top, each = 8, 4
+
+    def __init__(self, acts: Any):
+        self.acts = acts
+        self.same: np.ndarray | None = None
+
+    def view(self, features: contexts.FeatureRows, hook: str, feature: int, brief: bool, **rest: Any) -> FeatureView:
+        """Everything about one feature; `brief` leaves out the intervals below the strongest rows."""
+        _, values = features.on(feature)
+        counts, largest = contexts.histogram(values)
+        found = contexts.groups(
+            features, feature, self.top if not brief else self.top_brief, 0 if brief else self.each, self.same
+        )
+        shown = [self.examples(g.name, self._population(g), g.rows, features, feature, largest) for g in found]
+        return FeatureView(
+            feature,
+            groups=[e for e in shown if e is not None],
+            density=bars(counts.tolist()) if len(values) and not brief else "",
+            firings=len(values),
+            rows=features.rows,
+            largest=largest,
+            **(self.fields(hook, feature, found) | rest),
+        )
+
+    top_brief = 5
+
+    @staticmethod
+    def _population(group: contexts.Group) -> str:
+        return "" if group.name == "strongest" else f"{len(group.rows)} of {group.population:,}"
+
+    def fields(self, hook: str, feature: int, found: Sequence[contexts.Group]) -> dict[str, Any]:
+        return {}
+
+    def examples(
+        self, name: str, note: str, rows: np.ndarray, features: contexts.FeatureRows, feature: int, largest: float
+    ) -> Examples | None:
+        return None
+
+
+class Texts(Numbers):
+    """Token windows around the rows."""
+
+    top, each, top_brief = 6, 2, 5
+
+    def __init__(self, acts: Any, tokenizer: Any):
+        super().__init__(acts)
+        self.windows = contexts.Windows(acts, tokenizer)
+        self.same = self.windows.marks()
+
+    def examples(self, name, note, rows, features, feature, largest):
+        values = features.value(feature, rows)
+        shown = [
+            Window(self.windows.window(int(r), features, feature), float(v)) for r, v in zip(rows, values, strict=True)
+        ]
+        return Examples(name, note, windows=shown, largest=largest) if shown else None
+
+
+class Pictures(Numbers):
+    """Thumbnails of the rows' images, and what a feature reads of the pixels."""
+
+    top, each, top_brief = 8, 4, 8
+
+    def __init__(self, acts: Any, batches: Any, model: Any, bases: Mapping[str, Any], source: Mapping[str, str]):
+        super().__init__(acts)
+        self.inputs = batches.inputs
+        self.side = images.side_of(self.inputs.shape[1])
+        # a row's image: the one whose document it is, else the one at its place
+        self.place = _places(acts.document, batches)
+        self.model, self.bases, self.source = model, bases, source
+
+    def pictures(self, rows: np.ndarray) -> torch.Tensor:
+        return self.inputs[self.place[torch.as_tensor(np.asarray(rows).copy())]]
+
+    def examples(self, name, note, rows, features, feature, largest):
+        if self.side is None or not len(rows):
+            return None
+        stack = self.pictures(rows).reshape(-1, self.side, self.side)
+        values, labels = (
+            features.value(feature, rows),
+            self.acts.token[torch.as_tensor(np.asarray(rows).copy())].tolist(),
+        )
+        captions = [f"“{label}” {figure(float(v), 1)}" for label, v in zip(labels, values, strict=True)]
+        return Examples(name, note, strip=images.strip(stack), shown=len(stack), captions=captions, largest=largest)
+
+    def fields(self, hook: str, feature: int, found: Sequence[contexts.Group]) -> dict[str, Any]:
+        if self.side is None or not found:
+            return {}
+        top = self.pictures(found[0].rows)
+        mean = images.strip(top.mean(0).reshape(1, self.side, self.side))
+        if self.model is None:
+            return {"mean_url": mean}
+        basis = self.bases[hook]
+        at, read = (self.source[hook], basis.features_from) if hasattr(basis, "features_from") else (hook, basis.encode)
+        gradient = images.pixel_field(self.model, read, top, at, feature)
+        if gradient is None:
+            return {"mean_url": mean}
+        url, largest, bad = images.field(gradient.reshape(self.side, self.side))
+        return {"mean_url": mean, "field_url": url, "field_top": largest, "field_bad": bad}
+
+
+def _places(document: torch.Tensor, batches: Any) -> torch.Tensor:
+    """[rows] index of each row's image among the inputs."""
+    where = {int(d): i for i, d in enumerate(batches.document.tolist())}
+    return torch.tensor([where.get(int(d), i) for i, d in enumerate(document.tolist())])
+
+
+def source_of_examples(
+    acts: Any, batches: Any = None, model: Any = None, tokenizer: Any = None, circuit: Any = None
+) -> Numbers:
+    """Pictures when the inputs are float rows, text when there is a tokenizer, else numbers."""
+    inputs = getattr(batches, "inputs", None)
+    if inputs is not None and inputs.is_floating_point() and inputs.ndim == 2:
+        source = {s.hook_out: s.hook_in for s in circuit.segments}
+        return Pictures(acts, batches, model, circuit.bases, source)
+    tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+    if tokenizer is not None and hasattr(acts, "token"):
+        return Texts(acts, tokenizer)
+    return Numbers(acts)
+
+
+def mistakes(
+    gate: Gate, f_in: contexts.FeatureRows, f_out: contexts.FeatureRows, source: Numbers, most: int = 4
+) -> list[Examples]:
+    """Rows on which the rule says on and the output is off, and the reverse: the strongest of each."""
+    if not gate.excite or gate.mcc is None:
+        return []
+    number = np.zeros(f_out.rows, np.int32)
+    strength = np.zeros(f_out.rows)
+    for i, w in zip(gate.inputs, gate.weights, strict=True):
+        rows, values = f_in.on(i)
+        strength[rows] += w * values
+        if i in gate.excite:
+            number[rows] += 1
+    allowed = number >= gate.at_least
+    for i in gate.inhibit:
+        allowed[f_in.on(i)[0]] = False
+    fired = np.zeros(f_out.rows, bool)
+    rows, values = f_out.on(gate.out)
+    fired[rows] = True
+    amount = np.zeros(f_out.rows)
+    amount[rows] = values
+    found = []
+    for name, wrong, by in (
+        ("rule says on, output was off", allowed & ~fired, strength),
+        ("rule says off, output fired", fired & ~allowed, amount),
+    ):
+        where = np.flatnonzero(wrong)
+        where = where[np.argsort(-by[where], kind="stable")][:most]
+        note = f"{int(wrong.sum()):,} of {int((allowed if 'says on' in name else fired).sum()):,} rows"
+        example = source.examples(name, note, where, f_out, gate.out, float(values.max()) if len(values) else 0.0)
+        found.append(example or Examples(name, note))
+    return found

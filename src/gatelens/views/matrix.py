@@ -1,0 +1,166 @@
+"""The layer map: wires drawn between two columns of features, beside the connector's matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from . import images
+from .document import count, figure, fragment
+
+#: more wires than this cannot be told apart in a drawing: the strongest are drawn, the matrix comes first
+DRAWN = 300
+#: rows and columns that the matrix shows at most
+SHOWN = 400
+_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Wires:
+    """The wires of a connector as parallel arrays, the strongest first."""
+
+    out: np.ndarray
+    into: np.ndarray
+    weight: np.ndarray
+    outputs: int
+    inputs: int
+
+    @classmethod
+    def of(cls, connector: Any) -> Wires:
+        """From a `Connector`, or from a dense matrix [out, in] as array or nested lists."""
+        weight = getattr(connector, "weight", connector)
+        if hasattr(weight, "crow_indices"):
+            crow, col, value = (
+                np.asarray(t) for t in (weight.crow_indices(), weight.col_indices(), weight.values().detach())
+            )
+            out, shape = np.repeat(np.arange(len(crow) - 1), np.diff(crow)), tuple(weight.shape)
+        else:
+            dense = np.asarray(weight, dtype=np.float64)
+            out, col = np.nonzero(dense)
+            value, shape = dense[out, col], dense.shape
+        keep = np.flatnonzero((value != 0) & np.isfinite(value))
+        order = keep[np.argsort(-np.abs(value[keep]), kind="stable")]
+        return cls(out[order], col[order], value[order].astype(np.float64), *shape)
+
+    def into_outputs(self, outs: Sequence[int]) -> Wires:
+        """Only the wires into the given outputs."""
+        keep = np.isin(self.out, list(outs))
+        return Wires(self.out[keep], self.into[keep], self.weight[keep], self.outputs, self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+def layer_map(
+    connector: Any, outs: Sequence[int] | None = None, name: str = "map", targets: dict[int, str] | None = None
+) -> Markup:
+    """Drawing and matrix of a connector, as a fragment.
+
+    Args:
+        connector: a `Connector`, or a matrix [out, in].
+        outs: outputs to draw, in this order; None for all.
+        targets: output -> the anchor of its card, for links.
+    """
+    whole = Wires.of(connector)
+    if not len(whole):
+        return Markup('<p class="soft">This connector has no wires.</p>')
+    outs = list(outs) if outs is not None else sorted(set(whole.out.tolist()))
+    part = whole.into_outputs(outs)
+    drawn = Wires(part.out[:DRAWN], part.into[:DRAWN], part.weight[:DRAWN], part.outputs, part.inputs)
+    return fragment(
+        "map.html.j2",
+        name=name,
+        drawing=bipartite(drawn, outs, targets or {}),
+        matrix=_matrix(part, outs),
+        matrix_first=len(part) > DRAWN,
+        text=_text(whole, part, drawn, outs),
+        largest=float(np.abs(whole.weight).max()),
+        left=_left(whole),
+    )
+
+
+def _text(whole: Wires, part: Wires, drawn: Wires, outs: Sequence[int]) -> str:
+    all_of_them = f"{count(len(whole), 'wire')} between {count(whole.inputs, 'input feature')} and {count(whole.outputs, 'output feature')}"
+    if len(part) == len(whole) == len(drawn):
+        return all_of_them + ", all drawn."
+    into = f" into the {count(len(outs), 'output')} listed above" if len(part) < len(whole) else ""
+    return f"{all_of_them}; drawn: the {len(drawn):,} strongest of {len(part):,}{into}."
+
+
+def _left(wires: Wires) -> list[tuple[float, int]]:
+    """(threshold, wires at least as strong) at evenly spaced thresholds from 0 to the largest."""
+    size = np.sort(np.abs(wires.weight))
+    steps = np.linspace(0, size[-1], _STEPS + 1)
+    return [(round(float(t), 5), int(len(size) - np.searchsorted(size, t - 1e-9))) for t in steps]
+
+
+def bipartite(wires: Wires, outs: Sequence[int], targets: dict[int, str], row: int = 15, width: int = 620) -> Markup:
+    """Inputs on the left, outputs on the right; width is |weight|, dashes are negative weights."""
+    present = set(wires.out.tolist())
+    outs = [o for o in outs if o in present]
+    place_out = {o: i for i, o in enumerate(outs)}
+    ins = _by_barycentre(wires, place_out)
+    place_in = {i: k for k, i in enumerate(ins)}
+    height = max(len(outs), len(ins)) * row + 12
+    y_in, y_out = _spread(len(ins), height), _spread(len(outs), height)
+    x0, x1, top = 74, width - 74, float(np.abs(wires.weight).max())
+    shapes = []
+    for o, i, w in zip(wires.out.tolist(), wires.into.tolist(), wires.weight.tolist(), strict=True):
+        a, b = y_in[place_in[i]], y_out[place_out[o]]
+        stroke = 0.7 + 4.3 * abs(w) / top
+        dash = f' stroke-dasharray="{3 + stroke:.0f} {2 + stroke / 2:.0f}"' if w < 0 else ""
+        shapes.append(
+            f'<path class="e {"minus" if w < 0 else "plus"}" data-i="{i}" data-o="{o}" data-w="{abs(w):.5g}" stroke-width="{stroke:.1f}"{dash} '
+            f'd="M{x0} {a:.1f}C{width / 2:.0f} {a:.1f} {width / 2:.0f} {b:.1f} {x1} {b:.1f}"><title>IF_{i} → OF_{o}: {figure(w, 3)}</title></path>'
+        )
+    for i, y in zip(ins, y_in, strict=True):
+        shapes.append(
+            f'<text class="i" data-i="{i}" x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end" tabindex="0">IF_{i}</text>'
+        )
+    for o, y in zip(outs, y_out, strict=True):
+        focus = "" if o in targets else ' tabindex="0"'
+        text = f'<text class="o" data-o="{o}" x="{x1 + 6}" y="{y + 4:.1f}"{focus}>OF_{o}</text>'
+        shapes.append(f'<a href="#{targets[o]}">{text}</a>' if o in targets else text)
+    box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return Markup(
+        f'<svg class="wires" {box} role="group" aria-label="wires from input to output features">{"".join(shapes)}</svg>'
+    )
+
+
+def _by_barycentre(wires: Wires, place_out: dict[int, int]) -> list[int]:
+    """Inputs in the order of the weighted mean place of their outputs, so that few wires cross."""
+    weight, moment = {}, {}
+    for o, i, w in zip(wires.out.tolist(), wires.into.tolist(), np.abs(wires.weight).tolist(), strict=True):
+        weight[i] = weight.get(i, 0.0) + w
+        moment[i] = moment.get(i, 0.0) + w * place_out[o]
+    return sorted(weight, key=lambda i: (moment[i] / weight[i], i))
+
+
+def _spread(n: int, height: float) -> list[float]:
+    return [(k + 0.5) * height / max(n, 1) for k in range(n)]
+
+
+def _matrix(wires: Wires, outs: Sequence[int]) -> dict[str, Any]:
+    """The matrix of the outputs given, columns by total weight; as a picture, and as data for sorting."""
+    outs = list(outs)[:SHOWN]
+    total = np.bincount(wires.into, weights=np.abs(wires.weight), minlength=wires.inputs)
+    ins = [int(i) for i in np.argsort(-total, kind="stable") if total[i] > 0][:SHOWN]
+    place_out, place_in = {o: k for k, o in enumerate(outs)}, {i: k for k, i in enumerate(ins)}
+    dense = np.zeros((len(outs), len(ins)))
+    for o, i, w in zip(wires.out.tolist(), wires.into.tolist(), wires.weight.tolist(), strict=True):
+        if o in place_out and i in place_in:
+            dense[place_out[o], place_in[i]] = w
+    scale = int(np.clip(520 // max(dense.shape), 3, 14))
+    url, top, _ = images.field(dense, size=scale * len(dense))
+    return {
+        "url": url,
+        "width": scale * len(ins),
+        "height": scale * len(outs),
+        "rows": len(outs),
+        "columns": len(ins),
+        "top": top,
+    }
