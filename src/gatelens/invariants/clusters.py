@@ -1,0 +1,84 @@
+"""Clusters of neurons from a stack of matrices: reduce, take the neurons that the projection keeps, reduce the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import DataError
+from .lsrdr import LSRDR, Reduction, checked_stack
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Groups of neurons, the one of the strongest joint spectrum first.
+
+    Attributes:
+        label: [n] cluster of each neuron, -1 for the rest.
+        share: for each cluster, the share of the projection's diagonal (in absolute value) that lies on its neurons; 1 for
+            neurons that interact with no others.
+        random_share: the same for a stack whose entries were shuffled: what a cluster of this size costs by chance.
+        reductions: one a cluster, over the neurons that were left then.
+    """
+
+    label: Int[Tensor, " n"]
+    share: tuple[float, ...]
+    random_share: float
+    reductions: tuple[Reduction, ...]
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {i}: {int((self.label == i).sum())} neurons, share {share:.2f} (shuffled {self.random_share:.2f}), "
+            f"similarity {reduction.similarity:.3f}"
+            for i, (share, reduction) in enumerate(zip(self.share, self.reductions, strict=True))
+        ]
+        return "\n".join([f"Clusters({len(self.share)} of {len(self.label)} neurons)", *lines])
+
+
+def neuron_clusters(stack: Float[Tensor, "r n n"], recipe: LSRDR, count: int) -> Clusters:
+    """`count` clusters of `recipe.d` neurons each, by reducing and setting aside the neurons on P's diagonal.
+
+    Raises:
+        DataError: more clusters asked for than the neurons allow.
+    """
+    a = checked_stack(stack)
+    n, d = a.shape[1], recipe.d
+    if count < 1 or count * d >= n + d or (count - 1) * d + d > n:
+        raise DataError(f"{count} clusters of {d} need at least {count * d} neurons, the stack has {n}. Ask for fewer")
+    left = torch.arange(n)
+    label = torch.full((n,), -1)
+    shares: list[float] = []
+    reductions: list[Reduction] = []
+    for cluster in range(count):
+        if len(left) == d:  # nothing to choose among the last d
+            label[left] = cluster
+            reductions.append(_whole(a[:, left][:, :, left]))
+            shares.append(1.0)
+            break
+        reduction = recipe.fit(a[:, left][:, :, left])
+        chosen, share = _chosen(reduction.projection, d)
+        label[left[chosen]] = cluster
+        shares.append(share)
+        reductions.append(reduction)
+        rest = torch.ones(len(left), dtype=torch.bool)
+        rest[chosen] = False
+        left = left[rest]
+    return Clusters(label, tuple(shares), _chance(a, recipe), tuple(reductions))
+
+
+def _chosen(projection: Float[Tensor, "n n"], d: int) -> tuple[Int[Tensor, " d"], float]:
+    weight = projection.diagonal().abs()
+    chosen = weight.topk(d).indices
+    return chosen, float(weight[chosen].sum() / weight.sum())
+
+
+def _chance(a: Float[Tensor, "r n n"], recipe: LSRDR) -> float:
+    order = torch.randperm(a.numel(), generator=torch.Generator().manual_seed(recipe.seed))
+    return _chosen(recipe.fit(a.flatten()[order].view_as(a)).projection, recipe.d)[1]
+
+
+def _whole(a: Float[Tensor, "r d d"]) -> Reduction:
+    return Reduction(a, torch.eye(a.shape[1], dtype=a.dtype), 1.0, (), (1.0,), True)
