@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from ..gates import Gate, TruthTable
 from .document import Html, count, figure, fragment, percent
 from .drawing import KIND_NAMES
@@ -167,7 +169,7 @@ def rule_in_words(gate: Gate) -> str:
     """The claim as a sentence."""
     kind = str(gate.kind)
     if kind == "not_read":
-        return f"Not read: {gate.why or 'no reason was recorded'}."
+        return f"Not read: {_spelled(gate.why) or 'no reason was recorded'}."
     if kind == "adder" and not gate.excite:
         return "Adds up its inputs; no pattern of on and off says more than the sum."
     names = [f"IF_{i}" for i in gate.excite]
@@ -184,6 +186,14 @@ def rule_in_words(gate: Gate) -> str:
     off = [f"IF_{i}" for i in gate.inhibit]
     tail = f", unless {_listed(off, 'or')} is on" if off else ""
     return f"On when {core}{tail}."
+
+
+def _spelled(why: str) -> str:
+    """A reason with the name of the rule that fell, which it begins with, spelled as elsewhere on the page."""
+    for kind, name in KIND_NAMES.items():
+        if why.startswith(kind.replace("_", "-") + " "):
+            return f"{name}{why[len(kind) :]}"
+    return why
 
 
 def _listed(names: Sequence[str], word: str) -> str:
@@ -210,12 +220,16 @@ def patterns(gate: Gate) -> list[Pattern]:
         )
         for i in range(len(table.count))
     ]
-    if len(rows) <= MAX_PATTERNS:
-        return sorted(rows, key=lambda r: (sum(r.on or ()), [not x for x in r.on or ()]))
-    rows.sort(key=lambda r: -r.count)
-    shown, rest = rows[: MAX_PATTERNS - 1], rows[MAX_PATTERNS - 1 :]
+    shown = [r for r in rows if r.count or r.set_count] if k > 3 else rows
+    shown.sort(key=lambda r: -(r.count + r.set_count))
+    shown, rarer = shown[:MAX_PATTERNS], shown[MAX_PATTERNS:]
     shown.sort(key=lambda r: (sum(r.on or ()), [not x for x in r.on or ()]))
-    return [*shown, _pooled(table, rest, k)]
+    unseen = 2**k - len(shown) - len(rarer)
+    if rarer:
+        shown.append(_pooled(rarer))
+    if unseen:
+        shown.append(Pattern(None, 0, None, 0.0, 1.0, None, None, pooled=unseen))
+    return shown
 
 
 def _rule_says(gate: Gate, pattern: Sequence[bool]) -> bool | None:
@@ -235,11 +249,13 @@ def _set(table: TruthTable | None, pattern: Sequence[bool]) -> tuple[float | Non
     return None, 0
 
 
-def _pooled(table: TruthTable, rest: Sequence[Pattern], k: int) -> Pattern:
+def _pooled(rest: Sequence[Pattern]) -> Pattern:
     n = sum(r.count for r in rest)
-    fired = sum((r.rate or 0.0) * r.count for r in rest)
+    fired = round(sum((r.rate or 0.0) * r.count for r in rest))
     total = sum((r.magnitude or 0.0) * r.count for r in rest)
-    return Pattern(None, n, fired / n if n else None, 0.0, 1.0, total / n if n else None, None, pooled=len(rest))
+    lower, upper = TruthTable(torch.zeros(1, 0, dtype=torch.bool), torch.tensor([n]), torch.tensor([fired]), torch.zeros(1)).wilson()
+    rate = fired / n if n else None
+    return Pattern(None, n, rate, float(lower), float(upper), total / n if n else None, None, pooled=len(rest))
 
 
 def evidence(gate: Gate) -> list[tuple[str, str, str]]:

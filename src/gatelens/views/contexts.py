@@ -174,6 +174,10 @@ class Windows:
             centre = row in rows[part]
             shown.append(Token(self.text(*ids[part]), float(max(values[part], key=abs)), centre, tuple(ids[part])))
             start = stop
+        while shown and "\ufffd" in shown[-1].text and not shown[-1].centre:
+            shown.pop()  # a character that the window cuts through
+        while shown and "\ufffd" in shown[0].text and not shown[0].centre:
+            shown.pop(0)
         return shown
 
     def _whole(self, ids: list[int], start: int) -> int:

@@ -166,10 +166,10 @@ def percent(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or value == 1 or 0.0995 <= value < 0.995:
-        return f"{100 * value:.0f} %"
+        return f"{100 * value:.0f} %"
     if value >= 0.995:
-        return f"{min(100 * value, 99.9):.1f} %"
-    return f"{100 * value:.1f} %" if value >= 0.0005 else "< 0.1 %"
+        return f"{min(100 * value, 99.9):.1f} %"
+    return f"{100 * value:.1f} %" if value >= 0.0005 else "< 0.1 %"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -23,6 +23,19 @@ class Window:
     tokens: Sequence[contexts.Token]
     value: float
 
+    @property
+    def middle(self) -> int:
+        return next((i for i, t in enumerate(self.tokens) if t.centre), 0)
+
+    @property
+    def before(self) -> Sequence[contexts.Token]:
+        return self.tokens[: self.middle]
+
+    @property
+    def after(self) -> Sequence[contexts.Token]:
+        """The token in the middle and what follows it."""
+        return self.tokens[self.middle :]
+
 
 class Numbers:
     """The evidence that needs neither a tokenizer nor pictures: density and counts."""

@@ -18,7 +18,7 @@
   }
   window.addEventListener("hashchange", reveal);
   // search, filter, sort
-  all("form.bar-tools").forEach(function (form) {
+  all("form[data-list]").forEach(function (form) {
     var list = document.getElementById(form.dataset.list);
     var cards = all(".card", list), said = form.querySelector("output");
     form.hidden = false;
