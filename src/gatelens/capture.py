@@ -128,7 +128,7 @@ class Stored(Mapping[str, Tensor]):
             yield {name: value if name in WHERE else value.float() for name, value in tensors.items()}
 
 
-def _widths(cache: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, int]:
+def _widths(cache: Any, names: Sequence[str]) -> dict[str, int]:
     for name in names:
         if name not in cache:
             raise DataError(f"nothing passes through {name} in this model: choose another hook point")

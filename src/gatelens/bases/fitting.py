@@ -29,7 +29,9 @@ def fit_bases(
     hooks = hook_names(segments)
     for hook in recipes:
         if hook and hook not in hooks:
-            raise ConfigError(f"bases: {unknown('hook point', hook, hooks)}; bases are wanted at the ends of the segments")
+            raise ConfigError(
+                f"bases: {unknown('hook point', hook, hooks)}; bases are wanted at the ends of the segments"
+            )
     missing = [] if "" in recipes else [h for h in hooks if h not in recipes]
     if missing:
         raise ConfigError(f"bases: no recipe for {missing[0]}; give one, or one `use:` for all")
@@ -37,7 +39,10 @@ def fit_bases(
     for hook, recipe in recipes.items():
         if is_dataclass(recipe) and hasattr(recipe, "progress") and progress:
             recipe = replace(recipe, progress=True)  # pyright: ignore[reportArgumentType]
-        if hasattr(recipe, "load"):
+        if hook and hasattr(recipe, "load_for"):
+            bases[hook] = recipe.load_for(hook, acts[hook])
+            continue
+        if hasattr(recipe, "load") and not hasattr(recipe, "fit"):
             bases[hook] = recipe.load()
             continue
         fitted = recipe.fit(segments, acts)

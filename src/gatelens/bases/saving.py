@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from .. import store
 from ..errors import BasisError
 from .linear import Basis, Rotation
+from .normalised import usable
 
 
 def save_basis(basis: Basis, folder: str | Path) -> None:
@@ -38,7 +39,11 @@ def save_basis(basis: Basis, folder: str | Path) -> None:
 
 def load_basis(folder: str | Path) -> Basis:
     """The basis that `save_basis` wrote there."""
-    stored = store.reading(folder, "basis")
+    with store.understood(folder):
+        return _read(store.reading(folder, "basis"))
+
+
+def _read(stored: store.Reading) -> Basis:
     kind = stored.json("basis.json")["kind"]
     if kind == "rotation":
         tensors = stored.tensors("rotation.safetensors")
@@ -56,8 +61,8 @@ def _save_sae(basis: Any, folder: str | Path) -> None:
         save(temporary)
         with store.writing(folder, "basis") as out:
             out.json("basis.json", {"kind": "sae_lens"})
-            out.json("cfg.json", json.loads((Path(temporary) / "cfg.json").read_text()))
-            out.bytes("sae_weights.safetensors", (Path(temporary) / "sae_weights.safetensors").read_bytes())
+            out.json("cfg.json", store.parse_json((Path(temporary) / "cfg.json").read_bytes(), "cfg.json"))
+            out.copy("sae_weights.safetensors", Path(temporary) / "sae_weights.safetensors")
 
 
 def _load_sae(stored: Any) -> Basis:
@@ -65,5 +70,5 @@ def _load_sae(stored: Any) -> Basis:
 
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("cfg.json", "sae_weights.safetensors"):
-            (Path(temporary) / name).write_bytes(stored.bytes(name))
-        return SAE.load_from_disk(temporary).eval().requires_grad_(False)
+            shutil.copyfile(stored.path(name), Path(temporary) / name)
+        return usable(SAE.load_from_disk(temporary).eval().requires_grad_(False))
