@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .capture import DTYPES, KIND, Stored, capture, data_fingerprint, forward_kwargs, split_where
 from .data import Batches
+from .distributed import this_worker, wait_for
 from .errors import DataError
 from .models import Model, check_hook_names
 from .models.load import model_record
@@ -100,7 +101,8 @@ def collect(
     Args:
         points: segments (both their ends) or hook names.
         store: a folder to keep them in, in checksummed shards; None keeps them in memory. A run that was stopped goes
-            on where it was; shards of another model, other data or other hook points are refused.
+            on where it was; shards of another model, other data or other hook points are refused. Of several workers
+            (see `gatelens.distributed`) each does its share of the shards.
         progress: show a bar on standard error.
         dtype: "float32" or "float16", how they are kept; what is read back is float32 again.
         shard_rows: positions in a shard, which bounds the memory that a store takes.
@@ -137,12 +139,15 @@ def _collect_to(
         "dtype": dtype,
         "deep": forward_kwargs(model, names),
     }
-    with ShardFolder(folder, KIND, config, len(pieces)) as out:
-        for i in tqdm(list(out.missing()), disable=not progress, desc=f"collect to {folder.name}", delay=2):
+    worker = this_worker()
+    with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out:
+        todo = list(out.missing(worker.owned(len(pieces))))
+        for i in tqdm(todo, disable=not progress, desc=f"collect to {folder.name}", delay=2):
             part = [batches.batch(b) for b in pieces[i]]
             rows = sum(int(batch.keep.sum()) for batch in part)
             kept = capture(model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start)
             out.write(i, kept, {"rows": rows})
+        wait_for(out)
         return _opened(out.finish())
 
 

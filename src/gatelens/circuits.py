@@ -44,7 +44,11 @@ class Circuit:
             return self.segments[0]
         names = [s.name for s in self.segments]
         if name not in names:
-            raise ConfigError(f"this circuit has {len(names)} segments; name one of {', '.join(names)}" if name is None else unknown("segment", name, names))
+            raise ConfigError(
+                f"this circuit has {len(names)} segments; name one of {', '.join(names)}"
+                if name is None
+                else unknown("segment", name, names)
+            )
         return self.segments[names.index(name)]
 
     def gate(self, out: int, segment: str | None = None) -> Gate:
@@ -72,7 +76,10 @@ class Circuit:
             out.json(
                 "circuit.json",
                 {
-                    "segments": [{"hook_in": s.hook_in, "hook_out": s.hook_out, "d_in": s.d_in, "d_out": s.d_out} for s in self.segments],
+                    "segments": [
+                        {"hook_in": s.hook_in, "hook_out": s.hook_out, "d_in": s.d_in, "d_out": s.d_out}
+                        for s in self.segments
+                    ],
                     "bases": list(kept),
                     "connectors": [s.name in self.connectors for s in self.segments],
                     "info": dict(self.info),
@@ -84,13 +91,19 @@ class Circuit:
     @classmethod
     def load(cls, folder: str | Path, segments: Sequence[Segment] | None = None) -> Circuit:
         """Read a saved circuit. Give the model's segments to be able to run them; without, it can be read and spliced."""
-        folder = Path(folder)
+        with store.understood(folder):
+            return cls._read(Path(folder), segments)
+
+    @classmethod
+    def _read(cls, folder: Path, segments: Sequence[Segment] | None) -> Circuit:
         stored = store.reading(folder, "circuit")
         config = stored.json("circuit.json")
         plain = [Segment(s["hook_in"], s["hook_out"], _no_model, s["d_in"], s["d_out"]) for s in config["segments"]]
         names = [s.name for s in plain]
         if segments is not None and [s.name for s in segments] != names:
-            raise SegmentError(f"{folder} holds a circuit of {', '.join(names)}; got segments {', '.join(s.name for s in segments)}")
+            raise SegmentError(
+                f"{folder} holds a circuit of {', '.join(names)}; got segments {', '.join(s.name for s in segments)}"
+            )
         return cls(
             list(segments or plain),
             {hook: load_basis(folder / "bases" / str(i)) for i, hook in enumerate(config["bases"])},
@@ -104,7 +117,9 @@ class Circuit:
         for s in self.segments:
             gates = self.gates.get(s.name, [])
             read = sum(str(g.kind) != "not_read" for g in gates)
-            lines.append(f"  {s.name}: {self.connectors.get(s.name, 'no connector')}; {read} of {len(gates)} gates read")
+            lines.append(
+                f"  {s.name}: {self.connectors.get(s.name, 'no connector')}; {read} of {len(gates)} gates read"
+            )
         return "\n".join(lines)
 
 
@@ -188,7 +203,7 @@ def read_gates(
     gates = {}
     unseen = features_at(circuit.segments, circuit.bases, held_out) if held_out is not None else None
     for segment in tqdm(circuit.segments, disable=not progress, desc="gates", delay=2):
-        at = dict(segment=segment, basis_in=circuit.bases[segment.hook_in], basis_out=circuit.bases[segment.hook_out])
+        at = {"segment": segment, "basis_in": circuit.bases[segment.hook_in], "basis_out": circuit.bases[segment.hook_out]}
         rest = dict(options)
         if held_out is not None and unseen is not None:
             rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])
@@ -205,5 +220,7 @@ def features_at(segments: Sequence[Segment], bases: Mapping[str, Basis], acts: M
         if segment.hook_in not in features:
             features[segment.hook_in] = encode_rows(bases[segment.hook_in], acts[segment.hook_in])
         if segment.hook_out not in features:
-            features[segment.hook_out] = output_features(bases[segment.hook_out], acts[segment.hook_in], acts[segment.hook_out])
+            features[segment.hook_out] = output_features(
+                bases[segment.hook_out], acts[segment.hook_in], acts[segment.hook_out]
+            )
     return features

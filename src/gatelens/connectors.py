@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import store
 from .errors import NonFiniteError, SolverError
+from .sparse import csr, to_csr
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Connector:
 
     @classmethod
     def from_dense(cls, weight: Float[Tensor, "n m"], bias: Float[Tensor, " n"], **rest) -> Connector:
-        return cls(weight.to_sparse_csr(), bias, **rest)
+        return cls(to_csr(weight), bias, **rest)
 
     @classmethod
     def from_rows(
-        cls, rows: Sequence[tuple[Int[Tensor, " k"], Float[Tensor, " k"]]], bias: Float[Tensor, " n"], m: int, **rest
+        cls, rows: Sequence[tuple[Tensor, Tensor]], bias: Float[Tensor, " n"], m: int, **rest
     ) -> Connector:
         """From each output's parents and weights; parents may come in any order."""
         counts = torch.tensor([0, *(len(p) for p, _ in rows)])
@@ -120,10 +121,11 @@ class Connector:
     def load(cls, folder: str | Path) -> Connector:
         stored = store.reading(folder, "connector")
         tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
-        weight = torch.sparse_csr_tensor(
-            tensors["crow"], tensors["col"], tensors["values"], tuple(config["shape"]), check_invariants=True
-        )
-        return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])
+        n, m = config["shape"]
+        with store.understood(folder):
+            crow, col, values = tensors["crow"], tensors["col"], tensors["values"]
+            weight = torch.sparse_csr_tensor(crow, col, values, tuple(config["shape"]), check_invariants=True)
+            return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])
 
     def __repr__(self) -> str:
         n, m = self.weight.shape

@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import ConfigError, StoreError
 from .shards import ShardFolder, read_shards, some
 
-#: seconds without any new shard after which a process stops waiting for the others
-PATIENCE = 1800.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,21 @@ def _number(given: Mapping[str, str], name: str) -> int:
     text = given.get(name)
     if text is None or not text.isascii() or not text.isdigit():
         raise ConfigError(
-            f"{name} must be a whole number where workers are numbered, got {text!r}; set it, or unset the others"
+            f"{name} must be a whole number, got {text!r}; set it, or unset the others"
         )
     return int(text)
+
+
+def patience_set() -> float:
+    """Seconds without any new file after which a process stops waiting for the others: GATELENS_PATIENCE, or 14400."""
+    text = os.environ.get("GATELENS_PATIENCE", "14400")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"GATELENS_PATIENCE is a number of seconds, got {text!r}; unset it for four hours")
+    return seconds
 
 
 def spread(
@@ -94,14 +105,14 @@ def spread(
     count: int,
     work: Callable[[int], tuple[Mapping[str, Any], Mapping[str, Any]]],
     worker: Worker | None = None,
-    patience: float = PATIENCE,
+    patience: float | None = None,
 ) -> ShardFolder:
     """Do this worker's share of `count` shards, wait until all are there, and return them to be read.
 
     Args:
         work: shard number -> its tensors and its record; must depend on the number and the config alone.
         worker: None asks the environment.
-        patience: seconds without a new shard after which waiting ends.
+        patience: seconds without a new shard after which waiting ends; None for `patience_set()`.
 
     Raises:
         StoreError: another config, a locked folder, or a worker that does not deliver: the missing shards are named.
@@ -116,12 +127,13 @@ def spread(
     return read_shards(folder, kind, config)
 
 
-def wait_for(shards: ShardFolder, patience: float = PATIENCE, pause: float = 0.05) -> None:
+def wait_for(shards: ShardFolder, patience: float | None = None, pause: float = 0.05) -> None:
     """Return when all shards are there.
 
     Raises:
         StoreError: when none has come for `patience` seconds.
     """
+    patience = patience_set() if patience is None else patience
     absent = list(shards.missing())
     since = time.monotonic()
     while absent:
@@ -136,3 +148,29 @@ def wait_for(shards: ShardFolder, patience: float = PATIENCE, pause: float = 0.0
         left = list(shards.missing(absent))
         if len(left) < len(absent):
             absent, since = left, time.monotonic()
+
+
+def made_once(worker: Worker, load: Callable[[], T | None], make: Callable[[], object], what: str) -> T:
+    """What `load` finds; where it finds nothing, the first worker makes it and the others wait.
+
+    Raises:
+        StoreError: when it has not come after `patience_set()` seconds.
+    """
+    found = load()
+    if found is None and worker.first:
+        make()
+    return found if found is not None else awaited(load, what)
+
+
+def awaited(load: Callable[[], T | None], what: str, pause: float = 0.05) -> T:
+    """What `load` finds, as soon as it finds something; `what` names it in the error."""
+    since, patience = time.monotonic(), patience_set()
+    while (found := load()) is None:
+        if time.monotonic() - since > patience:
+            raise StoreError(
+                f"waited {patience:g} s for {what}: expected another worker to make it. "
+                "Start those again that stopped, or run the step in one process"
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, 2.0)
+    return found

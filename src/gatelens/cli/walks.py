@@ -21,18 +21,29 @@ VERBS = {
 
 def add_verbs(verbs: Any) -> None:
     for verb, (_, help_text) in VERBS.items():
-        parser = verbs.add_parser(verb, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}. Rooms that are finished in the run folder are used.")
+        parser = verbs.add_parser(
+            verb,
+            help=help_text,
+            description=f"{help_text[0].upper()}{help_text[1:]}. Rooms that are finished in the run folder are used.",
+        )
         add_config(parser)
         parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
         parser.add_argument("--restart", action="store_true", help="forget what is finished in the run folder")
-        parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on standard output")
+        parser.add_argument(
+            "--json", action="store_true", help="print the report as JSON, and nothing else, on standard output"
+        )
         parser.set_defaults(act=act)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file; see configs/")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change a setting, e.g. solver.mean_edges=8"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="changes",
+        help="change a setting, e.g. solver.mean_edges=8",
     )
 
 
@@ -45,6 +56,8 @@ def act(options: argparse.Namespace) -> int:
 
     room = VERBS[options.verb][0]
     walk = run(config, options.out, until=room, progress=sys.stderr.isatty(), restart=options.restart)
+    if not walk.worker.first:  # one of several processes speaks
+        return 0
     if options.json and room in ("evaluate", "view"):
         sys.stdout.write(json.dumps(walk.report.to_dict(), indent=1) + "\n")
         return 0

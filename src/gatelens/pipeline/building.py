@@ -30,12 +30,16 @@ def find(name: str, where: str) -> Callable[..., Any]:
     try:
         return getattr(import_module(module), attribute)
     except ImportError as error:
-        raise ConfigError(f"{where}: the module of {name!r} cannot be imported ({error}). Is it installed, or in the current folder?") from error
+        raise ConfigError(
+            f"{where}: the module of {name!r} cannot be imported ({error}). Is it installed, or in the current folder?"
+        ) from error
     except AttributeError as error:
         raise ConfigError(f"{where}: {module} has no {attribute!r}") from error
 
 
-def keywords(use: Callable[..., Any], given: Mapping[str, Any], where: str, reserved: tuple[str, ...] = ()) -> dict[str, Any]:
+def keywords(
+    use: Callable[..., Any], given: Mapping[str, Any], where: str, reserved: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """`given` checked against the callable's own keywords: names, then types.
 
     Args:
@@ -53,7 +57,9 @@ def keywords(use: Callable[..., Any], given: Mapping[str, Any], where: str, rese
             raise ConfigError(f"{where}: {unknown('key', str(key), known)}")
     missing = [n for n in known if declared[n].default is inspect.Parameter.empty and n not in given]
     if missing:
-        raise ConfigError(f"{where}: {getattr(use, '__name__', use)} needs {', '.join(missing)}; add {missing[0]}: ... to the config")
+        raise ConfigError(
+            f"{where}: {getattr(use, '__name__', use)} needs {', '.join(missing)}; add {missing[0]}: ... to the config"
+        )
     return _typed(use, dict(given), where)
 
 
@@ -75,7 +81,9 @@ def check(
     """What `use:` names and its checked keywords, without calling it."""
     section = dict(section)
     if "use" not in section:
-        raise ConfigError(f"{where}: expected `use: Name` and its keywords, got keys {', '.join(map(str, section)) or 'none'}")
+        raise ConfigError(
+            f"{where}: expected `use: Name` and its keywords, got keys {', '.join(map(str, section)) or 'none'}"
+        )
     use = find(str(section.pop("use")), where)
     for key, value in (defaults or {}).items():
         if key in parameters(use):
@@ -92,7 +100,8 @@ def _typed(use: Callable[..., Any], given: dict[str, Any], where: str) -> dict[s
     hints = _hints(use)
     checkable = {k: hints[k] for k in given if k in hints}
     try:
-        schema = create_model("Keywords", __config__=ConfigDict(strict=False, arbitrary_types_allowed=True), **{k: (t, ...) for k, t in checkable.items()})
+        fields: dict[str, Any] = {k: (t, ...) for k, t in checkable.items()}
+        schema = create_model("Keywords", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
     except Exception:  # an annotation that pydantic has no schema for: the callable itself judges
         return given
     try:

@@ -23,7 +23,7 @@ class Evaluation(BaseModel):
 
 class Views(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    max_cards: int = Field(50, ge=1)
+    max_cards: int = Field(default=50, ge=1)
     title: str | None = None
 
 
@@ -35,7 +35,7 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}$")
     seed: int = 0
     device: str = "cpu"
     model: dict[str, Any]
@@ -59,7 +59,9 @@ def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         raise ConfigError(f"there is no config {path}" + (f"; that folder has {near}" if near else ""))
     if path.stat().st_size > 1_000_000:
-        raise ConfigError(f"{path} is {path.stat().st_size:,} bytes; a config has at most a million. Is it the right file?")
+        raise ConfigError(
+            f"{path} is {path.stat().st_size:,} bytes; a config has at most a million. Is it the right file?"
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -79,10 +81,16 @@ def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
         first = error.errors()[0]
         place = [str(p) for p in first["loc"]]
         if first["type"] == "extra_forbidden":
-            fields = {"evaluation": Evaluation, "views": Views}.get(place[0], Config).model_fields if len(place) > 1 else Config.model_fields
+            fields = (
+                {"evaluation": Evaluation, "views": Views}.get(place[0], Config).model_fields
+                if len(place) > 1
+                else Config.model_fields
+            )
             raise ConfigError(f"{source}: {unknown('key', place[-1], fields)}") from error
         if first["type"] == "missing":
-            raise ConfigError(f"{source}: the key {'.'.join(place)!r} is missing; a config has {', '.join(Config.model_fields)}") from error
+            raise ConfigError(
+                f"{source}: the key {'.'.join(place)!r} is missing; a config has {', '.join(Config.model_fields)}"
+            ) from error
         raise ConfigError(f"{source}: {'.'.join(place)}: {first['msg'].lower()}, got {first['input']!r}") from error
 
 

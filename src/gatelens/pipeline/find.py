@@ -34,7 +34,13 @@ class Found:
 
         tokenizer = getattr(self.model, "tokenizer", None)
         return views.page(
-            self.circuit, self.held_out, self.report, batches=self.batches, model=self.model, tokenizer=tokenizer, **options
+            self.circuit,
+            self.held_out,
+            self.report,
+            batches=self.batches,
+            model=self.model,
+            tokenizer=tokenizer,
+            **options,
         )
 
     def __repr__(self) -> str:

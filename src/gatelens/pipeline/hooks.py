@@ -23,4 +23,6 @@ def hook_table(walk: Walk) -> str:
         ends.setdefault(segment.hook_in, []).append("into an MLP")
         ends.setdefault(segment.hook_out, []).append("out of an MLP")
     wide = max(map(len, cache))
-    return "\n".join(f"{name:<{wide}}  {list(cache[name].shape)!s:<20}{', '.join(ends.get(name, []))}".rstrip() for name in cache)
+    return "\n".join(
+        f"{name:<{wide}}  {list(cache[name].shape)!s:<20}{', '.join(ends.get(name, []))}".rstrip() for name in cache
+    )

@@ -10,12 +10,13 @@ import safetensors
 import safetensors.torch
 
 from .. import store
+from ..distributed import Worker, made_once
 from ..errors import ConfigError, ModelError, StoreError
 from .building import build, keywords
 from .config import Config
 
 
-def model_from(config: Config, folder: Path, progress: bool = False) -> Any:
+def model_from(config: Config, folder: Path, progress: bool = False, worker: Worker | None = None) -> Any:
     """The model that the config describes; one that is trained here is kept in `folder`.
 
     A HookedMLP is trained on the data's fitting part unless `weights` names a safetensors file with its state dict.
@@ -24,12 +25,14 @@ def model_from(config: Config, folder: Path, progress: bool = False) -> Any:
     training, weights = section.pop("train", {}), section.pop("weights", None)
     if section.get("use") != "HookedMLP":
         if weights is not None or training:
-            raise ConfigError("model: `weights` and `train` belong to `use: HookedMLP`; for other models give `load_model` a path")
+            raise ConfigError(
+                "model: `weights` and `train` belong to `use: HookedMLP`; for other models give `load_model` a path"
+            )
         return build(section, "model", seed=config.seed, device=config.device)
     model = build(section, "model", seed=config.seed)
     if weights is not None:
         return with_weights(model, Path(weights))
-    return _trained(model, training, config, folder, progress)
+    return _trained(model, training, config, folder, progress, worker or Worker())
 
 
 def with_weights(model: Any, path: Path) -> Any:
@@ -65,18 +68,25 @@ def _load_state(model: Any, state: Mapping[str, Any], source: str) -> None:
     model.load_state_dict(dict(state))
 
 
-def _trained(model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool) -> Any:
+def _trained(
+    model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool, worker: Worker
+) -> Any:
     from ..models.training import Training
 
     recipe = Training(**keywords(Training, training, "model.train"))
-    try:
-        _load_state(model, store.reading(folder, "model").tensors("model.safetensors"), str(folder))
+
+    def load() -> Any:
+        try:
+            _load_state(model, store.reading(folder, "model").tensors("model.safetensors"), str(folder))
+        except StoreError:
+            return None  # not trained yet, or damaged
         return model.eval().requires_grad_(False)
-    except StoreError:
-        pass  # not trained yet, or damaged: train
-    fit, _ = build({"use": "image_batches"} | config.data, "data", seed=config.seed)
-    recipe.fit(model, fit, config.seed, progress)
-    with store.writing(folder, "model") as out:
-        out.tensors("model.safetensors", model.state_dict())
-        out.json("model.json", {"class": "HookedMLP", "sizes": list(model.sizes)})
-    return model
+
+    def train() -> None:
+        fit, _ = build({"use": "image_batches"} | config.data, "data", seed=config.seed)
+        recipe.fit(model, fit, config.seed, progress)
+        with store.writing(folder, "model") as out:
+            out.tensors("model.safetensors", model.state_dict())
+            out.json("model.json", {"class": "HookedMLP", "sizes": list(model.sizes)})
+
+    return made_once(worker, load, train, f"the trained model in {folder}")

@@ -27,7 +27,9 @@ def claim(folder: Path, config: Config) -> None:
         try:
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise StoreError(f"{path} is damaged. Give another --out, or --restart to begin again in this folder") from error
+            raise StoreError(
+                f"{path} is damaged. Give another --out, or --restart to begin again in this folder"
+            ) from error
         found = dict(found) if isinstance(found, Mapping) else {}
         found.pop("versions", None)
         different = differences(found, wanted)

@@ -6,27 +6,31 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from .. import store
 from ..activations import Activations, collect, hook_names
+from ..bases.sae import TrainedSAE
 from ..bases.saving import load_basis, save_basis
 from ..circuits import Circuit, connect, features_at, read_gates
 from ..data import Batches
+from ..distributed import Worker, awaited, this_worker
 from ..errors import ConfigError, GateLensError, StoreError
 from ..evaluation.report import Report
 from ..segments import Segment
+from .blocks import can_block, in_blocks
 from .building import build, check, find, keywords, parameters
 from .config import Config
 from .loading import model_from
 from .resume import claim
 
+T = TypeVar("T")
 ROOMS = ("collect", "bases", "connect", "gates", "evaluate", "view")
 
 
@@ -38,12 +42,15 @@ class Walk:
         config: checked.
         out: the run folder.
         progress: bars on standard error.
+        worker: which of several processes this is. All of them collect, train dictionaries and solve blocks of outputs;
+            the first does the rest.
     """
 
     config: Config
     out: Path
     progress: bool = False
     timing_s: dict[str, float] = field(default_factory=dict)
+    worker: Worker = field(default_factory=this_worker)
 
     @cached_property
     def batches(self) -> tuple[Batches, Batches]:
@@ -55,7 +62,7 @@ class Walk:
     @cached_property
     def model(self) -> Any:
         with self._room("model"):
-            return model_from(self.config, self.out / "model", self.progress)
+            return model_from(self.config, self.out / "model", self.progress, self.worker)
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -82,20 +89,37 @@ class Walk:
             return self._collect("fit", fit), self._collect("held_out", held_out)
 
     def _collect(self, part: str, batches: Batches) -> Activations:
-        return collect(self.model, batches, self.segments, store=self.out / "activations" / part, progress=self.progress)
+        return collect(
+            self.model, batches, self.segments, store=self.out / "activations" / part, progress=self.progress
+        )
 
     @cached_property
     def bases(self) -> dict[str, Any]:
-        hooks = hook_names(self.segments)
-        folders = {hook: self.out / "bases" / store.slug(hook) for hook in hooks}
-        if all(_finished(folder, "basis") for folder in folders.values()):
-            return {hook: load_basis(folder) for hook, folder in folders.items()}
-        acts = self.acts[0]
+        folders = {hook: self.out / "bases" / store.slug(hook) for hook in hook_names(self.segments)}
+        missing = [hook for hook, folder in folders.items() if _loaded(load_basis, folder) is None]
+        if missing:
+            _ = self.acts
         with self._room("bases"):
-            bases = self.fit_bases(acts)
-            for hook, folder in folders.items():
-                save_basis(bases[hook], folder)
-            return {hook: load_basis(folder) for hook, folder in folders.items()}
+            if missing:
+                self._make_bases(folders, missing)
+            return {
+                hook: awaited(partial(_loaded, load_basis, folder), f"the basis of {hook} in {folder}")
+                for hook, folder in folders.items()
+            }
+
+    def _make_bases(self, folders: dict[str, Path], missing: list[str]) -> None:
+        """SAEs are trained one by one, spread over the workers; any other bases are fitted together, by the first."""
+        recipe = self.recipes.get("")
+        if isinstance(recipe, TrainedSAE):
+            hooks = list(folders)
+            for hook in (hooks[i] for i in self.worker.owned(len(hooks))):
+                if hook in missing:
+                    sae = replace(recipe, progress=self.progress).train(self.acts[0][hook], hook)
+                    save_basis(sae, folders[hook])
+        elif self.worker.first:
+            bases = self.fit_bases(self.acts[0])
+            for hook in missing:
+                save_basis(bases[hook], folders[hook])
 
     def fit_bases(self, acts: Any, segments: Sequence[Segment] | None = None) -> dict[str, Any]:
         from ..bases.fitting import fit_bases
@@ -110,18 +134,28 @@ class Walk:
     def connected(self) -> Circuit:
         """The circuit without gates."""
         folder = self.out / "connectors"
-        info = {"model": self.model_name, "data": self.batches[0].name, "seed": self.config.seed, "solver": repr(self.solver)}
-        if _finished(folder, "circuit"):
-            stored = Circuit.load(folder, self.segments)
+        info = {
+            "model": self.model_name,
+            "data": self.batches[0].name,
+            "seed": self.config.seed,
+            "solver": repr(self.solver),
+        }
+        stored = _loaded(partial(Circuit.load, segments=self.segments), folder)
+        if stored is not None:
             return replace(stored, bases=self.bases)
         features = self.features
         with self._room("connect"):
-            connectors = connect(self.segments, self.bases, features, self.solver, progress=self.progress)
+            solver = self.solver if self.worker.alone else in_blocks(self.solver, self.out / "blocks")
+            connectors = connect(self.segments, self.bases, features, solver, progress=self.progress)
             circuit = Circuit(self.segments, self.bases, connectors, {}, info)
+            if not self.worker.first:
+                return circuit
             if self.config.evaluation.polish is not None:
                 from ..evaluation import Polish
 
-                settings = keywords(Polish, {"seed": self.config.seed} | self.config.evaluation.polish, "evaluation.polish")
+                settings = keywords(
+                    Polish, {"seed": self.config.seed} | self.config.evaluation.polish, "evaluation.polish"
+                )
                 circuit = replace(circuit, connectors=Polish(**settings).fit(self.model, circuit, self.batches[0]))
             circuit.save(folder, bases=False)
             return circuit
@@ -130,8 +164,9 @@ class Walk:
     def circuit(self) -> Circuit:
         """The circuit with its gates."""
         folder = self.out / "circuit"
-        if _finished(folder, "circuit"):
-            return Circuit.load(folder, self.segments)
+        stored = _loaded(partial(Circuit.load, segments=self.segments), folder)
+        if stored is not None:
+            return stored
         connected = self.connected
         with self._room("gates"):
             circuit = read_gates(connected, self.features, self.acts[1], self.progress, **self.gate_options)
@@ -152,7 +187,8 @@ class Walk:
         path = self.out / "report.json"
         circuit = self.circuit
         if path.is_file():
-            return Report.from_dict(store.parse_json(path.read_bytes(), path))
+            with store.understood(path):
+                return Report.from_dict(store.parse_json(path.read_bytes(), path))
         with self._room("evaluate"):
             report = report_of(self, circuit)
         report = replace(report, timing_s={k: round(v, 3) for k, v in self.timing_s.items()})
@@ -178,6 +214,11 @@ class Walk:
             )
             html.save(path)
         return path
+
+    @property
+    def shared_rooms(self) -> tuple[str, ...]:
+        """The rooms in which workers beside the first have something to do."""
+        return ("collect", "bases", "connect") if can_block(self.solver) else ("collect", "bases")
 
     @property
     def model_name(self) -> str:
@@ -217,12 +258,21 @@ def run(
         raise ConfigError(f"there is no room {until!r}; the rooms are {', '.join(ROOMS)}")
     folder = Path(out) if out is not None else Path("runs") / config.name
     _check_settings(walk := Walk(config, folder, progress))
-    if restart and folder.is_dir():
-        _clear(folder)
-    with store.lock(folder, "run"):
+    worker = walk.worker
+    if restart and not worker.alone:
+        raise ConfigError(
+            "several workers cannot restart a run: one would delete what another has begun. Use one process"
+        )
+    with ExitStack() as locks:
+        locks.enter_context(store.lock(folder, "run", shared=not worker.alone))
+        if worker.name:
+            locks.enter_context(store.lock(folder, f"run-{worker.name}"))
+        if restart:
+            _clear(folder)
         claim(folder, config)
         for room in ROOMS[: ROOMS.index(until) + 1]:
-            _STEPS[room](walk)
+            if worker.first or room in walk.shared_rooms:
+                _STEPS[room](walk)
     return walk
 
 
@@ -243,17 +293,18 @@ def _check_settings(walk: Walk) -> None:
     check({"use": "mlp_segments"} | walk.config.segments, "segments", reserved=("model",))
 
 
-def _finished(folder: Path, kind: str) -> bool:
-    """Whether a whole artefact stands there; a damaged one counts as missing and is made again."""
+def _loaded(load: Callable[[Path], T], folder: Path) -> T | None:
+    """What is stored there; a damaged artefact counts as missing and is made again."""
     try:
-        store.reading(folder, kind)
+        return load(folder)
+    except store.NewerFormatError:
+        raise
     except StoreError:
-        return False
-    return True
+        return None
 
 
 def _clear(folder: Path) -> None:
-    for name in ("model", "activations", "bases", "connectors", "circuit"):
+    for name in ("model", "activations", "bases", "blocks", "connectors", "circuit"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("config.yaml", "report.json", "index.html"):
         (folder / name).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from .artefact import Reading as Reading
 from .artefact import Writing as Writing
 from .artefact import damage as damage
 from .artefact import reading as reading
+from .artefact import understood as understood
 from .artefact import writing as writing
 from .files import check_space as check_space
 from .files import file_sha256 as file_sha256

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StoreError
+from ..errors import GateLensError, StoreError
 from .files import explained, file_sha256, move, replace_file, sweep, sync_folder, write_temporary
 from .lock import lock
 from .manifest import MANIFEST, PENDING, NewerFormatError, load_manifest, new_manifest
@@ -204,6 +204,25 @@ def damage(path: Path, entry: Mapping[str, Any]) -> str:
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return ""
+
+
+@contextmanager
+def understood(what: object) -> Iterator[None]:
+    """Within the block, stored values are made into ours; values of another shape are refused, whatever they break.
+
+    Raises:
+        StoreError: naming `what` was read. A right hash says that a file is the one that was written, not who wrote it.
+    """
+    try:
+        yield
+    except GateLensError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
+        first = (str(error).splitlines() or [""])[0][:160]
+        raise StoreError(
+            f"{what} does not hold what this version of gatelens writes there ({type(error).__name__}: {first}). "
+            "Restore it from a copy, or run the step that makes it again"
+        ) from error
 
 
 def reading(folder: str | Path, kind: str) -> Reading:

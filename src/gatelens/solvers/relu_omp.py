@@ -1,0 +1,132 @@
+"""ReluOMP: few wires between wide sparse dictionaries, one output at a time, without a features-squared matrix."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from tqdm import tqdm
+
+from ..connectors import Connector
+from ..distributed import Worker, this_worker, wait_for
+from ..errors import SolverError
+from ..shards import ShardFolder, spans
+from .relu_omp_output import Search, Settings
+from .relu_omp_worker import KIND, Job, run_workers, solve_block, unpack
+from .sparse_rows import SparseRows
+
+
+@dataclass(frozen=True)
+class ReluOMP:
+    """Greedy selection of each output's inputs, fitted behind the ReLU that the output is read with.
+
+    For each output: its own rows, and rows on which a parent is on while it is silent; the input feature with the
+    largest gradient of the one-sided loss joins (this finds inhibitors, which plain correlation cannot see), the fit is
+    redone by Newton with a bias of at most 0, and in the end parents go whose removal costs too little. Cost grows with
+    the firings of outputs times the active inputs of a row, not with the product of the widths.
+
+    Made for features that are mostly off. An output that fires where no input does gets no wire for it, and a feature
+    that is always on gets no wires: for dense features use `GramLasso`.
+
+    Attributes:
+        max_fan_in: most wires into one output.
+        rows: most rows on which an output fires that its fit looks at, and as many for each parent.
+        rho: share of an exciter's power outside those rows that counts against it.
+        noise_factor: a wire explains at least this many times the residual variance; None: 2 ln(inputs) + 5.
+        tau: and at least this share of the output's power.
+        min_firings: an output that fires on fewer rows gets no wire.
+        workers: processes; more than one maps the features from files.
+        store: a folder that keeps the features' files and each block of outputs that is done, so that a fit that was
+            stopped goes on where it was, and of several workers (see `gatelens.distributed`) each solves its share; None
+            keeps nothing.
+        block: outputs a block.
+        seed: of the choice of rows.
+        progress: show a bar on standard error.
+    """
+
+    max_fan_in: int = 8
+    rows: int = 3000
+    rho: float = 0.3
+    noise_factor: float | None = None
+    tau: float = 0.01
+    min_firings: int = 30
+    workers: int = 1
+    store: str | Path | None = None
+    block: int = 64
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self):
+        for name in ("max_fan_in", "rows", "min_firings", "workers", "block"):
+            if getattr(self, name) < 1:
+                raise SolverError(f"{name} must be at least 1; got {getattr(self, name)}. Raise it")
+        if self.rho < 0 or self.tau < 0 or (self.noise_factor is not None and self.noise_factor < 0):
+            raise SolverError(
+                f"rho, tau and noise_factor must not be negative; got {self.rho}, {self.tau}, {self.noise_factor}. "
+                "Use 0 to switch one off"
+            )
+
+    def fit(self, f_in: Tensor | SparseRows, f_out: Tensor | SparseRows) -> Connector:
+        """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR.
+
+        Raises:
+            SolverError: negative features, no rows, or different rows on the two sides.
+            NonFiniteError: NaN or infinity among the features.
+            StoreError: `store` belongs to another fit.
+        """
+        inputs, outputs = SparseRows.of(f_in, "the input features"), SparseRows.of(f_out, "the output features")
+        if inputs.rows != outputs.rows or inputs.rows == 0:
+            raise SolverError(
+                f"input features have {inputs.rows} rows and output features {outputs.rows}: expected the same rows, "
+                "at least one. Read both from one collection of activations"
+            )
+        with threadpool_limits(1):  # products with a handful of columns: threads only cost
+            found = [parents for block in self._blocks(inputs, outputs) for parents in unpack(block)]
+        rows = [(torch.from_numpy(p.inputs), torch.from_numpy(p.weights)) for p in found]
+        bias = torch.tensor([p.bias for p in found], dtype=torch.float32)
+        return Connector.from_rows(rows, bias, inputs.width, solver=f"ReluOMP(max_fan_in={self.max_fan_in})")
+
+    def settings(self, width: int) -> Settings:
+        """The search's settings for so many inputs."""
+        factor = 2 * math.log(max(width, 2)) + 5 if self.noise_factor is None else self.noise_factor
+        return Settings(self.max_fan_in, self.rows, self.rho, factor, self.tau, self.min_firings)
+
+    def _blocks(self, inputs: SparseRows, outputs: SparseRows) -> Iterator[dict[str, np.ndarray]]:
+        """The solved blocks of outputs, in order."""
+        job = Job(self.settings(inputs.width), self.seed, self.block)
+        blocks = spans(outputs.width, self.block)
+        bar = tqdm(total=len(blocks), disable=not self.progress, desc="ReluOMP", unit="block", delay=2)
+        worker = this_worker() if self.store is not None else Worker()
+        if self.workers == 1 and self.store is None:
+            search = Search(inputs, job.settings, self.seed)
+            for span in blocks:
+                yield solve_block(search, outputs, span)
+                bar.update()
+            bar.close()
+            return
+        with ExitStack() as stack:
+            folder = Path(self.store or stack.enter_context(tempfile.TemporaryDirectory(prefix="gatelens-")))
+            config = job.config(inputs, outputs)
+            if self.workers == 1 or not worker.alone:
+                with ShardFolder(folder / "blocks", KIND, config, len(blocks), worker.name) as out:
+                    search = Search(inputs, job.settings, self.seed)
+                    for i in out.missing(worker.owned(len(blocks))):
+                        out.write(i, solve_block(search, outputs, blocks[i]))
+                        bar.update()
+                    wait_for(out)
+            else:
+                inputs.save(folder / "inputs")
+                outputs.save(folder / "outputs")
+                run_workers(folder, config, len(blocks), self.workers, bar)
+            bar.close()
+            with ShardFolder(folder / "blocks", KIND, config, len(blocks), worker.name) as out:
+                out.finish()
+                yield from (out.arrays(i) for i in range(len(blocks)))
