@@ -131,8 +131,14 @@ class Card:
     @property
     def search(self) -> str:
         """What the index searches: ids, kind, labels; texts of examples are added by the page."""
-        names = [f"OF_{self.gate.out}", *(f"IF_{i}" for i in self.gate.inputs), self.kind_name, self.kind, self.label]
-        return " ".join([*names, *(t.label for t in self.terms)]).lower()
+        names = [self.segment, f"OF_{self.gate.out}", *(f"IF_{i}" for i in self.gate.inputs), self.kind_name, self.kind, self.label]
+        return " ".join([*names, *(t.label for t in self.terms), *self.centres]).lower()
+
+    @property
+    def centres(self) -> list[str]:
+        """The tokens on which the output is strongest, each once."""
+        windows = [w for e in (self.output.groups if self.output else ()) for w in e.windows]
+        return list(dict.fromkeys(t.text.strip() for w in windows for t in w.tokens if t.centre))
 
 
 def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "", **rest: Any) -> Card:
@@ -156,7 +162,8 @@ def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "",
 
 def card(gate: Gate, segment: str = "", labels: Any = None) -> Html:
     """One gate's card by itself, as a fragment without examples."""
-    return Html(str(fragment("cards.html.j2", cards=[card_of(gate, segment, labels)], opened=1)), whole=False)
+    alone = [card_of(gate, segment, labels)]
+    return Html(str(fragment("cards.html.j2", cards=alone, opened=1, static=1, pack="", per_pack=1)), whole=False)
 
 
 def order_key(gate: Gate) -> tuple:

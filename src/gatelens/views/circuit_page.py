@@ -15,7 +15,14 @@ from .contexts import FeatureRows
 from .document import Html, count, document, figure, fragment, percent
 from .drawing import KIND_NAMES, glyph_symbols
 from .examples import Numbers, mistakes, source_of_examples
+from .figures import jacobian_maps, report_tables
 from .matrix import layer_map
+
+
+#: cards of a segment that are in the page as they are; the bodies of further ones are packed
+STATIC = 60
+#: card bodies in one pack
+PACK = 40
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Section:
     cards: Sequence[Card]
     matrix: Markup = Markup("")
     opened: int = 0
+    static: int = 0
 
 
 def page(
@@ -69,11 +77,27 @@ def page(
         tiles=tiles(circuit, figures),
         best=[c for c in everything if c.kind != "not_read"][:3],
         segments=sections,
-        figures="",
+        figures=report_tables(figures),
+        jacobians=_jacobians(circuit, acts, model),
         rows=getattr(acts, "rows", None),
         version=__version__,
+        per_pack=PACK,
     )
-    return document(title, body)
+    return document(title, body, packs={k: v for s in sections for k, v in packed(s).items()})
+
+
+def packed(section: Section) -> dict[str, list[str]]:
+    """Bodies of the cards beyond the first ones, a pack at a time, for the script to open."""
+    bodies = [str(fragment("packed.html.j2", c=c, g=c.gate)) for c in section.cards[section.static :]]
+    return {f"{section.anchor}-{n}": bodies[start : start + PACK] for n, start in enumerate(range(0, len(bodies), PACK))}
+
+
+def _jacobians(circuit: Any, acts: Any, model: Any) -> list[tuple[str, Markup]]:
+    """(segment, maps) where the model is at hand and the features are few enough to be seen."""
+    if model is None:
+        return []
+    maps = [(s.name, jacobian_maps(s, circuit.bases[s.hook_in], circuit.bases[s.hook_out], acts[s.hook_in])) for s in circuit.segments if not hasattr(circuit.bases[s.hook_out], "features_from")]
+    return [(name, drawn) for name, drawn in maps if drawn]
 
 
 def _plain(report: Any) -> dict[str, Any]:
@@ -203,7 +227,7 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     place = "With the MLP replaced by its wires" if many == 1 else f"With all {many} segments replaced by their wires"
     kept = replaced.get("gap_closed")
     share = (
-        "" if kept is None else f", which keeps {percent(kept) if kept > 0 else 'nothing'} of what ablation would cost"
+        "" if kept is None else f" ({percent(kept) if kept > 0 else 'nothing'} of the way from mean ablation to the model)"
     )
     return (
         f"{place} ({edges:,} in all), {name} is {figure(float(replaced[metric]), digits)} against the model's own "

@@ -8,7 +8,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -90,6 +91,7 @@ def document(
     Args:
         body: markup; a plain string is escaped.
         data: element id -> value, put in as inert JSON.
+        packs: element id -> value, put in as JSON that is deflated: large, and only read when it is asked for.
         scripts: further scripts of ours or of a dependency, run before the page's own.
 
     The policy allows these very scripts by their hashes, inline style, pictures inside the page, and nothing else: no
@@ -114,6 +116,7 @@ def document(
         style=Markup(compact_style(asset("style.css"))),
         body=body,
         data={name: inert_json(value) for name, value in (data or {}).items()},
+        packs={name: deflated(value) for name, value in (packs or {}).items()},
         scripts=programs,
         version=__version__,
     )
@@ -140,6 +143,11 @@ def inert_json(value: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def deflated(value: Any) -> str:
+    """JSON as deflated bytes in base64, which no browser takes for markup."""
+    return base64.b64encode(zlib.compress(inert_json(value).encode("utf-8", "replace"), 9)).decode()
 
 
 def finite(value: Any) -> Any:

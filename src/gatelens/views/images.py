@@ -36,8 +36,12 @@ def strip(images: Any) -> str:
     return _png(row, [(g, g, g) for g in greys])
 
 
-def field(values: Any, size: int = 112) -> tuple[str, float, int]:
+def field(values: Any, size: int = 112, top: float | None = None) -> tuple[str, float, int]:
     """A signed field [side, side] as a PNG: blue for plus, orange-brown with a dot in each pixel for minus, white for zero.
+
+    Args:
+        size: of the picture in pixels, about.
+        top: the magnitude at full strength; None for the largest there is.
 
     Returns:
         The data address, the magnitude at full strength, and the number of pixels that are not finite (hatched).
@@ -45,10 +49,10 @@ def field(values: Any, size: int = 112) -> tuple[str, float, int]:
     values = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(values)
     clean = np.where(bad, 0.0, values)
-    top = float(np.abs(clean).max())
-    level = np.rint(_LEVELS * np.abs(clean) / top).astype(int) if top > 0 else np.zeros(clean.shape, int)
+    top = float(np.abs(clean).max()) if top is None else top
+    level = np.rint(_LEVELS * np.minimum(np.abs(clean) / max(top, 1e-300), 1)).astype(int)
     index = np.where(clean < 0, _LEVELS + level, level)
-    scale = max(size // len(values), 3)
+    scale = max(size // max(values.shape), 3 if (clean < 0).any() else 1)
     big = np.kron(index, np.ones((scale, scale), int)).astype(np.uint8)
     big = _dots(big, (clean < 0) & (level >= 2), scale)
     big = _hatch(big, bad, scale)

@@ -17,6 +17,24 @@
     if (target && target.tagName === "DETAILS") { target.hidden = false; target.open = true; target.scrollIntoView(); }
   }
   window.addEventListener("hashchange", reveal);
+  // bodies of packed cards: inflated when the first of their pack is opened; they were escaped when the page was made
+  var packs = {};
+  function unpack(name) {
+    if (!packs[name]) {
+      var bytes = Uint8Array.from(atob(document.getElementById("pack-" + name).textContent), function (c) { return c.charCodeAt(0); });
+      var stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+      packs[name] = new Response(stream).json();
+    }
+    return packs[name];
+  }
+  document.addEventListener("toggle", function (event) {
+    var body = event.target.open && event.target.querySelector(".body[data-pack]");
+    if (!body) { return; }
+    unpack(body.dataset.pack).then(function (bodies) {
+      body.innerHTML = bodies[+body.dataset.place];
+      body.removeAttribute("data-pack");
+    });
+  }, true);
   // search, filter, sort
   all("form[data-list]").forEach(function (form) {
     var list = document.getElementById(form.dataset.list);
