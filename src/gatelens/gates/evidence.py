@@ -111,58 +111,97 @@ def wilson(fired: np.ndarray, count: np.ndarray, z: float) -> tuple[np.ndarray, 
     return np.where(count > 0, centre - half, 0.0), np.where(count > 0, centre + half, 1.0)
 
 
+@dataclass(frozen=True)
+class Sums:
+    """An output's weighted sum, bias included, on the rows where an input is nonzero; on all others it is `rest`.
+
+    Attributes:
+        z: [touched] the sums; fires: [touched] whether the output is on there.
+        at_value: [nonzeros of the output] the sum on each row where the output is not zero; value: the output there.
+        rest: the sum on a row without input, the bias; rows, fired: of all rows, and of those with the output on.
+    """
+
+    z: np.ndarray
+    fires: np.ndarray
+    at_value: np.ndarray
+    value: np.ndarray
+    rest: float
+    rows: int
+    fired: int
+
+
 class Predictor:
     """The connector's own value for one output at a time: how much of the true one it explains, how well it fires."""
 
     def __init__(self, connector: Connector, f_in: Columns, f_out: Columns):
         self.connector, self.f_in, self.f_out = connector, f_in, f_out
+        self.sum = np.zeros(f_in.rows)
+        self.touched = np.zeros(f_in.rows, bool)
+        self.fires = np.zeros(f_in.rows, bool)
 
-    def sums(self, out: int, parents: Sequence[int], weights: Sequence[float]) -> np.ndarray:
-        """[rows] the weighted sum with its bias, before threshold and activation."""
-        z = np.full(self.f_in.rows, float(self.connector.bias[out]))
+    def sums(self, out: int, parents: Sequence[int], weights: Sequence[float]) -> Sums:
+        """The sum before threshold and activation."""
+        bias, touched = float(self.connector.bias[out]), []
         for parent, weight in zip(parents, weights, strict=True):
             row, value = self.f_in.entries(parent)
-            z[row] += weight * value
-        return z
+            self.sum[row] += weight * value
+            touched.append(row[~self.touched[row]])
+            self.touched[row] = True
+        rows = np.concatenate(touched) if touched else np.zeros(0, np.int64)
+        on, (row, value) = self.f_out.on(out)[0], self.f_out.entries(out)
+        self.fires[on] = True
+        found = Sums(
+            z=self.sum[rows] + bias,
+            fires=self.fires[rows],
+            at_value=self.sum[row] + bias,
+            value=value.astype(np.float64),
+            rest=bias,
+            rows=self.f_in.rows,
+            fired=len(on),
+        )
+        self.sum[rows], self.touched[rows], self.fires[on] = 0.0, False, False
+        return found
 
-    def r2(self, out: int, z: np.ndarray) -> float | None:
+    def r2(self, out: int, sums: Sums) -> float | None:
         """1 - SSE / SST of the connector's value over all rows; None for an output that does not vary."""
-        if self.connector.threshold is not None:
-            z = z * (z > float(self.connector.threshold[out]))
-        elif self.connector.activation == "relu":
-            z = np.maximum(z, 0)
-        row, value = self.f_out.entries(out)
-        value = value.astype(np.float64)
-        spread = (value**2).sum() - value.sum() ** 2 / self.f_out.rows
-        error = z @ z - 2 * (z[row] @ value) + (value**2).sum()
+        squares = np.square(sums.value).sum()
+        spread = squares - sums.value.sum() ** 2 / sums.rows
+        quiet = float(np.square(self._activated(out, np.array([sums.rest])))[0])
+        predicted = np.square(self._activated(out, sums.z)).sum() + (sums.rows - len(sums.z)) * quiet
+        error = predicted - 2 * (self._activated(out, sums.at_value) * sums.value).sum() + squares
         return float(1 - error / spread) if spread > 1e-12 else None
 
-    def best_cut(self, out: int, z: np.ndarray) -> tuple[float, float]:
-        """The threshold on the sum that predicts the output's firing best, and its Matthews correlation.
+    def _activated(self, out: int, z: np.ndarray) -> np.ndarray:
+        if self.connector.threshold is not None:
+            return z * (z > float(self.connector.threshold[out]))
+        return np.maximum(z, 0) if self.connector.activation == "relu" else z
 
-        Only cuts above the sum of a row without any input are tried: the others call nearly every row on.
-        """
-        fires = np.zeros(len(z), np.int64)
-        fires[self.f_out.on(out)[0]] = 1
-        fired, rows = float(fires.sum()), len(z)
-        above = np.flatnonzero(z > float(self.connector.bias[out]))
-        order = above[np.argsort(-z[above], kind="stable")]
-        if not len(order) or not fired:
-            return np.inf, 0.0
-        hit, predicted = np.cumsum(fires[order]).astype(np.float64), np.arange(1.0, len(order) + 1)
-        last = np.append(z[order][1:] < z[order][:-1], True)  # equal sums fall on one side together
-        spread = predicted * (rows - predicted) * fired * (rows - fired)
-        mcc = np.where(last & (spread > 0), (hit * rows - predicted * fired) / np.sqrt(np.maximum(spread, 1)), -1.0)
-        best = int(np.argmax(mcc))
-        return float(z[order[best]]), float(mcc[best])
 
-    def mcc_at(self, out: int, z: np.ndarray, cut: float) -> float:
-        """Matthews correlation of `z >= cut` with the output's firing; 0 where undefined."""
-        predicted = z >= cut
-        on = self.f_out.on(out)[0]
-        hit, said, fired, rows = predicted[on].sum(), predicted.sum(), len(on), len(z)
-        spread = float(said) * (rows - said) * fired * (rows - fired)
-        return float((hit * rows - said * fired) / np.sqrt(spread)) if spread else 0.0
+def best_cut(sums: Sums) -> float:
+    """The threshold on the sum that predicts the output's firing best.
+
+    Only cuts above the sum of a row without input are tried: the others call nearly every row on.
+    """
+    above = np.flatnonzero(sums.z > sums.rest)
+    order = above[np.argsort(-sums.z[above])]
+    if not len(order):
+        return np.inf
+    z, hit, said = sums.z[order], np.cumsum(sums.fires[order]), np.arange(1, len(order) + 1)
+    last = np.append(z[1:] < z[:-1], True)  # equal sums fall on one side together
+    return float(z[np.argmax(np.where(last, _matthews(hit, said, sums.fired, sums.rows), -1.0))])
+
+
+def cut_mcc(sums: Sums, cut: float) -> float:
+    """Matthews correlation of "the sum is `cut` or more", a cut above `rest`, with the output's firing."""
+    said = sums.z >= cut
+    return float(_matthews(sums.fires[said].sum(), said.sum(), sums.fired, sums.rows))
+
+
+def _matthews(hit, said, fired, rows):
+    """Of `said` predictions and `fired` firings among `rows` with `hit` in common; 0 where undefined."""
+    hit, said, fired, rows = (np.asarray(x, np.float64) for x in (hit, said, fired, rows))
+    spread = said * (rows - said) * fired * (rows - fired)
+    return np.where(spread > 0, (hit * rows - said * fired) / np.sqrt(np.maximum(spread, 1.0)), 0.0)
 
 
 class MatchedParents:
@@ -175,17 +214,15 @@ class MatchedParents:
         self.rank[self.order] = np.arange(len(self.order))
         self.random = np.random.default_rng(seed)
 
-    def draw(self, groups: list[tuple[int, ...]], reach: int = 25) -> list[tuple[int, ...]] | None:
+    def draw(self, parents: Sequence[int], reach: int = 25) -> tuple[int, ...] | None:
         """One feature for each parent out of the `2 reach` of nearest firing count; None when there are too few."""
-        taken = {feature for group in groups for feature in group}
-        drawn = []
-        for group in groups:
-            place = self.rank[group[0]]
-            near = self.order[max(place - reach, 0) : place + reach + 1]
-            free = [f for f in near.tolist() if f not in taken]
+        taken, drawn = set(parents), []
+        for parent in parents:
+            place = self.rank[parent]
+            near = self.order[max(place - reach, 0) : place + reach + 1].tolist()
+            free = [feature for feature in near if feature not in taken]
             if not free:
                 return None
-            choice = int(self.random.choice(free))
-            taken.add(choice)
-            drawn.append((choice,))
-        return drawn
+            drawn.append(free[self.random.integers(len(free))])
+            taken.add(drawn[-1])
+        return tuple(drawn)

@@ -71,16 +71,19 @@ class Gate:
     Attributes:
         out: index of the output feature.
         kind: the reading; `not_read` when the evidence does not carry one, with the reason in `why`.
-        inputs, weights: parents, the strongest wire first.
+        inputs, weights: parents, those of the tables first, the strongest (weight times typical value) at the head;
+            then what no table holds: copies of these, and inputs beyond the limit of a table.
         bias, threshold: of the connector's row.
         excite, inhibit: the inputs that the rule names; at_least: how many exciters it needs.
-        table: observed on held-out rows; intervention: with parents set in the real model, None when not run.
+        table: observed on held-out rows; intervention: with parents set in the real model, None when not run. Their
+            columns are the first of `inputs`.
         firings: held-out rows on which the output fired; base_rate: their share.
         precision, recall, mcc: of the rule on held-out rows (None where undefined).
         control_mcc: the same for matched random parents: the null.
         r2: of the connector's value for this output, on held-out rows.
         verified: weights, observed and interventional tables agree; None when no intervention was run.
         magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
+        missed: a few held-out rows on which the output fired and the rule says it does not; false_alarms: the reverse.
         note: such as "A minus B" where one cell of the table cannot be seen.
     """
 
@@ -104,6 +107,8 @@ class Gate:
     r2: float | None = None
     verified: bool | None = None
     magnitude: str = ""
+    missed: tuple[int, ...] = ()
+    false_alarms: tuple[int, ...] = ()
     why: str = ""
     note: str = ""
 

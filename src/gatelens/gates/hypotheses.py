@@ -23,6 +23,7 @@ PRICE = 2.0
 PRIOR = 6.0
 #: an inhibitor that scales the firing rate below this share of what it was is one, though the winner left it out
 SOFT_NOT = 0.75
+_POPCOUNT = np.array([c.bit_count() for c in range(1 << 12)])
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ class Rule:
 
 
 def popcount(codes: np.ndarray) -> np.ndarray:
-    """Bits set in each code below 2^16."""
-    codes = np.asarray(codes)
-    return sum(((codes >> j) & 1) for j in range(16)) + np.zeros_like(codes)
+    """Bits set in each code below 2^12."""
+    return _POPCOUNT[codes]
 
 
 def _bits(mask: int) -> list[int]:
@@ -95,10 +95,10 @@ def decide(cells: Cells, weights: np.ndarray, magnitudes: np.ndarray, bias: floa
     return _with_soft_nots(best, cells, weights) if best is not None else None
 
 
-def explained(rule: Rule, cells: Cells, parents: int) -> float:
+def explained(rule: Rule, cells: Cells) -> float:
     """Share of the table's deviance that the two rates of the rule explain: 1 where every pattern is of one of two
     rates; low where the rate climbs by degrees or depends on what the rule leaves out. Counts are capped."""
-    codes = np.arange(1 << parents)
+    codes = np.arange(len(cells.count))
     count = np.minimum(cells.count, CAP)
     fired = cells.fired * count / np.maximum(cells.count, 1)
     two = _two_rates(rule.open(codes)[None], count, fired)[0]

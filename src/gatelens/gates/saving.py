@@ -22,7 +22,8 @@ def gate_from_dict(values: dict[str, Any]) -> Gate:
     for name in ("table", "intervention"):
         if known.get(name) is not None:
             known[name] = _table(known[name])
-    return Gate(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+    plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
+    return Gate(**plain)
 
 
 def _plain(value: Any) -> Any:

@@ -6,8 +6,9 @@ nonzeros, so that 24,576 outputs over a million rows are counted as easily as 10
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import scipy.sparse
@@ -127,18 +128,18 @@ class Cells:
         fold = [np.bincount(onto, weights=x, minlength=1 << len(keep)) for x in (self.count, self.fired, self.total)]
         return Cells(*fold)
 
-    def table(self, parents: int, **rest) -> TruthTable:
+    def table(self, source: Literal["observed", "interventional"] = "observed") -> TruthTable:
         """As a value for people: all patterns of up to four parents, only the seen ones of more."""
         codes = np.arange(len(self.count))
-        if parents > 4:
+        if self.parents > 4:
             codes = codes[self.count > 0]
         count = torch.from_numpy(self.count[codes].astype(np.int64))
         return TruthTable(
-            patterns=torch.from_numpy(((codes[:, None] >> np.arange(parents)) & 1).astype(bool)),
+            patterns=torch.from_numpy(((codes[:, None] >> np.arange(self.parents)) & 1).astype(bool)),
             count=count,
             fired=torch.from_numpy(self.fired[codes].astype(np.int64)),
             magnitude=(torch.from_numpy(self.total[codes]) / count.clamp_min(1)).float(),
-            **rest,
+            source=source,
         )
 
 
@@ -146,36 +147,48 @@ class Counter:
     """Counts tables over one set of rows; keeps one scratch entry a row."""
 
     def __init__(self, f_in: Columns, f_out: Columns):
-        self.f_in, self.f_out = f_in, f_out
+        self.f_in, self.f_out, self.rows = f_in, f_out, f_in.rows
         self.code = np.zeros(f_in.rows, np.uint16)
 
-    def cells(self, out: int, groups: Sequence[Sequence[int]]) -> Cells:
-        """The table of one output over its parents; a parent is a group of features, on where any of them is.
-
-        At most 16 parents.
-        """
-        on = [self._on(group) for group in groups]
-        for place, rows in enumerate(on):
-            self.code[rows] |= np.uint16(1 << place)
-        size = 1 << len(groups)
-        count = np.zeros(size)
-        for place, rows in enumerate(on):
-            codes = self.code[rows]
-            # a row with several parents on is counted once: by the lowest of them
-            count += np.bincount(codes[(codes & np.uint16((1 << place) - 1)) == 0], minlength=size)
-        count[0] = self.f_in.rows - count.sum()
+    def cells(self, out: int, parents: Sequence[int]) -> Cells:
+        """The table of one output over at most 16 parents."""
+        size = 1 << len(parents)
+        rows, codes = self._patterns(parents)
+        count = np.bincount(codes, minlength=size).astype(np.float64)
+        count[0] = self.rows - len(rows)
         fired_rows, values = self.f_out.on(out)
         fired_codes = self.code[fired_rows]
+        self.code[rows] = 0
         fired = np.bincount(fired_codes, minlength=size).astype(np.float64)
-        total = np.bincount(fired_codes, weights=values, minlength=size)
-        for rows in on:
-            self.code[rows] = 0
-        return Cells(count, fired, total)
+        return Cells(count, fired, np.bincount(fired_codes, weights=values, minlength=size))
 
-    def _on(self, group: Sequence[int]) -> np.ndarray:
-        """Rows on which any feature of the group is on."""
-        rows = [self.f_in.on(feature)[0] for feature in group]
-        return rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
+    def counterexamples(
+        self, out: int, parents: Sequence[int], is_open: Callable[[np.ndarray], np.ndarray], most: int = 8
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Rows on which the output fired under a pattern that is not open, and the reverse; at most so many of each,
+        spread evenly over the rows."""
+        rows, codes = self._patterns(parents)
+        fired_rows = self.f_out.on(out)[0]
+        missed = fired_rows[~is_open(self.code[fired_rows])]
+        self.code[rows] = 0
+        false_alarms = np.setdiff1d(rows[is_open(codes)], fired_rows)
+        return _spread(missed, most), _spread(false_alarms, most)
+
+    def _patterns(self, parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows with any parent on, and their patterns; `self.code` holds these too, to be cleared by the caller."""
+        on = [self.f_in.on(parent)[0] for parent in parents]
+        for place, rows in enumerate(on):
+            self.code[rows] |= np.uint16(1 << place)
+        # a row with several parents on is taken once: with the lowest of them
+        first = [rows[self.code[rows] & np.uint16((1 << place) - 1) == 0] for place, rows in enumerate(on)]
+        rows = np.concatenate(first) if first else np.zeros(0, np.int64)
+        return rows, self.code[rows]
+
+
+def _spread(rows: np.ndarray, most: int) -> tuple[int, ...]:
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+    return tuple(int(r) for r in rows)
 
 
 def halves(f: Columns) -> tuple[Columns, Columns]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -11,17 +12,41 @@ from ..bases import Basis
 from ..connectors import Connector
 from ..errors import DataError, SolverError
 from ..segments import Segment
-from .evidence import Cell, MatchedParents, Predictor, contradiction, decisive, score
+from .evidence import MatchedParents, Predictor, best_cut, cut_mcc, score
 from .gate import Gate, GateKind
-from .hypotheses import Rule, decide, explained
+from .harsanyi import magnitude
+from .hypotheses import Rule, decide
+from .interventions import Job, Workbench, patterns_to_set
+from .objections import Objections
+from .parents import Parents
 from .tables import Cells, Columns, Counter, halves
+from .verdict import verdict
 
-#: an input feature that is on in more than this share of the rows says little when it is on
-DENSE = 0.2
-#: least share of the table's deviance that a rule's two rates must explain
-MIN_EXPLAINED = 0.8
-#: by how much a cut on the weighted sum may beat the rule in held-out MCC before the amounts, not the pattern, decide
-GRADED = 0.05
+#: least held-out R2 of the connector's value at which an output whose amounts decide is called an adder
+ADDER_R2 = 0.5
+
+
+@dataclass(frozen=True)
+class TypingSettings:
+    """What it takes to read a gate; see `type_gates`."""
+
+    mcc_bar: float = 0.5
+    min_count: int = 10
+    max_inputs: int = 8
+    require_verified: bool = True
+    intervention_rows: int = 64
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.max_inputs <= 12:
+            raise SolverError(
+                f"max_inputs must be between 1 and 12: tables have 2^max_inputs patterns; got {self.max_inputs}"
+            )
+        if not -1 <= self.mcc_bar <= 1 or self.min_count < 1 or self.intervention_rows < 4:
+            raise SolverError(
+                "typing needs mcc_bar in [-1, 1], min_count of 1 or more and intervention_rows of 4 or more; got "
+                f"{self.mcc_bar}, {self.min_count} and {self.intervention_rows}"
+            )
 
 
 def type_gates(
@@ -37,6 +62,8 @@ def type_gates(
     mcc_bar: float = 0.5,
     min_count: int = 10,
     max_inputs: int = 8,
+    require_verified: bool = True,
+    intervention_rows: int = 64,
     seed: int = 0,
 ) -> list[Gate]:
     """Read each output's wires as logic, decided on one part of the rows and judged on the other.
@@ -46,12 +73,16 @@ def type_gates(
         f_in, f_out: features over the same rows, [rows, m] and [rows, n], dense or sparse CSR: these decide the rule.
         held_out: the same for rows that nothing was fitted on: they give every figure. Without them the first half of
             the given rows decides and the second half judges.
-        segment, basis_in, basis_out, x: the real model between the two hook points, and rows [rows, d_in] at its input;
-            with all four, each rule is also tested by setting its parents there (`Gate.intervention`, `Gate.verified`).
+        segment, basis_in, basis_out, x: the real model between the two hook points, and rows [rows, d_in] at its input
+            (those of `held_out` where their number is the same); with all four, each rule is also tested by setting
+            its parents in the model (`Gate.intervention`, `Gate.verified`).
         mcc_bar: a rule whose held-out Matthews correlation is lower is `not_read`.
         min_count: a rule that hangs on a pattern with fewer rows is `not_read`.
         max_inputs: tables run over this many parents, the strongest; over the rest is summed, and a note says so.
-        seed: of the random parents that serve as the null.
+        require_verified: a rule that the model contradicts under intervention is `not_read`; else it keeps its kind
+            with `verified` False.
+        intervention_rows: rows on which each pattern is set, half of them rows on which the output fires.
+        seed: of the random parents that serve as the null, and of the choice of rows.
 
     Returns:
         One gate an output, in the order of the outputs.
@@ -61,16 +92,19 @@ def type_gates(
         SolverError: a setting out of range.
         NonFiniteError: NaN or infinity among the features.
     """
-    if not 1 <= max_inputs <= 12:
-        raise SolverError(f"max_inputs must be between 1 and 12: tables have 2^max_inputs patterns; got {max_inputs}")
+    settings = TypingSettings(mcc_bar, min_count, max_inputs, require_verified, intervention_rows, seed)
     fit = _columns(connector, f_in, f_out, "")
     if held_out is None:
         (a, c), (b, d) = halves(fit[0]), halves(fit[1])
         fit, judge = (a, b), (c, d)
     else:
         judge = _columns(connector, *held_out, "held-out ")
-    reader = _Reader(connector, fit, judge, mcc_bar, min_count, max_inputs, seed)
-    return [reader.read(out) for out in range(connector.weight.shape[0])]
+    reader = _Reader(connector, fit, judge, settings)
+    readings = [reader.read(out) for out in range(connector.weight.shape[0])]
+    if segment is not None and basis_in is not None and basis_out is not None and x is not None:
+        known = judge if held_out is not None and len(x) == judge[0].rows else None
+        _intervene(readings, Workbench(segment, basis_in, basis_out, x, known), settings)
+    return [reading.gate for reading in readings]
 
 
 def _columns(connector: Connector, f_in: Tensor, f_out: Tensor, which: str) -> tuple[Columns, Columns]:
@@ -87,126 +121,132 @@ def _columns(connector: Connector, f_in: Tensor, f_out: Tensor, which: str) -> t
     return Columns.of(f_in, f"{which}f_in"), Columns.of(f_out, f"{which}f_out")
 
 
-class _Reader:
-    """Reads one output after the other; holds what they share."""
+@dataclass
+class _Reading:
+    """A gate on its way: the rule over the table's parents (None where there is none), and the natural table."""
 
-    def __init__(self, connector, fit, judge, mcc_bar, min_count, max_inputs, seed):
-        self.connector: Connector = connector
-        self.mcc_bar, self.min_count, self.max_inputs = mcc_bar, min_count, max_inputs
+    gate: Gate
+    rule: Rule | None = None
+    judge: Cells | None = None
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The table's parents."""
+        return self.gate.inputs[: self.judge.parents] if self.judge is not None else ()
+
+
+class _Reader:
+    """Reads one output after the other from natural rows; holds what they share."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        fit: tuple[Columns, Columns],
+        judge: tuple[Columns, Columns],
+        settings: TypingSettings,
+    ):
+        self.connector, self.settings = connector, settings
         self.fit_rows, self.judge_rows = Counter(*fit), Counter(*judge)
         self.fit_sums, self.judge_sums = Predictor(connector, *fit), Predictor(connector, *judge)
-        self.firings, self.mean_on = fit[0].firings(), fit[0].mean_on()
-        self.out_firings, self.rows = judge[1].firings(), judge[0].rows
-        self.dense = self.firings > DENSE * fit[0].rows
+        self.parents = Parents(connector, fit[0], settings.max_inputs)
+        self.objections = Objections(settings.mcc_bar, settings.min_count)
+        self.out_firings = judge[1].firings()
+        self.null = MatchedParents(self.parents.firings, settings.seed)
         self.signed = fit[0].signed or fit[1].signed
-        self.null = MatchedParents(self.firings, seed)
-        self.wires = [w.numpy() for w in (connector.weight.crow_indices(), connector.weight.col_indices())]
-        self.values = connector.weight.values().detach().double().numpy()
 
-    def read(self, out: int) -> Gate:
-        parents, weights, notes = self._parents(out)
+    def read(self, out: int) -> _Reading:
+        wires = self.parents.of(out)
+        notes = [*wires.notes, *(["values of both signs: on means positive"] if self.signed else [])]
+        threshold = self.connector.threshold
         gate = Gate(
             out=out,
             kind=GateKind.NOT_READ,
-            inputs=tuple(parents),
-            weights=tuple(weights),
+            inputs=wires.inputs,
+            weights=wires.weights,
             bias=float(self.connector.bias[out]),
-            threshold=None if self.connector.threshold is None else float(self.connector.threshold[out]),
+            threshold=None if threshold is None else float(threshold[out]),
             firings=int(self.out_firings[out]),
-            base_rate=float(self.out_firings[out] / self.rows),
+            base_rate=float(self.out_firings[out] / self.judge_rows.rows),
             note="; ".join(notes),
         )
-        if not parents:
-            return replace(gate, why="no wire from a feature that fires")
-        gate = replace(gate, r2=self.judge_sums.r2(out, self.judge_sums.sums(out, parents, weights)))
-        groups = [(p,) for p in parents[: self.max_inputs]]
-        magnitudes = self.mean_on[parents[: len(groups)]]
-        fit, judge = self.fit_rows.cells(out, groups), self.judge_rows.cells(out, groups)
-        gate = replace(gate, table=judge.table(len(groups)))
-        rule = decide(fit, np.array(weights[: len(groups)]), magnitudes, gate.bias - (gate.threshold or 0.0))
-        if rule is None or rule.kind == GateKind.NOT_READ:
-            return replace(gate, why="no pattern of its inputs fires it more than another")
-        return self._judged(gate, rule, groups, fit, judge)
+        if not wires.inputs:
+            return _Reading(replace(gate, why="no wire from a feature that fires"))
+        sums = self.judge_sums.sums(out, wires.inputs, wires.weights)
+        fit, judge = self.fit_rows.cells(out, wires.table), self.judge_rows.cells(out, wires.table)
+        gate = replace(gate, r2=self.judge_sums.r2(out, sums), table=judge.table())
+        rule = self._rule(gate, fit, wires.table)
+        if rule is None:
+            why = "no pattern of its inputs fires it more than another"
+            return _Reading(replace(gate, why=why, control_mcc=self._control(gate, wires.table)), None, judge)
+        cut = best_cut(self.fit_sums.sums(out, wires.inputs, wires.weights))
+        gate = self._judged(gate, rule, fit, judge, cut_mcc(sums, cut))
+        return _Reading(gate, rule, judge)
 
-    def _parents(self, out: int) -> tuple[list[int], list[float], list[str]]:
-        """Parents and weights, the strongest (weight times typical value) first; dead ones left out; notes on them."""
-        start, stop = self.wires[0][out : out + 2]
-        parents, weights = self.wires[1][start:stop], self.values[start:stop]
-        alive = (self.firings[parents] > 0) & (weights != 0)
-        notes = [f"IF_{p} never fires and was left out" for p in parents[(self.firings[parents] == 0) & (weights != 0)]]
-        parents, weights = parents[alive], weights[alive]
-        order = np.argsort(-np.abs(weights) * self.mean_on[parents], kind="stable")
-        parents, weights = parents[order], weights[order]
-        if len(parents) > self.max_inputs:
-            notes.append(
-                f"{len(parents)} inputs: the table runs over the {self.max_inputs} strongest, pooled over the rest"
-            )
-        if self.signed:
-            notes.append("values of both signs: on means positive")
-        if self.dense[parents].any():
-            notes.append(
-                f"on in over {DENSE:.0%} of rows: {', '.join(f'IF_{p}' for p in parents[self.dense[parents]])}"
-            )
-        return parents.tolist(), weights.tolist(), notes
+    def _rule(self, gate: Gate, cells: Cells, parents: Sequence[int]) -> Rule | None:
+        """The rule that the fitting rows speak for, over these parents with the gate's weights."""
+        weights = np.array(gate.weights[: len(parents)])
+        return decide(cells, weights, self.parents.mean_on[list(parents)], gate.bias - (gate.threshold or 0.0))
 
-    def _judged(self, gate: Gate, rule: Rule, groups: list[tuple[int, ...]], fit: Cells, judge: Cells) -> Gate:
-        """The gate with its figures, and with its rule's kind when nothing stands against it."""
+    def _judged(self, gate: Gate, rule: Rule, fit: Cells, judge: Cells, cut: float) -> Gate:
+        """The gate with its figures, and with its rule's kind when nothing stands against it.
+
+        Args:
+            cut: held-out MCC of a cut on the connector's sum, chosen on the fitting rows.
+        """
+        parents = gate.inputs[: judge.parents]
         figures = score(rule, judge)
+        missed, false_alarms = self.judge_rows.counterexamples(gate.out, parents, rule.open)
         gate = replace(
             gate,
-            excite=tuple(gate.inputs[j] for j in rule.exciters),
-            inhibit=tuple(gate.inputs[j] for j in rule.inhibitors),
+            excite=tuple(parents[j] for j in rule.exciters),
+            inhibit=tuple(parents[j] for j in rule.inhibitors),
             at_least=rule.at_least,
             precision=figures.precision,
             recall=figures.recall,
             mcc=figures.mcc,
-            control_mcc=self._control(gate, groups),
+            control_mcc=self._control(gate, parents),
+            missed=missed,
+            false_alarms=false_alarms,
+            magnitude=_magnitude(rule, fit + judge, self.settings.min_count),
         )
-        why = self._objection(rule, fit, judge, gate)
-        return replace(gate, why=why) if why else replace(gate, kind=rule.kind)
+        notes = self.objections.notes(rule, fit + judge, gate, cut)
+        gate = replace(gate, note="; ".join(part for part in (gate.note, *notes) if part))
+        objection = self.objections.first(rule, fit, judge, gate, cut)
+        if objection is None:
+            return replace(gate, kind=rule.kind)
+        graded = objection.amounts and cut >= self.settings.mcc_bar and (gate.r2 or 0.0) >= ADDER_R2
+        return replace(gate, kind=GateKind.ADDER if graded else GateKind.NOT_READ, why=objection.why)
 
-    def _objection(self, rule: Rule, fit: Cells, judge: Cells, gate: Gate) -> str:
-        """The first thing that stands against the rule, in words; "" when nothing does."""
-        name = rule.kind.value.replace("_", "-")
-        if gate.mcc is None:
-            never = "the rule" if gate.firings else "the output"
-            return f"{name} could not be judged: on held-out rows {never} never fires"
-        if gate.mcc < self.mcc_bar:
-            return f"{name} has a held-out MCC of {gate.mcc:.2f}, under {self.mcc_bar:g}"
-        both = fit + judge
-        for cell in decisive(rule, both):
-            if cell.count < self.min_count:
-                return f"{name} hangs on {_spell(cell, gate)}, seen {cell.count} times (at least {self.min_count})"
-        for cells in (fit, judge):
-            if cell := contradiction(rule, cells, self.min_count):
-                side = "open" if cell.is_open else "closed"
-                return (
-                    f"{name} says {side} for {_spell(cell, gate)}, which fires in {cell.rate:.0%} of {cell.count} rows"
-                )
-        if (share := explained(rule, both, both.parents)) < MIN_EXPLAINED:
-            return f"{name} explains {share:.0%} of what the table says, under {MIN_EXPLAINED:.0%}: rates go by degrees"
-        if (graded := self._graded(gate)) > gate.mcc + GRADED:
-            return f"amounts decide: a cut on the weighted sum has an MCC of {graded:.2f}, {name} {gate.mcc:.2f}"
-        return ""
-
-    def _graded(self, gate: Gate) -> float:
-        """Held-out MCC of a cut on the connector's sum, the cut chosen on the fitting rows."""
-        cut, _ = self.fit_sums.best_cut(gate.out, self.fit_sums.sums(gate.out, gate.inputs, gate.weights))
-        return self.judge_sums.mcc_at(gate.out, self.judge_sums.sums(gate.out, gate.inputs, gate.weights), cut)
-
-    def _control(self, gate: Gate, groups: list[tuple[int, ...]]) -> float | None:
-        """Held-out MCC of the best rule over as many random features of like firing counts."""
-        drawn = self.null.draw(groups)
+    def _control(self, gate: Gate, parents: Sequence[int]) -> float | None:
+        """Held-out MCC of the best rule over as many random features of like firing counts: the null."""
+        drawn = self.null.draw(parents)
         if drawn is None:
             return None
-        chosen = np.array([g[0] for g in drawn])
-        weights = np.array(gate.weights[: len(groups)])
-        rule = decide(self.fit_rows.cells(gate.out, drawn), weights, self.mean_on[chosen], gate.bias)
+        rule = self._rule(gate, self.fit_rows.cells(gate.out, drawn), drawn)
         return 0.0 if rule is None else score(rule, self.judge_rows.cells(gate.out, drawn)).mcc
 
 
-def _spell(cell: Cell, gate: Gate) -> str:
-    """A pattern by the names of its features."""
-    on = " and ".join(f"IF_{gate.inputs[j]}" for j in cell.on) or "none"
-    off = ", ".join(f"IF_{gate.inputs[j]}" for j in cell.off)
-    return f"{on} on{f' with {off} off' if off else ''}"
+def _magnitude(rule: Rule, cells: Cells, min_count: int) -> str:
+    """How the value goes with the rule's exciters (two or three), where no inhibitor of the rule is on."""
+    exciters = rule.exciters
+    if not 2 <= len(exciters) <= 3:
+        return ""
+    table = cells.marginal([*exciters, *rule.inhibitors])
+    quiet = slice(0, 1 << len(exciters))
+    return magnitude(Cells(table.count[quiet], table.fired[quiet], table.total[quiet]), min_count)
+
+
+def _intervene(readings: list[_Reading], bench: Workbench, settings: TypingSettings) -> None:
+    """Test each rule that was read by setting its parents in the real model, and write down what came out."""
+    read = [(r, r.rule) for r in readings if r.rule is not None and r.gate.kind == r.rule.kind]
+    jobs = [Job(r.gate.out, r.parents, patterns_to_set(rule, len(r.parents))) for r, rule in read]
+    tables = bench.tables(jobs, settings.intervention_rows, settings.seed)
+    for (reading, rule), table in zip(read, tables, strict=True):
+        gate = replace(
+            reading.gate,
+            intervention=table.cells.table(source="interventional"),
+            magnitude=_magnitude(rule, table.cells, 1) or reading.gate.magnitude,
+        )
+        verified, why = verdict(rule, gate, table, settings.min_count)
+        denied = verified is False and settings.require_verified
+        reading.gate = replace(gate, verified=verified, why=why, kind=GateKind.NOT_READ if denied else gate.kind)
