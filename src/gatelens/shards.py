@@ -103,7 +103,15 @@ class ShardFolder:
 
     def read(self, i: int) -> dict[str, Tensor]:
         """The tensors of shard `i`, mapped from the file."""
-        return self._opened(i).tensors(shard_name(i))
+        try:
+            return self._opened(i).tensors(shard_name(i))
+        except StoreError as error:
+            if self.done(i):
+                raise
+            path = self.folder / shard_name(i)
+            raise StoreError(
+                f"{path} is damaged: it is not what its record says. Run the step again: only this shard is redone"
+            ) from error
 
     def arrays(self, i: int) -> dict[str, Any]:
         """The same as numpy arrays, without importing torch."""
