@@ -61,9 +61,7 @@ class Connector:
         order = [torch.argsort(p) for p, _ in rows]
         columns = torch.cat([p[o] for (p, _), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
         values = torch.cat([w[o] for (_, w), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
-        weight = torch.sparse_csr_tensor(
-            counts.cumsum(0), columns.long(), values.to(bias.dtype), (len(rows), m), check_invariants=True
-        )
+        weight = csr(counts.cumsum(0), columns.long(), values.to(bias.dtype), (len(rows), m), check=True)
         return cls(weight, bias, **rest)
 
     def pre(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
@@ -124,7 +122,7 @@ class Connector:
         n, m = config["shape"]
         with store.understood(folder):
             crow, col, values = tensors["crow"], tensors["col"], tensors["values"]
-            weight = torch.sparse_csr_tensor(crow, col, values, tuple(config["shape"]), check_invariants=True)
+            weight = csr(crow, col, values, (n, m), check=True)
             return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])
 
     def __repr__(self) -> str:

@@ -1,0 +1,235 @@
+"""One output's parents: greedy additions by the gradient of the one-sided loss, then removals by what they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .relu_omp_newton import OneSided, fit_one_sided
+from .sparse_rows import SparseRows
+
+#: at the end, two more parents are tried that promise this share of the least gain: neither input of an AND that fires
+#: rarely explains much alone. They stay only if the removal of each would cost the full least gain.
+LOOK_AHEAD = 0.2
+
+#: most rounds of additions and removals
+ROUNDS = 4
+
+
+class Settings(NamedTuple):
+    """Settings of the search; see `ReluOMP` for what they mean."""
+
+    max_fan_in: int
+    rows: int
+    rho: float
+    noise_factor: float
+    tau: float
+    min_firings: int
+
+
+class Parents(NamedTuple):
+    """What was found for one output."""
+
+    inputs: Int[np.ndarray, " k"]
+    weights: Float[np.ndarray, " k"]
+    bias: float
+
+
+NONE = Parents(np.empty(0, np.int64), np.empty(0), 0.0)
+
+
+@dataclass
+class Search:
+    """The inputs and the scratch space that the outputs of one process share."""
+
+    inputs: SparseRows
+    settings: Settings
+    seed: int = 0
+
+    def __post_init__(self):
+        rng = np.random.default_rng(self.seed)
+        self.rank = rng.random(
+            self.inputs.rows, dtype=np.float32
+        )  # a row is sampled at rate r when its rank is below r
+        self.power, self.mean = self.inputs.power(), self.inputs.mean()
+        self.place = np.full(
+            self.inputs.rows, -1, np.int32
+        )  # row -> place in the sample; -1 not in it, -2 on but not in it
+
+    def solve(self, on: Int[np.ndarray, " firings"], y: Float[np.ndarray, " firings"]) -> Parents:
+        """The parents of the output that fires on rows `on` (in order) with values `y`."""
+        if len(on) < self.settings.min_firings:
+            return NONE
+        sample = _Sample(self, on, y)
+        try:
+            return _select(sample, self.settings)
+        finally:
+            self.place[on] = -1
+            self.place[sample.row] = -1
+
+
+class _Sample:
+    """The rows that one output is fitted on: where it fires, and where its parents do but it does not.
+
+    Rows on which neither fires need no place: with b <= 0 they cost nothing.
+    """
+
+    def __init__(self, search: Search, on: Int[np.ndarray, " firings"], y: Float[np.ndarray, " firings"]):
+        self.search, cap = search, search.settings.rows
+        self.on_rate = min(1.0, cap / len(on))
+        keep = search.rank[on] < self.on_rate
+        self.row, self.y = on[keep].astype(np.int64), y[keep].astype(np.float64)
+        search.place[on] = -2
+        search.place[self.row] = np.arange(len(self.row))
+        self.firings = len(self.row)
+        self.parents: list[int] = []
+        self.rates: list[float] = []
+        self.X = np.zeros((len(self.row), 0))
+        self.entry_place, self.entry_column, self.entry_value = search.inputs.take(self.row)
+        self._weigh()
+
+    def add(self, parent: int) -> None:
+        """Take up a parent and, of the rows where it is on and the output silent, as many as there is room for."""
+        rows, values = self.search.inputs.column_of(parent)
+        place = self.search.place[rows]
+        silent = int(((place == -1) | (place >= self.firings)).sum())
+        rate = min(1.0, self.search.settings.rows / max(silent, 1))
+        new = rows[(place == -1) & (self.search.rank[rows] < rate)].astype(np.int64)
+        self._extend(new)
+        place = self.search.place[rows]
+        column = np.zeros((len(self.row), 1))
+        column[place[place >= 0], 0] = values[place >= 0]
+        self.X = np.concatenate([self.X, column], axis=1)
+        self.parents.append(parent)
+        self.rates.append(rate)
+        self._weigh()
+
+    def drop(self, index: int) -> None:
+        self.X = np.delete(self.X, index, axis=1)
+        del self.parents[index], self.rates[index]
+        self._weigh()
+
+    def _extend(self, new: Int[np.ndarray, " r"]) -> None:
+        self.search.place[new] = np.arange(len(self.row), len(self.row) + len(new))
+        place, column, value = self.search.inputs.take(new)
+        self.entry_place = np.concatenate([self.entry_place, place + np.int32(len(self.row))])
+        self.entry_column = np.concatenate([self.entry_column, column])
+        self.entry_value = np.concatenate([self.entry_value, value])
+        self.row = np.concatenate([self.row, new])
+        self.y = np.concatenate([self.y, np.zeros(len(new))])
+        self.X = np.concatenate([self.X, np.zeros((len(new), self.X.shape[1]))])
+
+    def _weigh(self) -> None:
+        """v = 1 / probability of being in the sample, in units where a row on which the output fires weighs 1."""
+        self.v = np.ones(len(self.row))
+        silent = self.X[self.firings :] > 0
+        rate = (silent * np.array(self.rates)).max(axis=1, initial=0.0)
+        self.v[self.firings :] = np.where(rate > 0, self.on_rate / np.maximum(rate, 1e-12), 0.0)
+
+    def evidence(self, feature: int, pull: Float[np.ndarray, " rows"]) -> float:
+        """(sum of pulls)^2 / sum of their squares, the sum less what a feature of this mean gets by chance.
+
+        Unlike the gain it is not carried by a few rows of large error (an output erased here and there), nor by firings
+        without a cause, with which a feature that is nearly always on co-fires.
+        """
+        entry = self.entry_column == feature
+        pulls = pull[self.entry_place[entry]] * self.entry_value[entry]
+        total = float(pulls.sum())
+        if total > 0:
+            total = max(total - max(float(pull.sum()), 0.0) * self.search.mean[feature], 0.0)
+        return total**2 / max(float(pulls @ pulls), 1e-12)
+
+    def column_sums(self, row_factor: Float[np.ndarray, " rows"], square: bool = False) -> Float[np.ndarray, " m"]:
+        """sum over rows of row_factor * x_f (or x_f^2), for every input feature f."""
+        value = self.entry_value * self.entry_value if square else self.entry_value
+        return np.bincount(self.entry_column, row_factor[self.entry_place] * value, minlength=self.search.inputs.width)
+
+
+def _select(sample: _Sample, settings: Settings) -> Parents:
+    start_loss = float(sample.v @ sample.y**2)
+    fit = OneSided(np.empty(0), 0.0, np.zeros(len(sample.y)), start_loss)
+    refused: set[int] = set()
+    looked_ahead = False
+    for _ in range(ROUNDS):
+        fit, added = _add_all(sample, fit, refused, settings, start_loss)
+        if not added:
+            if looked_ahead:
+                break
+            looked_ahead = True
+            fit, _ = _add_all(sample, fit, refused, settings, start_loss, share=LOOK_AHEAD, most=2)
+        fit, dropped = _remove(sample, fit, settings, start_loss)
+        refused |= dropped
+    return Parents(np.array(sample.parents), fit.weights, fit.bias) if sample.parents else NONE
+
+
+def _add_all(
+    sample: _Sample,
+    fit: OneSided,
+    refused: set[int],
+    settings: Settings,
+    start_loss: float,
+    share: float = 1.0,
+    most: int | None = None,
+) -> tuple[OneSided, int]:
+    """Add the best input feature, again and again, while one promises `share` of the least gain; at most `most`."""
+    room = settings.max_fan_in - len(sample.parents)
+    for added in range(room if most is None else min(room, most)):
+        best = _best_addition(
+            sample, fit, refused, share * _least_gain(sample, fit, settings, start_loss), settings.rho
+        )
+        if best is None:
+            return fit, added
+        sample.add(best)
+        fit = fit_one_sided(sample.X, sample.y, sample.v, np.append(fit.weights, 0.0), fit.bias)
+    return fit, room
+
+
+def _least_gain(sample: _Sample, fit: OneSided, settings: Settings, start_loss: float) -> float:
+    """What a parent must explain: C sigma^2 (sigma^2 the loss a firing), and a share tau of the loss without any."""
+    sigma2 = fit.loss / max(1, sample.firings - len(sample.parents))
+    return max(settings.noise_factor * sigma2, settings.tau * start_loss)
+
+
+def _best_addition(sample: _Sample, fit: OneSided, refused: set[int], least: float, rho: float) -> int | None:
+    """The input feature that promises to lower the loss most; None when none promises enough.
+
+    An exciter also opens rows outside the sample, so a share rho of the feature's power there counts against it; an
+    inhibitor does no harm there.
+    """
+    pull = sample.v * (sample.y - fit.value)
+    slope = sample.column_sums(pull)
+    seen = sample.column_sums(sample.v, square=True)
+    unseen = np.maximum(sample.search.power * sample.on_rate - seen, 0.0)
+    size = np.where(slope > 0, seen + rho * unseen, seen)
+    gain = slope**2 / np.maximum(size, 1e-12)
+    gain[sample.parents] = 0.0
+    gain[list(refused)] = 0.0
+    while True:
+        best = int(gain.argmax())
+        if gain[best] < least:
+            return None
+        if sample.evidence(best, pull) >= 2 * math.log(len(gain)):
+            return best
+        gain[best] = 0.0
+
+
+def _remove(sample: _Sample, fit: OneSided, settings: Settings, start_loss: float) -> tuple[OneSided, set[int]]:
+    """Drop, one at a time, the parent whose removal costs least, as long as that is too little; costs are of refits."""
+    dropped: set[int] = set()
+    while sample.parents:
+        k = len(sample.parents)
+        refits = [
+            fit_one_sided(np.delete(sample.X, i, 1), sample.y, sample.v, np.delete(fit.weights, i), fit.bias)
+            for i in range(k)
+        ]
+        least = min(range(k), key=lambda i: refits[i].loss)
+        if refits[least].loss - fit.loss >= _least_gain(sample, fit, settings, start_loss):
+            break
+        dropped.add(sample.parents[least])
+        sample.drop(least)
+        fit = fit_one_sided(sample.X, sample.y, sample.v, refits[least].weights, refits[least].bias)
+    return fit, dropped
