@@ -1,0 +1,123 @@
+"""Parents set in a real segment: what the model contradicts is not read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gatelens.bases import Rotation
+from gatelens.connectors import Connector
+from gatelens.errors import DataError
+from gatelens.gates import GateKind, type_gates
+from gatelens.gates.interventions import Job, Workbench
+from gatelens.segments import MLPWeights, Segment
+
+WIDTH, ROWS = 8, 6000
+#: what each output of the segment computes from the features, and the wires that are claimed for it
+UNITS = {
+    "copy": ({0: 1.0}, 0.0),
+    "or": ({1: 1.0, 2: 1.0}, 0.0),
+    "and": ({1: 1.0, 2: 1.0}, -1.4),
+    "and_not": ({3: 1.0, 4: -2.0}, 0.0),
+    "echo": ({5: 1.0}, 0.0),  # claimed to be a copy of feature 6, which always fires with 5
+}
+
+
+@pytest.fixture(scope="module")
+def world():
+    """x = rotated features near 1 where on; the segment's hidden units read them; feature 6 echoes feature 5."""
+    rng = np.random.default_rng(0)
+    f = ((rng.random((ROWS, WIDTH)) < 0.25) * rng.uniform(0.9, 1.1, (ROWS, WIDTH))).astype(np.float32)
+    f[:, 6] = f[:, 5]
+    rotation = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(0)))[0]
+    weight, bias = torch.zeros(WIDTH, len(UNITS)), torch.zeros(len(UNITS))
+    for unit, (wires, b) in enumerate(UNITS.values()):
+        bias[unit] = b - 0.01  # rotating back and forth leaves rounding where a feature is off
+        for parent, w in wires.items():
+            weight[parent, unit] = w
+    mlp = MLPWeights(rotation.T @ weight, bias)
+    segment = Segment("in", "out", mlp, WIDTH, len(UNITS), mlp)
+
+    class Cut(Rotation):
+        def encode(self, x):
+            return (x @ self.matrix.T).clamp_min(1e-3) - 1e-3
+
+    x = torch.from_numpy(f) @ rotation
+    return segment, Cut(rotation), Rotation(torch.eye(len(UNITS))), x
+
+
+def read(world, claims: dict[str, dict[int, float]], **options):
+    segment, basis_in, basis_out, x = world
+    rows = [(torch.tensor([0]), torch.tensor([0.0])) for _ in UNITS]
+    for name, wires in claims.items():
+        rows[list(UNITS).index(name)] = (torch.tensor(list(wires)), torch.tensor(list(wires.values())))
+    bias = torch.tensor([b for _, b in UNITS.values()])
+    connector = Connector.from_rows(rows, bias, WIDTH)
+    half = ROWS // 2
+    f_in, f_out = basis_in.encode(x), basis_out.encode(segment.forward(x))
+    model = dict(segment=segment, basis_in=basis_in, basis_out=basis_out, x=x[half:])
+    gates = type_gates(connector, f_in[:half], f_out[:half], held_out=(f_in[half:], f_out[half:]), **model, **options)
+    return {name: gates[list(UNITS).index(name)] for name in claims}
+
+
+def test_gates_that_the_model_computes_are_verified(world):
+    claims = {name: dict(UNITS[name][0]) for name in ("copy", "or", "and", "and_not")}
+    for name, gate in read(world, claims).items():
+        assert str(gate.kind) == name, gate
+        assert gate.verified is True
+        assert gate.intervention is not None
+        table = gate.intervention
+        assert table.source == "interventional"
+        assert table.count.tolist() == [64] * 2 ** len(claims[name])
+        is_open = [bool(r > 0.5) for r in table.rate]
+        assert is_open == [bool(r > 0.5) for r in gate.table.rate]
+
+
+def test_a_feature_that_only_fires_beside_the_cause_is_found_out(world):
+    gate = read(world, {"echo": {6: 1.0}})["echo"]
+    assert gate.mcc == 1.0
+    assert gate.verified is False
+    assert gate.kind == GateKind.NOT_READ
+    assert "tables disagree" in gate.why
+    kept = read(world, {"echo": {6: 1.0}}, require_verified=False)["echo"]
+    assert (kept.kind, kept.verified) == (GateKind.COPY, False)
+
+
+def test_an_exciter_with_a_negative_wire_is_a_disagreement(world):
+    gate = read(world, {"copy": {0: -1.0}})["copy"]
+    assert gate.kind == GateKind.NOT_READ
+    assert "the other sign" in gate.why
+
+
+def test_an_output_is_an_adder_in_magnitude_and_an_or_in_firing(world):
+    gate = read(world, {"or": {1: 1.0, 2: 1.0}})["or"]
+    assert (gate.kind, gate.magnitude) == (GateKind.OR, "adder")
+
+
+def test_rows_are_moved_by_exactly_the_parents_directions(world):
+    segment, basis_in, basis_out, x = world
+    bench = Workbench(segment, basis_in, basis_out, x)
+    rows = np.arange(50)
+    change = np.zeros((50, 2))
+    change[:, 0] = 2.5
+    moved = bench.moved(rows, [3, 4], change)
+    expected = x[:50] + 2.5 * basis_in.matrix[3]
+    assert torch.allclose(moved, expected, atol=1e-6)
+    assert bench.values(rows, [1]).shape == (50, 1)
+
+
+def test_each_pattern_is_set_on_rows_of_both_kinds(world):
+    segment, basis_in, basis_out, x = world
+    bench = Workbench(segment, basis_in, basis_out, x)
+    (table,) = bench.tables([Job(2, (1, 2), (0, 1, 2, 3))], rows=40)
+    assert table.was_on.count.tolist() == [20] * 4
+    assert table.was_off.count.tolist() == [20] * 4
+    assert table.was_on.fired.tolist() == [0, 0, 0, 20]
+    assert table.was_off.fired.tolist() == [0, 0, 0, 20]
+
+
+def test_rows_of_another_width_are_refused(world):
+    segment, basis_in, basis_out, _ = world
+    with pytest.raises(DataError, match=r"rows at in, \[rows, 8\]"):
+        Workbench(segment, basis_in, basis_out, torch.zeros(5, 3))
