@@ -131,7 +131,14 @@ class Card:
     @property
     def search(self) -> str:
         """What the index searches: ids, kind, labels; texts of examples are added by the page."""
-        names = [self.segment, f"OF_{self.gate.out}", *(f"IF_{i}" for i in self.gate.inputs), self.kind_name, self.kind, self.label]
+        names = [
+            self.segment,
+            f"OF_{self.gate.out}",
+            *(f"IF_{i}" for i in self.gate.inputs),
+            self.kind_name,
+            self.kind,
+            self.label,
+        ]
         return " ".join([*names, *(t.label for t in self.terms), *self.centres]).lower()
 
     @property
@@ -260,7 +267,9 @@ def _pooled(rest: Sequence[Pattern]) -> Pattern:
     n = sum(r.count for r in rest)
     fired = round(sum((r.rate or 0.0) * r.count for r in rest))
     total = sum((r.magnitude or 0.0) * r.count for r in rest)
-    lower, upper = TruthTable(torch.zeros(1, 0, dtype=torch.bool), torch.tensor([n]), torch.tensor([fired]), torch.zeros(1)).wilson()
+    lower, upper = TruthTable(
+        torch.zeros(1, 0, dtype=torch.bool), torch.tensor([n]), torch.tensor([fired]), torch.zeros(1)
+    ).wilson()
     rate = fired / n if n else None
     return Pattern(None, n, rate, float(lower), float(upper), total / n if n else None, None, pooled=len(rest))
 

@@ -89,14 +89,20 @@ def page(
 def packed(section: Section) -> dict[str, list[str]]:
     """Bodies of the cards beyond the first ones, a pack at a time, for the script to open."""
     bodies = [str(fragment("packed.html.j2", c=c, g=c.gate)) for c in section.cards[section.static :]]
-    return {f"{section.anchor}-{n}": bodies[start : start + PACK] for n, start in enumerate(range(0, len(bodies), PACK))}
+    return {
+        f"{section.anchor}-{n}": bodies[start : start + PACK] for n, start in enumerate(range(0, len(bodies), PACK))
+    }
 
 
 def _jacobians(circuit: Any, acts: Any, model: Any) -> list[tuple[str, Markup]]:
     """(segment, maps) where the model is at hand and the features are few enough to be seen."""
     if model is None:
         return []
-    maps = [(s.name, jacobian_maps(s, circuit.bases[s.hook_in], circuit.bases[s.hook_out], acts[s.hook_in])) for s in circuit.segments if not hasattr(circuit.bases[s.hook_out], "features_from")]
+    maps = [
+        (s.name, jacobian_maps(s, circuit.bases[s.hook_in], circuit.bases[s.hook_out], acts[s.hook_in]))
+        for s in circuit.segments
+        if not hasattr(circuit.bases[s.hook_out], "features_from")
+    ]
     return [(name, drawn) for name, drawn in maps if drawn]
 
 
@@ -155,7 +161,14 @@ def _section(
         {c.gate.out: c.anchor for c in cards},
     )
     return Section(
-        segment.name, f"s{number}", _share(gates, shown), kinds, cards, drawing, opened=1 if number == 0 else 0
+        segment.name,
+        f"s{number}",
+        _share(gates, shown),
+        kinds,
+        cards,
+        drawing,
+        opened=1 if number == 0 else 0,
+        static=STATIC,
     )
 
 
@@ -227,7 +240,9 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     place = "With the MLP replaced by its wires" if many == 1 else f"With all {many} segments replaced by their wires"
     kept = replaced.get("gap_closed")
     share = (
-        "" if kept is None else f" ({percent(kept) if kept > 0 else 'nothing'} of the way from mean ablation to the model)"
+        ""
+        if kept is None
+        else f" ({percent(kept) if kept > 0 else 'nothing'} of the way from mean ablation to the model)"
     )
     return (
         f"{place} ({edges:,} in all), {name} is {figure(float(replaced[metric]), digits)} against the model's own "

@@ -84,7 +84,11 @@ def fragment(template: str, **values: Any) -> Markup:
 
 
 def document(
-    title: str, body: Markup | str, data: Mapping[str, Any] | None = None, scripts: tuple[str, ...] = ()
+    title: str,
+    body: Markup | str,
+    data: Mapping[str, Any] | None = None,
+    scripts: Sequence[str] = (),
+    packs: Mapping[str, Any] | None = None,
 ) -> Html:
     """One self-contained page around a body.
 

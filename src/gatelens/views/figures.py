@@ -27,20 +27,44 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
             "Dictionaries",
             "Each hook point's features: what they leave unexplained (FVU), how many are on at a time (L0), and the model's "
             f"{metric} with the activation replaced by their reconstruction.",
-            [("hook point", None), ("kind", "kind"), ("features", "features"), ("FVU", "fvu"), ("L0", "l0"), ("never on", "dead"), (f"{metric}, spliced", "spliced")],
+            [
+                ("hook point", None),
+                ("kind", "kind"),
+                ("features", "features"),
+                ("FVU", "fvu"),
+                ("L0", "l0"),
+                ("never on", "dead"),
+                (f"{metric}, spliced", "spliced"),
+            ],
             report.get("bases"),
         ),
         _table(
             "Connectors",
             f"Each segment's wires: median R² over output features, FVU of what they decode to, {metric} with the segment replaced, "
             "and the share of ablation's cost that is kept.",
-            [("segment", None), ("wires", "edges"), ("mean fan-in", "mean_fan_in"), ("max", "max_fan_in"), ("median R²", "median_r2"), ("FVU", "fvu"), (f"{metric}, replaced", "replaced"), ("kept", "gap_closed")],
+            [
+                ("segment", None),
+                ("wires", "edges"),
+                ("mean fan-in", "mean_fan_in"),
+                ("max", "max_fan_in"),
+                ("median R²", "median_r2"),
+                ("FVU", "fvu"),
+                (f"{metric}, replaced", "replaced"),
+                ("kept", "gap_closed"),
+            ],
             report.get("connectors"),
         ),
         _table(
             "Beside its baselines",
             "The same figures for circuits that should do worse: the model's own neurons, virtual weights, shuffled features, random weights.",
-            [("circuit", None), ("wires", "edges"), ("median R²", "median_r2"), (f"{metric}, all replaced", "replaced"), ("gates read", "read"), ("of", "outputs")],
+            [
+                ("circuit", None),
+                ("wires", "edges"),
+                ("median R²", "median_r2"),
+                (f"{metric}, all replaced", "replaced"),
+                ("gates read", "read"),
+                ("of", "outputs"),
+            ],
             _with_own(report, metric),
         ),
     ]
@@ -65,11 +89,15 @@ def _with_own(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {"this circuit": own} | beside
 
 
-def _table(title: str, what: str, columns: Sequence[tuple[str, str | None]], rows: Mapping[str, Any] | None) -> dict[str, Any]:
+def _table(
+    title: str, what: str, columns: Sequence[tuple[str, str | None]], rows: Mapping[str, Any] | None
+) -> dict[str, Any]:
     rows = {name: row for name, row in (rows or {}).items() if isinstance(row, Mapping)}
     if not rows:
         return {}
-    used = [(head, key) for head, key in columns if key is None or any(row.get(key) is not None for row in rows.values())]
+    used = [
+        (head, key) for head, key in columns if key is None or any(row.get(key) is not None for row in rows.values())
+    ]
     cells = [[name, *(_cell(row.get(key)) for _, key in used if key is not None)] for name, row in rows.items()]
     return {"title": title, "what": what, "head": [head for head, _ in used], "rows": cells}
 
@@ -107,7 +135,10 @@ def jacobian_maps(segment: Any, basis_in: Any, basis_out: Any, held_out: Any, fi
     from ..bases.linear import basis_width
     from ..jacobians import feature_jacobian
 
-    if max(basis_width(basis_in, segment.d_in), basis_width(basis_out, segment.d_out), segment.d_in, segment.d_out) > WIDEST:
+    if (
+        max(basis_width(basis_in, segment.d_in), basis_width(basis_out, segment.d_out), segment.d_in, segment.d_out)
+        > WIDEST
+    ):
         return Markup("")
     maps: dict[str, Any] = {}
     for part, x in (("held out", held_out), ("fitted on", fit)):
