@@ -158,6 +158,8 @@ def test_bad_input_is_named():
         jacobian_columns(segment, x.index_fill(0, torch.tensor([2]), float("nan")))
     with pytest.raises(BasisError, match="per_input must be at least 1, got 0"):
         jacobian_columns(segment, x, per_input=0)
+    with pytest.raises(BasisError, match="got 'left'"):
+        jacobian_columns(segment, x, side="left")
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(BasisError, match="eps must be positive"):
             sparsity(torch.ones(2, 2), eps=(bad,))

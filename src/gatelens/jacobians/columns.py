@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +21,7 @@ def jacobian_columns(
     segment: Segment,
     x: Float[Tensor, "rows d_in"],
     per_input: int | None = None,
-    side: Literal["out", "in"] = "out",
+    side: str = "out",
     basis_in: Basis | None = None,
     basis_out: Basis | None = None,
     seed: int = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,7 +49,7 @@ def affine(basis: Basis, width: int) -> _Affine:
     return found
 
 
-def absorb(model: HookedMLP, rotations: Mapping[str, Basis]) -> RotatedMLP:
+def absorb(model: Any, rotations: Mapping[str, Basis]) -> RotatedMLP:
     """The network with R behind each nonlinearity and R^-1 grouped into the weights that follow.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -40,7 +39,7 @@ class JacobianRotation:
         seed: of the choice of inputs and columns, and of random starts.
     """
 
-    direction: Literal["forward", "backward", "both"] = "forward"
+    direction: str = "forward"
     method: str = "chain"
     objective: str = "l1"
     zeros: bool = False
@@ -76,10 +75,10 @@ class JacobianRotation:
         fitted: Fitted = {}
         if self.direction in ("forward", "both"):
             for segment in segments:
-                fitted[segment.hook_out] = self._fit([self._columns(segment, "out", fitted, acts)])
+                fitted[segment.hook_out] = self.fit_columns(self._columns(segment, "out", fitted, acts))
         else:
             for segment in reversed(segments):
-                fitted[segment.hook_in] = self._fit([self._columns(segment, "in", fitted, acts)])
+                fitted[segment.hook_in] = self.fit_columns(self._columns(segment, "in", fitted, acts))
         if self.direction == "both":
             for _ in range(self.sweeps):
                 self._sweep(segments, fitted, acts)
@@ -94,31 +93,26 @@ class JacobianRotation:
         for hook in hook_names(segments):
             before = [self._columns(s, "out", fitted, acts) for s in segments if s.hook_out == hook]
             behind = [self._columns(s, "in", fitted, acts) for s in segments if s.hook_in == hook]
-            fitted[hook] = self._fit(before + behind, fitted.get(hook))
+            current = fitted.get(hook)
+            start = current.matrix if isinstance(current, FittedRotation) else None
+            fitted[hook] = self.fit_columns(torch.cat(before + behind, dim=1), start)
 
-    def _columns(
-        self, segment: Segment, side: Literal["out", "in"], fitted: Fitted, acts: Mapping[str, Tensor]
-    ) -> Float[Tensor, "d m"]:
-        """Columns at one end of a segment, in the coordinates so far of the other end."""
-        x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+    def per_input(self, segment: Segment, side: str, inputs: int) -> int:
+        """How many columns to take of each input's Jacobian."""
         dimensions = segment.d_out if side == "out" else segment.d_in
-        per_input = -(-dimensions * (self.columns or columns_for(dimensions)) // len(x))
-        basis_in = fitted.get(segment.hook_in) if side == "out" else None
-        basis_out = fitted.get(segment.hook_out) if side == "in" else None
-        return jacobian_columns(segment, x, per_input, side, basis_in, basis_out, self.seed)
+        return -(-dimensions * (self.columns or columns_for(dimensions)) // inputs)
 
-    def _fit(
-        self, parts: list[Tensor], current: FittedRotation | Invertible | None = None
+    def fit_columns(
+        self, columns: Float[Tensor, "d m"], start: Float[Tensor, "d d"] | None = None
     ) -> FittedRotation | Invertible:
-        method, start = self.method, "svd"
-        if isinstance(current, FittedRotation) and method in ("chain", "lbfgs"):
-            method, start = "lbfgs", current.matrix
+        """`fit_rotation` with these settings; with a start, L-BFGS from there instead of the chain."""
+        method = "lbfgs" if start is not None and self.method == "chain" else self.method
         return fit_rotation(
-            torch.cat(parts, dim=1),
+            columns,
             method,
             objective=self.objective,
             zeros=self.zeros,
-            start=start,
+            start="svd" if start is None else start,
             eps=self.eps,
             iterations=self.iterations,
             seconds=self.seconds,
@@ -127,6 +121,17 @@ class JacobianRotation:
             barrier=self.barrier,
             seed=self.seed,
             progress=self.progress,
+        )
+
+    def _columns(
+        self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]
+    ) -> Float[Tensor, "d m"]:
+        """Columns at one end of a segment, in the coordinates so far of the other end."""
+        x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+        basis_in = fitted.get(segment.hook_in) if side == "out" else None
+        basis_out = fitted.get(segment.hook_out) if side == "in" else None
+        return jacobian_columns(
+            segment, x, self.per_input(segment, side, len(x)), side, basis_in, basis_out, self.seed
         )
 
 

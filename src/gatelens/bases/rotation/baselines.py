@@ -1,0 +1,129 @@
+"""What a rotation has to beat: the neurons' basis, a random rotation, SVD, QR, and sparsity fitted to nothing but noise."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...errors import GateLensWarning
+from ...jacobians import Sparsity, jacobian_columns, sparsity
+from ...jacobians.sparsity import EPS
+from ...segments import Segment
+from ..linear import Basis, Rotation
+from .fit import fit_rotation
+from .recipe import JacobianRotation, chosen_rows
+from .result import FittedRotation, Invertible
+from .starts import qr_rotation, random_rotation, svd_rotation
+
+NEURONS, NOISE = "neurons", "fitted to noise"
+
+
+def baseline_table(
+    columns: Float[Tensor, "d m"],
+    held_out: Float[Tensor, "d k"],
+    fitted: Basis | None = None,
+    eps: Sequence[float] = EPS,
+    seed: int = 0,
+    noise: bool = True,
+) -> dict[str, Sparsity]:
+    """The sparsity of held-out columns in each basis.
+
+    Args:
+        columns: what was fitted to; SVD and QR are taken from them as well.
+        held_out: columns of other inputs.
+        fitted: the basis in question, reported as "rotation".
+        noise: also fit a rotation to Gaussian columns of the shape of `columns` and report how sparse it makes those
+            very columns: sparsity that a search finds in nothing.
+    """
+    n = len(columns)
+    random = random_rotation(n, seed).to(columns)
+    table = {} if fitted is None else {"rotation": sparsity(fitted.encode(held_out.T), eps)}
+    table |= {
+        NEURONS: sparsity(held_out, eps),
+        "random": sparsity(random @ held_out, eps),
+        "svd": sparsity(svd_rotation(columns) @ held_out, eps),
+        "qr": sparsity(qr_rotation(columns) @ held_out, eps),
+    }
+    if noise:
+        gaussian = torch.randn(columns.shape, generator=torch.Generator().manual_seed(seed)).to(columns)
+        with quiet():
+            table[NOISE] = sparsity(fit_rotation(gaussian).matrix @ gaussian, eps)  # pyright: ignore[reportAttributeAccessIssue]
+    return table
+
+
+def rotation_report(
+    segments: Sequence[Segment],
+    bases: Mapping[str, Basis],
+    acts: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor],
+    recipe: JacobianRotation | None = None,
+) -> dict[str, dict[str, Any]]:
+    """hook -> the rotation there with its baselines on held-out inputs, as plain values; fitted rotations only.
+
+    At a segment's output the columns of its Jacobian are measured; at an input that is no segment's output, its rows.
+    Everything is read in the coordinates that `bases` gives the other end.
+    """
+    recipe = recipe or JacobianRotation()
+    report: dict[str, dict[str, Any]] = {}
+    for segment in segments:
+        for side, hook in (("out", segment.hook_out), ("in", segment.hook_in)):
+            basis = bases.get(hook)
+            if hook in report or not isinstance(basis, FittedRotation | Invertible):
+                continue
+            fit, held = (_columns(segment, side, bases, a, recipe) for a in (acts, held_out))
+            table = baseline_table(fit, held, basis, seed=recipe.seed)
+            report[hook] = {
+                "segment": segment.name,
+                "side": side,
+                "label": basis.label,
+                "dead": getattr(basis, "dead", 0),
+                "iterations": len(basis.trace),
+                "seconds": basis.trace.seconds[-1] if len(basis.trace) else 0.0,
+                "sparsity": {name: s.to_dict() for name, s in table.items()},
+                "verdict": verdict(table),
+            }
+    return report
+
+
+def _columns(segment: Segment, side: str, bases: Mapping[str, Basis], acts: Mapping[str, Tensor], recipe: JacobianRotation):
+    x = chosen_rows(acts[segment.hook_in], recipe.inputs, recipe.seed)
+    basis_in = bases.get(segment.hook_in) if side == "out" else None
+    basis_out = bases.get(segment.hook_out) if side == "in" else None
+    return jacobian_columns(segment, x, recipe.per_input(segment, side, len(x)), side, basis_in, basis_out, recipe.seed)
+
+
+def verdict(table: Mapping[str, Sparsity]) -> str:
+    """A sentence on the rotation against the neurons: by L1, and by the seed measure at every eps."""
+    rotation, neurons = table["rotation"], table[NEURONS]
+    change = 1 - rotation.l1 / neurons.l1
+    first = f"held out, mean |y| is {abs(change):.1%} {'lower' if change > 0 else 'higher'} than in the neuron basis"
+    lost = [e for e in rotation.seed if neurons.seed[e] >= rotation.seed[e]]
+    won = [e for e in rotation.seed if neurons.seed[e] < rotation.seed[e]]
+
+    def listed(eps: list[float]) -> str:
+        return ", ".join(f"{e:g}" for e in eps)
+
+    if not lost:
+        return f"{first}; the rotation also wins on the seed measure at every eps ({listed(won)} RMS)"
+    if not won:
+        return f"{first}; on the seed measure the neuron basis wins at every eps ({listed(lost)} RMS)"
+    return f"{first}; on the seed measure the neuron basis wins at eps {listed(lost)} RMS, the rotation at eps {listed(won)} RMS"
+
+
+def is_rotated(basis: Basis | None) -> bool:
+    """Whether a basis is more than the neurons' own."""
+    return isinstance(basis, Invertible) or (isinstance(basis, Rotation) and basis.label != NEURONS)
+
+
+@contextmanager
+def quiet():
+    """Without our own warnings: for fits that are meant to be poor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GateLensWarning)
+        yield

@@ -1,0 +1,265 @@
+"""JacobianRotation over chains, rotations grouped into weights, the questions, and the picture's data."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gatelens import HookedMLP, JacobianRotation
+from gatelens.bases.linear import PCA, Neurons, Rotation
+from gatelens.bases.rotation import (
+    FittedRotation,
+    Invertible,
+    absorb,
+    baseline_table,
+    composition_match,
+    ends_are_neurons,
+    fit_rotation,
+    inputs_needed,
+    jacobian_picture,
+    match_rotations,
+    rotated_segment,
+    rotation_against_neurons,
+    uniqueness,
+)
+from gatelens.bases.rotation.baselines import rotation_report
+from gatelens.bases.rotation.starts import polar, random_rotation
+from gatelens.errors import BasisError, GateLensWarning, ModelError
+from gatelens.jacobians import feature_jacobian, jacobian_columns, sparsity
+from gatelens.segments import MLPWeights, Segment, mlp_segments
+
+WIDTHS = (20, 12, 12, 12, 5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return HookedMLP(WIDTHS, seed=0).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def acts(model):
+    x = torch.randn(200, WIDTHS[0], generator=torch.Generator().manual_seed(1))
+    _, cache = model.run_with_cache(x)
+    return dict(cache)
+
+
+def hidden_sparse(rows=150, n=10, seed=0) -> tuple[Segment, torch.Tensor, torch.Tensor]:
+    """A gated map whose Jacobian is sparse in rotated coordinates U, V: y = U^T relu(S V x), S and V x at random."""
+    g = torch.Generator().manual_seed(seed)
+    u, v = random_rotation(n, seed + 1), random_rotation(n, seed + 2)
+    s = torch.randn(n, 4 * n, generator=g) * (torch.rand(n, 4 * n, generator=g) < 0.15)
+    weights = MLPWeights(v.T @ s, torch.zeros(4 * n), torch.randn(4 * n, n, generator=g) * (s.T != 0) @ u, act="relu")
+    return Segment("a", "b", weights, n, n, weights), u, torch.randn(rows, n, generator=g)
+
+
+def test_forward_reads_each_layer_in_the_coordinates_of_the_one_before(model, acts):
+    segments = mlp_segments(model)
+    recipe = JacobianRotation(columns=40)
+    bases = recipe.fit(segments, acts)
+    assert list(bases) == ["hook_post.0", "hook_post.1", "hook_post.2"]
+    assert "neurons" in repr(bases["hook_post.0"])
+    by_hand = recipe.fit_columns(
+        jacobian_columns(segments[1], acts["hook_post.1"][torch.randperm(200, generator=torch.Generator().manual_seed(0))[:64]],
+                         recipe.per_input(segments[1], "out", 64), basis_in=bases["hook_post.1"])
+    )
+    assert torch.equal(bases["hook_post.2"].matrix, by_hand.matrix)
+
+
+@pytest.mark.filterwarnings("ignore:.*point in only.*", "ignore:the columns span")
+def test_backward_rotates_inputs_and_leaves_the_output(model, acts):
+    bases = JacobianRotation("backward", columns=40).fit(mlp_segments(model), acts)
+    assert isinstance(bases["hook_post.0"], FittedRotation)
+    assert isinstance(bases["hook_post.1"], FittedRotation)
+    assert bases["hook_post.2"].label == "neurons"
+
+
+def test_the_input_side_of_a_gated_map_is_warned_of(model, acts):
+    with pytest.warns(GateLensWarning, match="only 12 directions.*plain QR"):
+        JacobianRotation("backward", columns=40).fit(mlp_segments(model)[:1], acts)
+
+
+@pytest.mark.filterwarnings("ignore:.*point in only.*")
+def test_both_sides_are_sparser_than_one():
+    segment, _, x = hidden_sparse()
+    acts = {"a": x, "b": segment.forward(x)}
+
+    def l1(direction):
+        bases = JacobianRotation(direction, columns=40).fit([segment], acts)
+        return sparsity(feature_jacobian(segment, x, bases["a"], bases["b"])).l1
+
+    neurons = sparsity(feature_jacobian(segment, x)).l1
+    assert l1("both") < l1("forward") < neurons
+
+
+def test_planted_output_coordinates_are_found():
+    segment, u, x = hidden_sparse()
+    found = JacobianRotation().fit([segment], {"a": x})["b"]
+    columns = jacobian_columns(segment, x)
+    assert sparsity(found.matrix @ columns).l1 <= 1.01 * sparsity(u @ columns).l1
+    assert match_rotations(found.matrix, u) > 0.7
+
+
+def test_a_basis_is_a_basis_even_when_it_is_not_orthogonal(model, acts):
+    bases = JacobianRotation(method="invertible", columns=20, iterations=20).fit(mlp_segments(model)[:1], acts)
+    basis = bases["hook_post.1"]
+    assert isinstance(basis, Invertible)
+    torch.testing.assert_close(basis.decode(basis.encode(acts["hook_post.1"])), acts["hook_post.1"], atol=1e-4, rtol=0)
+
+
+def test_bad_settings_and_chains_are_named(model, acts):
+    segments = mlp_segments(model)
+    with pytest.raises(BasisError, match='direction must be "forward"'):
+        JacobianRotation("sideways")
+    with pytest.raises(BasisError, match="must be positive, got 0"):
+        JacobianRotation(inputs=0)
+    with pytest.raises(BasisError, match="did you mean"):
+        JacobianRotation(method="chian")
+    with pytest.raises(BasisError, match="order in which data flows"):
+        JacobianRotation().fit(segments[::-1], acts)
+    with pytest.raises(BasisError, match="different ends"):
+        JacobianRotation().fit([], acts)
+
+
+def test_the_absorbed_network_computes_the_same_function(model, acts):
+    x = acts["hook_in"]
+    rotations = JacobianRotation(columns=20).fit(mlp_segments(model), acts)
+    rotations["hook_post.0"] = Rotation(random_rotation(12, 5), acts["hook_post.0"].mean(0))
+    rotations["hook_in"] = Rotation(random_rotation(20, 6))
+    rotations["hook_post.1"] = Invertible.from_matrix(torch.eye(12) + 0.1 * torch.randn(12, 12))
+    rotated = absorb(model, rotations)
+    logits, cache = rotated.run_with_cache(x)
+    clean = model(x)
+    assert (logits - clean).abs().max() <= 1e-5 * clean.abs().max()
+    assert torch.equal(logits.argmax(1), clean.argmax(1))
+    for hook in ("hook_in", "hook_post.0", "hook_post.1", "hook_post.2"):
+        torch.testing.assert_close(cache[hook], rotations[hook].encode(acts[hook]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(cache["hook_pre.1"], acts["hook_pre.1"], atol=1e-5, rtol=0)
+
+
+def test_what_would_change_the_function_is_refused(model, acts):
+    with pytest.raises(BasisError, match="does not keep every direction"):
+        absorb(model, {"hook_post.0": PCA(components=4).fit(mlp_segments(model), acts)["hook_post.0"]})
+    with pytest.raises(BasisError, match="hook_in, hook_post.0.*got 'hook_pre.0'"):
+        absorb(model, {"hook_pre.0": Rotation(torch.eye(12))})
+    with pytest.raises(BasisError, match="width 5, the weights there have width 12"):
+        absorb(model, {"hook_post.0": Rotation(torch.eye(5))})
+    with pytest.raises(BasisError, match="only a rotation or an invertible map"):
+        absorb(model, {"hook_post.0": SimpleNamespace(encode=abs, decode=abs)})
+    with pytest.raises(ModelError, match="rotated_segment"):
+        absorb(torch.nn.Linear(2, 2), {})
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("prenorm", [None, torch.nn.functional.normalize])
+def test_a_rotated_segment_computes_between_features_and_keeps_closed_forms(gated, prenorm):
+    g = torch.Generator().manual_seed(0)
+    w = [torch.randn(*s, generator=g, dtype=torch.float64) for s in ((6, 9), (9,), (9, 4), (4,), (6, 9))]
+    mlp = MLPWeights(w[0], w[1], w[2], w[3], "silu", w[4] if gated else None)
+    segment = Segment("a", "b", mlp if prenorm is None else (lambda x: mlp(prenorm(x))), 6, 4, mlp, prenorm)
+    mean = None if gated else torch.randn(6, dtype=torch.float64)
+    into, out = Rotation(polar(random_rotation(6)), mean), Rotation(polar(random_rotation(4, 1)), w[3])
+    rotated = rotated_segment(segment, into, out)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    torch.testing.assert_close(rotated.forward(into.encode(x)), out.encode(segment.forward(x)))
+    torch.testing.assert_close(feature_jacobian(rotated, into.encode(x)), feature_jacobian(segment, x, into, out))
+    plain = rotated_segment(Segment("a", "b", segment.forward, 6, 4), into, out)
+    torch.testing.assert_close(plain.forward(into.encode(x)), out.encode(segment.forward(x)))
+
+
+def test_the_table_of_baselines_is_whole_and_the_verdict_follows_the_figures():
+    segment, _, x = hidden_sparse()
+    columns, held = jacobian_columns(segment, x[:75]), jacobian_columns(segment, x[75:])
+    table = baseline_table(columns, held, fit_rotation(columns))
+    assert list(table) == ["rotation", "neurons", "random", "svd", "qr", "fitted to noise"]
+    assert table["rotation"].l1 < min(table[k].l1 for k in table if k != "rotation")
+    assert table["fitted to noise"].l1 < sparsity(torch.randn(10, 750)).l1
+    answer = rotation_against_neurons(columns, held)
+    assert "wins on the seed measure at every eps" in answer.verdict
+    # sparse in the neurons already: a rotation can only lose, and it is said
+    g = torch.Generator().manual_seed(0)
+    sparse = torch.randn(10, 900, generator=g) * (torch.rand(10, 900, generator=g) < 0.3)
+    lost = rotation_against_neurons(sparse[:, :60], sparse[:, 60:])
+    assert "the neuron basis wins" in lost.verdict
+    assert "higher than in the neuron basis" in lost.verdict
+
+
+def test_reports_hold_plain_values_for_fitted_hook_points_only(model, acts):
+    import json
+
+    segments = mlp_segments(model)
+    bases = JacobianRotation(columns=20, iterations=20).fit(segments, acts)
+    report = rotation_report(segments, bases, acts, acts, JacobianRotation(columns=20))
+    assert set(report) == {"hook_post.1", "hook_post.2"}
+    assert json.loads(json.dumps(report))["hook_post.1"]["sparsity"]["rotation"]["l1"] > 0
+    assert rotation_report(segments, Neurons().fit(segments, acts), acts, acts) == {}
+
+
+def test_how_many_inputs_are_needed():
+    segment, _, x = hidden_sparse()
+    answer = inputs_needed(segment, x[:100], x[100:], counts=(1, 8, 64, 999))
+    curve = [answer.figures[f"held out, {c} inputs"] for c in (1, 8, 64)]
+    assert curve[2] < curve[0]
+    assert answer.figures["fitted, 1 inputs"] < curve[0]  # one input is fitted, not learned from
+    assert "neuron basis is beaten" in answer.verdict
+    assert "neurons" in answer.baselines
+    with pytest.raises(BasisError, match="between 1 and the 100 rows"):
+        inputs_needed(segment, x[:100], x[100:], counts=(0, 101))
+
+
+def test_uniqueness_where_the_answer_is_known():
+    g = torch.Generator().manual_seed(0)
+    planted = random_rotation(10, 1) @ (torch.randn(10, 600, generator=g) * (torch.rand(10, 600, generator=g) < 0.1))
+    assert "does not hang on the start" in uniqueness(planted, 3).verdict
+    noise = uniqueness(torch.randn(10, 400, generator=g), 3)
+    assert noise.verdict.startswith("no")
+    assert noise.figures["match over starts"] < 0.9
+    with pytest.raises(BasisError, match="two or more"):
+        uniqueness(planted, 1)
+
+
+def test_the_ends_are_neurons_where_the_network_says_so():
+    g = torch.Generator().manual_seed(0)
+    sparse = torch.randn(12, 8, generator=g) * (torch.rand(12, 8, generator=g) < 0.2)
+    first = MLPWeights(sparse, torch.zeros(8), act="relu")
+    mixed = MLPWeights(torch.randn(8, 30, generator=g), torch.zeros(30), sparse.new_zeros(30, 8), act="relu")
+    mixed.W_out.copy_(torch.randn(30, 8, generator=g) * (torch.rand(30, 8, generator=g) < 0.2) @ random_rotation(8, 3))
+    segments = [Segment("a", "b", first, 12, 8, first), Segment("b", "c", mixed, 8, 8, mixed)]
+    x = torch.randn(200, 12, generator=g)
+    answer = ends_are_neurons(segments, {"a": x, "b": first(x)})
+    assert answer.figures["b: match with the neurons"] > 0.9 > answer.figures["c: match with the neurons"]
+    assert answer.verdict == "the identity is found for the first map"
+
+
+def test_composition_is_judged_against_random_pairs_and_refits():
+    segment, _, x = hidden_sparse(300)
+    y = segment.forward(x)
+    # a map that reads y in the planted coordinates U, sparsely, through many gates
+    _, u, _ = hidden_sparse()
+    g = torch.Generator().manual_seed(9)
+    reads = torch.randn(10, 40, generator=g) * (torch.rand(10, 40, generator=g) < 0.12)
+    after = MLPWeights(u.T @ reads, torch.zeros(40), torch.eye(40), act="relu")
+    second = Segment("b", "c", after, 10, 40, after)
+    answer = composition_match(segment, second, {"a": x, "b": y})
+    assert answer.figures["match"] > answer.baselines["random pairs"] + 0.1
+    # and one that reads it in random coordinates
+    other = MLPWeights(random_rotation(10, 77) @ reads, torch.zeros(40), torch.eye(40), act="relu")
+    against = composition_match(segment, Segment("b", "c", other, 10, 40, other), {"a": x, "b": y})
+    assert against.figures["match"] < answer.figures["match"] - 0.1
+    assert "no match" in against.verdict
+    with pytest.raises(BasisError, match="do not meet"):
+        composition_match(segment, segment, {"a": x})
+
+
+def test_the_pictures_data_is_on_one_scale_for_both_parts():
+    segment, u, x = hidden_sparse()
+    picture = jacobian_picture(segment, x[:50], x[50:], None, Rotation(u))
+    assert list(picture.matrices) == ["before, fitted", "before, held out", "after, fitted", "after, held out"]
+    for matrix in picture.matrices.values():
+        assert float(matrix.square().mean()) == pytest.approx(1.0, rel=1e-4)
+    assert picture.shares["after, held out"][0.1] < picture.shares["before, held out"][0.1]
+    assert picture.l1["after, fitted"] < picture.l1["before, fitted"]
+    assert picture.scale > 1
+    with pytest.raises(BasisError, match="got 50 and 0"):
+        jacobian_picture(segment, x[:50], x[:0], None, None)
