@@ -1,0 +1,15 @@
+"""Stability: what of a reading survives another seed, other inputs, noise in the weights, more training, a retrained model."""
+
+from ..lazy import lazy_names
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "matching": ("Matching", "match_directions", "match_activations", "mean_max_cosine"),
+        "agreement": ("Agreement", "edge_jaccard", "gate_agreement"),
+        "perturb": ("noisy_model", "noise_for_rise", "fine_tuned"),
+        "rotations": ("GainKept", "gain_kept"),
+        "conditions": ("Condition", "standard_conditions"),
+        "refits": ("Stability", "StabilityRow", "stability"),
+    },
+)
