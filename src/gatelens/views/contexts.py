@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from ..features import encode_rows
 from ..gates.tables import Columns
+from .document import visible
 
 #: intervals of a feature's values, as shares of its largest, from which examples are shown below the top ones
 INTERVALS = ((0.6, 0.8), (0.4, 0.6), (0.2, 0.4), (0.0, 0.2))
@@ -128,7 +131,22 @@ class Token:
     text: str
     value: float
     centre: bool
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The text with nothing hidden; white space alone is marked."""
+        return visible(self.text, spaces=not self.text.strip(" "))
+
+    @property
+    def spelled(self) -> str:
+        """The text in quotes, as a program would write it."""
+        return json.dumps(self.text, ensure_ascii=False)
+
+    def shade(self, largest: float) -> str:
+        """Class names: nine shades by value, and the middle."""
+        level = min(max(math.ceil(9 * self.value / largest), 1), 9) if largest > 0 and self.value > 0 else 0
+        return f"t{f' a{level}' if level else ''}{' c' if self.centre else ''}"
 
 
 class Windows:
