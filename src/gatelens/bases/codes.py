@@ -1,0 +1,110 @@
+"""Codes: the active features of many rows, row by row; what sparse training reads, edits and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+_ROWS = 2_048
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Sparse rows of features, as CSR without its restrictions: entries of a row need not be sorted, and may repeat.
+
+    Attributes:
+        crow: [rows + 1], where each row's entries begin.
+        col, value: the features that are on, and how much.
+        width: the number of features.
+    """
+
+    crow: Int[Tensor, " rows_and_1"]
+    col: Int[Tensor, " entries"]
+    value: Float[Tensor, " entries"]
+    width: int
+
+    @classmethod
+    def of(cls, f: Tensor) -> Codes:
+        """From dense or CSR features, [rows, width]."""
+        if f.layout == torch.sparse_csr:
+            return cls(f.crow_indices(), f.col_indices(), f.values(), f.shape[1])
+        rows, cols = f.nonzero(as_tuple=True)
+        return cls.from_entries(rows, cols, f[rows, cols], len(f), f.shape[1])
+
+    @classmethod
+    def from_entries(cls, row: Tensor, col: Tensor, value: Tensor, rows: int, width: int) -> Codes:
+        """From entries in order of their rows."""
+        return cls(offsets(row, rows), col, value, width)
+
+    @classmethod
+    def encode(cls, basis: Any, x: Float[Tensor, "rows d"]) -> Codes:
+        """What a basis makes of activations, a few thousand rows at a time."""
+        with torch.no_grad():
+            parts = [cls.of(basis.encode(part)) for part in x.split(_ROWS)]
+        counts = torch.cat([p.crow.diff() for p in parts])
+        crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return cls(crow, torch.cat([p.col for p in parts]), torch.cat([p.value for p in parts]), parts[0].width)
+
+    def __len__(self) -> int:
+        return len(self.crow) - 1
+
+    @property
+    def row(self) -> Int[Tensor, " entries"]:
+        """The row of each entry."""
+        return torch.repeat_interleave(self.crow.diff())
+
+    def rows(self, index: Int[Tensor, " picked"]) -> Codes:
+        """Some of the rows, in the order given."""
+        counts = self.crow.diff()[index]
+        crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        entry = torch.repeat_interleave(self.crow[index] - crow[:-1], counts) + torch.arange(
+            int(crow[-1]), device=crow.device
+        )
+        return Codes(crow, self.col[entry], self.value[entry], self.width)
+
+    def times(self, matrix: Float[Tensor, "width d"]) -> Float[Tensor, "rows d"]:
+        """f @ matrix."""
+        return weighted_rows(matrix, self.col, self.value, self.crow[:-1])
+
+    def dense(self) -> Float[Tensor, "rows width"]:
+        out = self.value.new_zeros(len(self), self.width)
+        return out.index_put_((self.row, self.col), self.value, accumulate=True)
+
+    def csr(self) -> Tensor:
+        """As a torch CSR matrix, entries of each row in order."""
+        row = self.row
+        order = torch.argsort(row * self.width + self.col)
+        return torch.sparse_csr_tensor(self.crow, self.col[order], self.value[order], (len(self), self.width))
+
+    def frequency(self) -> Float[Tensor, " width"]:
+        """The share of rows in which each feature is on."""
+        return torch.bincount(self.col, minlength=self.width) / max(len(self), 1)
+
+    def typical(self) -> Float[Tensor, " width"]:
+        """The mean value of each feature over the rows in which it is on; 0 for one that never is."""
+        total = torch.zeros(self.width, dtype=torch.float64, device=self.value.device).index_add_(
+            0, self.col, self.value.double()
+        )
+        count = torch.bincount(self.col, minlength=self.width)
+        return (total / count.clamp_min(1)).to(self.value.dtype)
+
+
+def offsets(row: Int[Tensor, " entries"], rows: int) -> Int[Tensor, " rows_and_1"]:
+    """Where each row's entries begin, for entries in order of their rows."""
+    counts = torch.bincount(row, minlength=rows)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def weighted_rows(
+    table: Float[Tensor, "f d"],
+    index: Int[Tensor, " entries"],
+    weight: Float[Tensor, " entries"],
+    starts: Int[Tensor, " bags"],
+) -> Float[Tensor, "bags d"]:
+    """For each bag of entries, the sum of weight * table[index]; derivatives in both table and weight."""
+    return F.embedding_bag(index, table, starts, mode="sum", per_sample_weights=weight)

@@ -1,0 +1,115 @@
+"""GateBasis: an output dictionary in which every feature is a gate of a few input features, by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..connectors import Connector
+from ..errors import BasisError
+from ..segments import Segment
+from .linear import Basis
+from .pair import PairBasis
+
+
+class GateBasis(PairBasis):
+    """f_out = connector(basis_in.encode(x)), y ~ f_out D + b (+ f_in V).
+
+    Attributes:
+        basis_in: the input dictionary. connector: the wires, exact: with them the features are read with R2 = 1.
+        bypass_in: V, [m, d_out], or None.
+        info: how it was trained, and what was found: in-degree, dead outputs, parents kept out, seconds.
+    """
+
+    label = "gate dictionary"
+    by_construction = (
+        "every output feature is a function of at most fan_in input features: R2 and edges against its own firing say nothing; "
+        "what is measured is how much of y the gates explain"
+    )
+
+    def __init__(
+        self,
+        basis_in: Basis,
+        connector: Connector,
+        W_dec: Float[Tensor, "f d_out"],
+        b_dec: Float[Tensor, " d_out"],
+        d_in: int,
+        bypass_in: Float[Tensor, "m d_out"] | None = None,
+        hook_in: str = "",
+        hook_out: str = "",
+        info: dict[str, Any] | None = None,
+    ):
+        super().__init__(hook_in, hook_out, d_in, W_dec, b_dec)
+        self.basis_in, self.connector, self.bypass_in, self.info = basis_in, connector, bypass_in, dict(info or {})
+
+    def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
+        return self.connector(self.basis_in.encode(x))
+
+    def bypass(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"] | None:
+        return None if self.bypass_in is None else self.basis_in.encode(x) @ self.bypass_in
+
+    def from_features(self, f_in: Float[Tensor, "rows m"]) -> Float[Tensor, "rows d_out"]:
+        """What the gates (and the bypass) say about y, from the input's features."""
+        y = self.decode(self.connector(f_in))
+        return y if self.bypass_in is None else y + f_in @ self.bypass_in
+
+    def save_into(self, out: Any) -> None:
+        from .saving import save_basis
+
+        save_basis(self.basis_in, out.folder / "input")
+        self.connector.save(out.folder / "connector")
+        tensors = {"W_dec": self.W_dec, "b_dec": self.b_dec}
+        out.tensors("gates.safetensors", tensors | ({} if self.bypass_in is None else {"bypass": self.bypass_in}))
+        out.json(
+            "pair.json", {"hook_in": self.hook_in, "hook_out": self.hook_out, "d_in": self.d_in, "info": self.info}
+        )
+
+    @classmethod
+    def load_from(cls, stored: Any) -> GateBasis:
+        from .saving import load_basis
+
+        tensors, config = stored.tensors("gates.safetensors"), stored.json("pair.json")
+        basis_in, connector = load_basis(stored.folder / "input"), Connector.load(stored.folder / "connector")
+        return cls(basis_in, connector, tensors["W_dec"], tensors["b_dec"], bypass_in=tensors.get("bypass"), **config)
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.info.items())
+        return f"GateBasis({self.connector!r}{': ' + found if found else ''})"
+
+
+@dataclass(frozen=True)
+class BuiltInWires:
+    """The solver for a gate dictionary: its wires are there already."""
+
+    connector: Connector | None = None
+
+    def at(self, segment: Segment, basis_in: Basis, basis_out: Any) -> BuiltInWires:
+        if not isinstance(basis_out, GateBasis):
+            raise BasisError(
+                f"BuiltInWires takes the wires of a gate dictionary; at {segment.hook_out} there is a {type(basis_out).__name__}. "
+                "Fit GateDictionary for this segment, or use a solver that finds wires"
+            )
+        basis_out.check(segment)
+        return BuiltInWires(basis_out.connector)
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        if self.connector is None:
+            raise BasisError(
+                "BuiltInWires has no wires yet: call at(segment, basis_in, basis_out) first, as build_circuit does"
+            )
+        if f_in.shape[1] != self.connector.weight.shape[1]:
+            raise BasisError(
+                f"the gates read {self.connector.weight.shape[1]} input features, {f_in.shape[1]} came. "
+                "Use the input dictionary they were made with"
+            )
+        return self.connector
+
+
+def check_finite_codes(f: Tensor) -> None:
+    """Refuse NaN and infinity among input features before hours of training."""
+    if not torch.isfinite(f).all():
+        raise BasisError("the input features hold NaN or infinity. Look at the input dictionary and the activations")

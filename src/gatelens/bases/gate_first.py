@@ -1,0 +1,255 @@
+"""GateDictionary: learn the output dictionary with the fan-in built in, instead of finding wires between two SAEs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..connectors import Connector
+from ..errors import BasisError
+from ..features import output_features
+from ..segments import Segment
+from .codes import Codes
+from .counterfactual import Counterfactual, Library
+from .gate_basis import GateBasis, check_finite_codes
+from .gate_start import GateStart, allowed_parents, check_memory, omp_start
+from .gate_training import GateRun, GateTraining, Rows
+from .linear import Basis, basis_width, directions
+
+_START_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class GateDictionary:
+    """Gates of at most `fan_in` input features each, trained to explain the segment's output.
+
+    f_out = JumpReLU(W f_in + b) with `fan_in` nonzeros in each row of W, y ~ f_out D + b0 (+ f_in V). What is minimised is
+    the squared error of y over natural rows and edits of them, plus `lam` times that of the difference of each pair.
+
+    Attributes:
+        inputs: the input dictionaries: hook name -> basis, or a recipe that is fitted at hook_in. None: `TrainedSAE(k=32, expansion=8)`.
+        outputs: the dictionaries of y from which the gates start, likewise; a transcoder serves as well. Its width is the number of gates.
+        l0: mean number of active gates on natural rows.
+        counterfactual: how rows are edited; None fits on natural rows alone.
+        bypass: let a dense linear map of the input features carry what is linear; then the gates explain the rest.
+        dense_share: input features that are on in a larger share of the rows are no parents.
+        rounds, swap: how often, and how many at first, parents of each gate are exchanged.
+        samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
+        memory_gib: the most that the table which finds new parents may take.
+    """
+
+    fan_in: int = 8
+    l0: float = 32
+    inputs: Any = None
+    outputs: Any = None
+    counterfactual: Counterfactual | None = field(default_factory=Counterfactual)
+    lam: float = 3.0
+    bypass: bool = False
+    dense_share: float = 0.2
+    samples: int = 600_000
+    batch_size: int = 1024
+    lr: float = 2e-3
+    rounds: int = 7
+    swap: int = 2
+    memory_gib: float = 4.0
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self):
+        if (
+            min(self.fan_in, self.l0, self.samples, self.batch_size) < 1
+            or self.lam < 0
+            or self.rounds < 0
+            or self.swap < 0
+        ):
+            raise BasisError(
+                f"fan_in, l0, samples and batch_size must be at least 1, lam, rounds and swap not negative; got fan_in {self.fan_in}, "
+                f"l0 {self.l0}, samples {self.samples}, batch_size {self.batch_size}, lam {self.lam}, rounds {self.rounds}, "
+                f"swap {self.swap}"
+            )
+        if not 0 < self.dense_share <= 1:
+            raise BasisError(f"dense_share is a share of the rows, over 0 and at most 1; got {self.dense_share}")
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """hook_in -> input dictionary, hook_out -> `GateBasis`, for each segment.
+
+        Raises:
+            BasisError: segments that meet (the gates of one cannot encode for the next), no live parents, a fan-in above their number,
+                an output dictionary that never fires, features that go below zero.
+            TooLargeError: before anything is allocated.
+        """
+        meeting = {s.hook_in for s in segments} & {s.hook_out for s in segments}
+        if meeting:
+            raise BasisError(
+                f"segments meet at {', '.join(sorted(meeting))}: a gate dictionary stands at the end of its own segment and cannot encode "
+                "for the next. Fit each segment by itself"
+            )
+        found: dict[str, Basis] = {}
+        for segment in segments:
+            basis_in = _basis(self.inputs, segment, segment.hook_in, acts)
+            start = _basis(self.outputs, segment, segment.hook_out, acts)
+            found[segment.hook_in] = basis_in
+            found[segment.hook_out] = self.train(
+                segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out]
+            )
+        return found
+
+    def train(
+        self,
+        segment: Segment,
+        basis_in: Basis,
+        start: Any,
+        x: Float[Tensor, "rows d_in"],
+        y: Float[Tensor, "rows d_out"],
+    ) -> GateBasis:
+        """The gates of one segment, from rows of both its ends."""
+        began = time.perf_counter()
+        codes = Codes.encode(basis_in, x)
+        check_finite_codes(codes.value)
+        allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
+        f_out = Codes.of(output_features(start, x[:_START_ROWS], y[:_START_ROWS]))
+        if not len(f_out.value):
+            raise BasisError(
+                "the output dictionary never fires: gates cannot start from it. Look at its threshold and at the activations"
+            )
+        if self.rounds:
+            check_memory(codes.width, f_out.width, self.memory_gib)
+        units = _Units.of(codes, y)
+        dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
+        first = omp_start(codes.rows(torch.arange(len(f_out))), f_out, allowed, dictionary, offset, self.fan_in)
+        rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
+        run = GateRun(rows, units.start(first), allowed, self._settings(), _zero_bypass(rows) if self.bypass else None)
+        run.train()
+        return self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
+
+    def _settings(self) -> GateTraining:
+        seen = self.samples if self.counterfactual is None else 2 * self.counterfactual.pairs
+        steps = max(1, seen // self.batch_size)
+        return GateTraining(
+            self.l0, self.lam, steps, self.batch_size, self.lr, self.rounds, self.swap, self.seed, self.progress
+        )
+
+    def _partner(
+        self, segment: Segment, basis_in: Basis, x: Tensor, codes: Codes, units: _Units
+    ) -> Callable[[Tensor, Codes], tuple[Codes, Tensor]] | None:
+        """Fresh edits of the rows of a batch, in training units."""
+        edits = self.counterfactual
+        if edits is None:
+            return None
+        library, decoder = Library.of(codes), directions(basis_in, codes.width)
+        generator = torch.Generator().manual_seed(edits.seed + 1_000 * self.seed)
+
+        def partner(index: Tensor, natural: Codes) -> tuple[Codes, Tensor]:
+            with torch.no_grad():
+                edit = edits.edit(codes.rows(index), library, generator)
+                y = segment.forward(edits.edited_inputs(x[index], edit, decoder, basis_in))
+                return units.codes(edit.codes), units.y(y)
+
+        return partner
+
+    def _basis(
+        self, run: GateRun, units: _Units, segment: Segment, basis_in: Basis, kept_out: dict[str, int], seconds: float
+    ) -> GateBasis:
+        threshold, counts = run.threshold()
+        weights, bias = run.weights.detach() * units.size_out / units.size_in, run.bias.detach() * units.size_out
+        connector = Connector.from_rows(
+            list(zip(run.parents, weights, strict=True)),
+            bias,
+            run.rows.codes.width,
+            threshold=torch.full_like(bias, threshold * units.size_out),
+            solver=repr(self)
+            if self.inputs is None
+            else f"GateDictionary(fan_in={self.fan_in}, l0={self.l0}, lam={self.lam})",
+        )
+        children = torch.bincount(run.parents.flatten(), minlength=run.rows.codes.width)
+        info = {
+            **kept_out,
+            "dead_outputs": int((counts == 0).sum()),
+            "largest_out_degree": int(children.max()),
+            "inputs_used": int((children > 0).sum()),
+            "seconds": seconds,
+        }
+        bypass = None if run.bypass is None else run.bypass.detach() * units.size_out / units.size_in
+        return GateBasis(
+            basis_in,
+            connector,
+            run.dictionary.detach(),
+            run.offset.detach() * units.size_out + units.mean_out,
+            segment.d_in,
+            bypass,
+            segment.hook_in,
+            segment.hook_out,
+            info,
+        )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Training units: outputs centred with mean square 1 per coordinate, input features in units of their root mean square norm."""
+
+    size_in: float
+    size_out: float
+    mean_out: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, codes: Codes, y: Float[Tensor, "rows d"]) -> _Units:
+        mean = y.mean(0, dtype=torch.float64).to(y.dtype)
+        size_out = float((y - mean).square().mean(dtype=torch.float64).sqrt())
+        if size_out == 0:
+            raise BasisError(
+                "the output is the same in every row: there is nothing to explain. Collect more varied inputs"
+            )
+        mean_power = float(codes.value.double().square().sum()) / max(len(codes.value), 1)
+        return cls(max(mean_power, 1e-24) ** 0.5, size_out, mean)
+
+    def codes(self, codes: Codes) -> Codes:
+        return Codes(codes.crow, codes.col, codes.value / self.size_in, codes.width)
+
+    def y(self, y: Tensor) -> Tensor:
+        return (y - self.mean_out) / self.size_out
+
+    def start(self, first: GateStart) -> GateStart:
+        """The start in training units; dictionary rows of another length than 1 hand their length to the gate."""
+        length = first.dictionary.norm(dim=1).clamp_min(1e-12)
+        return GateStart(
+            first.parents,
+            first.weights * length[:, None] * self.size_in / self.size_out,
+            first.bias * length / self.size_out,
+            first.dictionary / length[:, None],
+            self.y(first.offset),
+        )
+
+
+def _zero_bypass(rows: Rows) -> Float[Tensor, "m d"]:
+    return torch.zeros(rows.codes.width, rows.y.shape[1], device=rows.y.device)
+
+
+def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) -> Any:
+    """The dictionary at a hook point: given, fitted by the given recipe, or a sparse autoencoder of our own."""
+    if isinstance(given, Mapping):
+        if hook not in given:
+            raise BasisError(
+                f"no dictionary for {hook}; there are dictionaries for {', '.join(map(str, given)) or 'nothing'}"
+            )
+        basis = given[hook]
+        if hasattr(basis, "check"):
+            basis.check(segment)
+        return basis
+    if given is None:
+        from .sae import TrainedSAE
+
+        return TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1])).train(acts[hook], hook)
+    if hasattr(given, "decode"):
+        return given
+    return given.fit([segment], acts)[hook]
+
+
+def gate_width(basis: GateBasis) -> int:
+    """The number of gates."""
+    return basis_width(basis, basis.cfg.d_in)

@@ -1,0 +1,239 @@
+"""Sparse training of a dictionary over a pair of hook points: f = act(x E + e), y ~ f D + b (+ x V).
+
+An autoencoder is the case x = y. Only active entries are visited by the derivatives, so a step costs one product with the
+encoder and little else: 3,072 features of width 384 take about a minute for a million rows on one CPU thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import trange
+
+from ..errors import BasisError
+from .active import Activation, Chooser, active_linear, decode_active, unit_rows_
+
+_RIDGE = 1e-3
+_THRESHOLD_ROWS = 16_384
+_REVIVALS = 8  # how often dead features are restarted, in the first part of training
+_REVIVED_UNTIL = 0.7
+
+
+@dataclass
+class PairWeights:
+    """What training finds, in the units of the data.
+
+    Attributes:
+        encoder, bias: E as [f, d_in], e as [f].
+        threshold: features pass where the pre-activation is above it.
+        dictionary, offset: D as [f, d_out] with rows of length 1, b as [d_out].
+        bypass: V as [d_in, d_out], or None.
+        dead: features that were never on in the rows on which the threshold was set.
+    """
+
+    encoder: Float[Tensor, "f d_in"]
+    bias: Float[Tensor, " f"]
+    threshold: float
+    dictionary: Float[Tensor, "f d_out"]
+    offset: Float[Tensor, " d_out"]
+    bypass: Float[Tensor, "d_in d_out"] | None
+    dead: int
+
+
+@dataclass(frozen=True)
+class PairTraining:
+    """Settings of `train_pair`.
+
+    Attributes:
+        width: features. activation, k: see `Chooser`. l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
+        bypass: let a dense linear map carry what is linear.
+        samples, batch_size, lr, seed: of Adam; the rate falls to a tenth over the last third.
+    """
+
+    width: int
+    activation: Activation = "batchtopk"
+    k: float = 32
+    l1: float = 0.0
+    bypass: bool = False
+    samples: int = 1_000_000
+    batch_size: int = 1024
+    lr: float = 1e-3
+    seed: int = 0
+    progress: bool = False
+
+
+def train_pair(x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"], settings: PairTraining) -> PairWeights:
+    """Minimise the squared error of y (and the L1 penalty) by Adam; dead features are restarted on badly explained rows.
+
+    Raises:
+        BasisError: different numbers of rows, or an output that never varies.
+    """
+    if len(x) != len(y) or len(x) == 0:
+        raise BasisError(
+            f"x has {len(x)} rows and y {len(y)}: give both ends of the segment over the same rows, at least one"
+        )
+    scale_x, scale_y = _Scale.of(x), _Scale.of(y)
+    if scale_y.size == 0:
+        raise BasisError("the output is the same in every row: there is nothing to explain. Collect more varied inputs")
+    run = _Run(scale_x(x), scale_y(y), settings)
+    run.train()
+    return run.weights(scale_x, scale_y)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Rows with their mean taken off and a mean square of 1 per coordinate."""
+
+    mean: Float[Tensor, " d"]
+    size: float
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "rows d"]) -> _Scale:
+        mean = x.mean(0, dtype=torch.float64).to(x.dtype)
+        return cls(mean, float((x - mean).square().mean(dtype=torch.float64).sqrt()))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / max(self.size, 1e-12)
+
+
+class _Run:
+    def __init__(self, x: Tensor, y: Tensor, settings: PairTraining):
+        self.x, self.y, self.settings = x, y, settings
+        self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
+        linear = ridge(x, y)
+        self.dictionary = torch.randn(settings.width, y.shape[1], generator=self.generator).to(y)
+        unit_rows_(self.dictionary)
+        self.encoder = 0.5 * self.dictionary @ linear.T  # half: overlapping features would overshoot together
+        self.bias, self.offset = y.new_zeros(settings.width), y.new_zeros(y.shape[1])
+        self.bypass = linear if settings.bypass else None
+        self.parameters = [
+            self.encoder,
+            self.bias,
+            self.dictionary,
+            self.offset,
+            *([linear] if settings.bypass else []),
+        ]
+        for parameter in self.parameters:
+            parameter.requires_grad_()
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=(0.9, 0.99))
+        self.choose = Chooser(settings.activation, settings.k)
+        self.fired = torch.zeros(settings.width, dtype=torch.bool, device=y.device)
+
+    def train(self) -> None:
+        steps = max(1, self.settings.samples // self.settings.batch_size)
+        every = max(50, int(steps * _REVIVED_UNTIL / _REVIVALS))
+        batches = shuffled(len(self.x), self.settings.batch_size, self.generator)
+        for step in trange(steps, disable=not self.settings.progress, desc="dictionary", delay=2):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.lr * falling(step, steps)
+            rows = next(batches)
+            error = self._step(self.x[rows], self.y[rows])
+            if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
+                self._revive(self.x[rows], error)
+
+    def _step(self, x: Tensor, y: Tensor) -> Float[Tensor, "batch d_out"]:
+        with torch.no_grad():
+            pre = x @ self.encoder.T + self.bias
+            rows, cols = self.choose(pre)
+        self.fired[cols] = True
+        value = active_linear(self.encoder, self.bias, x, pre, rows, cols)
+        y_hat = decode_active(self.dictionary, rows, cols, value, len(x)) + self.offset
+        if self.bypass is not None:
+            y_hat = y_hat + x @ self.bypass
+        error = y_hat - y
+        loss = error.square().sum(1).mean() / y.shape[1]
+        if self.settings.l1:
+            loss = loss + self.settings.l1 * value.abs().sum() / len(x) / y.shape[1] ** 0.5
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        unit_rows_(self.dictionary)
+        return error.detach()
+
+    @torch.no_grad()
+    def _revive(self, x: Tensor, error: Tensor) -> None:
+        """Restart the features that have not been on since the last time: one badly explained row each."""
+        dead = (~self.fired).nonzero().squeeze(1)
+        self.fired.zero_()
+        if not len(dead):
+            return
+        chances = error.square().sum(1).double().cpu()
+        rows = torch.multinomial(chances, len(dead), replacement=True, generator=self.generator).to(x.device)
+        self.dictionary[dead] = -error[rows]
+        unit_rows_(self.dictionary)
+        live = self.encoder.norm(dim=1).median()
+        self.encoder[dead] = x[rows] / x[rows].norm(dim=1, keepdim=True).clamp_min(1e-12) * live * 0.5
+        self.bias[dead] = 0
+        for parameter in (self.encoder, self.bias, self.dictionary):
+            state = self.optimiser.state[parameter]
+            state["exp_avg"][dead] = 0
+            state["exp_avg_sq"][dead] = 0
+
+    @torch.no_grad()
+    def weights(self, scale_x: _Scale, scale_y: _Scale) -> PairWeights:
+        """Thresholds set on the data, everything in the data's own units."""
+        threshold, dead = self._threshold()
+        gain = scale_y.size / max(scale_x.size, 1e-12)
+        encoder = self.encoder.detach() * gain
+        bypass = None if self.bypass is None else self.bypass.detach() * gain
+        offset = self.offset.detach() * scale_y.size + scale_y.mean
+        return PairWeights(
+            encoder,
+            self.bias.detach() * scale_y.size - encoder @ scale_x.mean,
+            threshold * scale_y.size,
+            self.dictionary.detach().clone(),
+            offset if bypass is None else offset - scale_x.mean @ bypass,
+            bypass,
+            dead,
+        )
+
+    def _threshold(self) -> tuple[float, int]:
+        """The threshold at which the mean number of active features is k, and how many features never pass it."""
+        if self.settings.activation == "relu":
+            rows = self.x[:_THRESHOLD_ROWS]
+            on = ((rows @ self.encoder.T + self.bias) > 0).any(0)
+            return 0.0, int((~on).sum())
+        index = torch.randperm(len(self.x), generator=self.generator)[:_THRESHOLD_ROWS]
+        counts = torch.zeros(len(self.bias), dtype=torch.long, device=self.x.device)
+        found: list[Tensor] = []
+        for part in index.split(1024):
+            pre = self.x[part] @ self.encoder.T + self.bias
+            found.append(pre[pre > 0])
+        threshold = level(torch.cat(found), round(self.settings.k * len(index)))
+        for part in index.split(1024):
+            counts += ((self.x[part] @ self.encoder.T + self.bias) > threshold).sum(0)
+        return threshold, int((counts == 0).sum())
+
+
+def level(values: Float[Tensor, " positive"], count: int) -> float:
+    """The value that `count` of the values exceed; 0 where there are no more than that."""
+    if len(values) <= count:
+        return 0.0
+    return float(values.kthvalue(len(values) - count).values)
+
+
+def ridge(x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "d_in d_out"]:
+    """The linear map of least squares from centred x to centred y, slightly shrunk; identity-like where x = y."""
+    gram, cross = (x.T @ x).double(), (x.T @ y).double()
+    gram.diagonal().add_(_RIDGE * gram.diagonal().mean().clamp_min(1e-12))
+    return torch.linalg.solve(gram, cross).to(x.dtype)
+
+
+def falling(step: int, steps: int) -> float:
+    """The share of the learning rate: rises over the first 2 %, falls to a tenth over the last third."""
+    rise = min(1.0, (step + 1) / max(1.0, 0.02 * steps))
+    return rise * min(1.0, max(0.1, 1 - 0.9 * (step / steps - 2 / 3) * 3))
+
+
+def shuffled(rows: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
+    """Batches of row numbers without end, every row once before any row twice."""
+    batch, kept = min(batch, rows), torch.empty(0, dtype=torch.long)
+    while True:
+        if len(kept) < batch:
+            kept = torch.cat([kept, torch.randperm(rows, generator=generator)])
+        yield kept[:batch]
+        kept = kept[batch:]

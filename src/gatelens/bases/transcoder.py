@@ -1,0 +1,238 @@
+"""Transcoders: sparse dictionaries that read a segment's input and write its output (Dunefsky et al. 2024), in sae-lens' format."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..connectors import Connector
+from ..errors import BasisError
+from ..segments import Segment
+from .active import Activation
+from .linear import Basis, directions
+from .pair import PairBasis
+from .pair_training import PairTraining, PairWeights, train_pair
+
+_FILES = ("cfg.json", "sae_weights.safetensors")
+
+
+class TranscoderBasis(PairBasis):
+    """A sae-lens transcoder as an output dictionary.
+
+    Attributes:
+        transcoder: the sae-lens module, untouched; `transcoder.save_model(folder)` writes sae-lens' format.
+    """
+
+    by_construction = (
+        "output features are thresholded linear functions of the segment's input: the MLP's nonlinearity is in the dictionary"
+    )
+
+    def __init__(self, transcoder: Any, hook_in: str = "", hook_out: str = ""):
+        architecture = str(transcoder.cfg.architecture())
+        if "transcoder" not in architecture or not hasattr(transcoder.cfg, "d_out"):
+            raise BasisError(
+                f"expected a sae-lens transcoder, got architecture {architecture!r}. "
+                "An SAE is given as it is, without a wrapper"
+            )
+        if getattr(transcoder.cfg, "normalize_activations", "none") not in ("none", None):
+            raise BasisError(
+                f"this transcoder rescales its input ({transcoder.cfg.normalize_activations}): what it decodes depends on the last encode. "
+                "Fold the scaling into its weights first"
+            )
+        self.transcoder = transcoder.eval().requires_grad_(False)
+        super().__init__(hook_in, hook_out, int(transcoder.cfg.d_in), transcoder.W_dec, transcoder.b_dec)
+        self.label = architecture
+
+    def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
+        return self.transcoder.encode(x)
+
+    def bypass(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"] | None:
+        skip = getattr(self.transcoder, "W_skip", None)
+        return None if skip is None else x @ skip.T
+
+    def save_into(self, out: Any) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            self.transcoder.save_model(temporary)
+            for name in _FILES:
+                out.bytes(name, (Path(temporary) / name).read_bytes())
+        out.json("pair.json", {"hook_in": self.hook_in, "hook_out": self.hook_out})
+
+    @classmethod
+    def load_from(cls, stored: Any) -> TranscoderBasis:
+        from sae_lens import SAE
+
+        with tempfile.TemporaryDirectory() as temporary:
+            for name in _FILES:
+                (Path(temporary) / name).write_bytes(stored.bytes(name))
+            return cls(SAE.load_from_disk(temporary), **stored.json("pair.json"))
+
+
+@dataclass(frozen=True)
+class Transcoder:
+    """Train a transcoder for each segment; or `Transcoder.load` one that is there already.
+
+    Attributes:
+        activation: "batchtopk" or "topk" (both exported as JumpReLU: sae-lens has no other transcoder with a sparsity rule), or "relu".
+        expansion: features per output dimension; `d_sae` overrides it.
+        k: mean number of active features ("batchtopk", "topk").
+        l1: coefficient of the penalty ("relu"), in units of the output's deviation.
+        bypass: a dense linear map beside the features, as in skip transcoders (Paulo et al. 2025).
+        samples: rows seen in training, with repetition. lr, batch_size, seed: of Adam.
+    """
+
+    activation: Activation = "batchtopk"
+    expansion: int = 8
+    d_sae: int | None = None
+    k: float = 32
+    l1: float = 0.02
+    bypass: bool = False
+    samples: int = 1_000_000
+    batch_size: int = 1024
+    lr: float = 2e-3
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self):
+        if self.activation not in ("batchtopk", "topk", "relu"):
+            raise BasisError(f"unknown activation {self.activation!r}: expected batchtopk, topk or relu")
+        if min(self.k, self.samples, self.batch_size, self.expansion, self.d_sae or 1) < 1 or self.l1 < 0:
+            raise BasisError("k, samples, batch_size, expansion and d_sae must be at least 1, and l1 not negative")
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """hook_out -> transcoder. The input's dictionary is chosen apart: any basis at hook_in will do."""
+        return {s.hook_out: self.train(acts[s.hook_in], acts[s.hook_out], s.hook_in, s.hook_out) for s in segments}
+
+    def train(
+        self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"], hook_in: str = "", hook_out: str = ""
+    ) -> TranscoderBasis:
+        """A transcoder from the rows of x to those of y."""
+        width = self.d_sae or self.expansion * y.shape[1]
+        if self.activation != "relu" and self.k > width:
+            raise BasisError(f"k = {self.k} active features were asked of a dictionary of {width}; choose k <= {width}")
+        found = train_pair(
+            x,
+            y,
+            PairTraining(
+                width,
+                self.activation,
+                self.k,
+                self.l1 if self.activation == "relu" else 0.0,
+                self.bypass,
+                self.samples,
+                self.batch_size,
+                self.lr,
+                self.seed,
+                self.progress,
+            ),
+        )
+        return TranscoderBasis(
+            sae_lens_transcoder(found, hook_in, hook_out, jump=self.activation != "relu"), hook_in, hook_out
+        )
+
+    @staticmethod
+    def load(source: str | Path, segment: Segment, sae_id: str | None = None) -> TranscoderBasis:
+        """A transcoder from a folder in sae-lens' format, or from a published release when `sae_id` is given.
+
+        Raises:
+            BasisError: nothing there, no transcoder, or one of another segment's widths.
+        """
+        from sae_lens import SAE
+
+        if sae_id is not None:
+            module: Any = SAE.from_pretrained(str(source), sae_id)
+        else:
+            missing = [name for name in _FILES if not (Path(source) / name).is_file()]
+            if missing:
+                raise BasisError(
+                    f"{source} holds no {missing[0]}: expected a folder in sae-lens' format, "
+                    "or give sae_id with a release's name"
+                )
+            module = SAE.load_from_disk(source)
+        basis = TranscoderBasis(module, segment.hook_in, segment.hook_out)
+        basis.check(segment)
+        return basis
+
+
+def sae_lens_transcoder(found: PairWeights, hook_in: str, hook_out: str, jump: bool) -> Any:
+    """What training found as a sae-lens Transcoder, SkipTranscoder or their JumpReLU variants."""
+    from sae_lens.saes import transcoder as formats
+    from sae_lens.saes.sae import SAEMetadata
+
+    name = ("JumpReLU" if jump else "") + ("Skip" if found.bypass is not None else "") + "Transcoder"
+    f, d_in = found.encoder.shape
+    config = getattr(formats, name + "Config")(
+        d_in=d_in,
+        d_sae=f,
+        d_out=found.dictionary.shape[1],
+        device=str(found.encoder.device),
+        apply_b_dec_to_input=False,
+        metadata=SAEMetadata(hook_name=hook_in, hook_name_out=hook_out),
+    )
+    module = getattr(formats, name)(config)
+    module.W_enc.data, module.b_enc.data = found.encoder.T.contiguous(), found.bias
+    module.W_dec.data, module.b_dec.data = found.dictionary, found.offset
+    if jump:
+        module.threshold.data = torch.full_like(found.bias, found.threshold)
+    if found.bypass is not None:
+        module.W_skip.data = found.bypass.T.contiguous()
+    return module
+
+
+@dataclass(frozen=True)
+class EncoderWires:
+    """A connector that needs no fit: what a transcoder's encoder reads from each direction of the input dictionary.
+
+    With all wires it is the transcoder on decoded inputs, exactly, for a dictionary whose decode is affine. With `fan_in`, the
+    wires with the largest |weight| times the feature's deviation are kept, and the mean of the others goes into the bias.
+    """
+
+    fan_in: int | None = None
+    basis_in: Any = None
+    transcoder: Any = None
+
+    def at(self, segment: Segment, basis_in: Basis, basis_out: Any) -> EncoderWires:
+        if not isinstance(basis_out, TranscoderBasis):
+            raise BasisError(
+                f"EncoderWires needs a transcoder at {segment.hook_out}, got {type(basis_out).__name__}. "
+                "Use a fitted solver instead"
+            )
+        basis_out.check(segment)
+        return EncoderWires(self.fan_in, basis_in, basis_out.transcoder)
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        if self.transcoder is None:
+            raise BasisError(
+                "EncoderWires reads weights, not rows: call at(segment, basis_in, basis_out) first, as build_circuit does"
+            )
+        with torch.no_grad():
+            start = self.basis_in.decode(torch.zeros(1, f_in.shape[1]))
+            weight = (directions(self.basis_in, f_in.shape[1]) @ self.transcoder.W_enc).T
+            bias = (start @ self.transcoder.W_enc + self.transcoder.b_enc).squeeze(0)
+            if self.fan_in is not None:
+                x = f_in.to_dense() if f_in.layout == torch.sparse_csr else f_in
+                weight, bias = keep_largest(weight, bias, x.mean(0), x.std(0), self.fan_in)
+        threshold = getattr(self.transcoder, "threshold", None)
+        # a JumpReLU passes where pre > threshold, and its base activation removes what is negative
+        threshold = None if threshold is None else threshold.detach().clamp_min(0)
+        return Connector.from_dense(weight, bias, threshold=threshold, solver="the transcoder's encoder")
+
+
+def keep_largest(
+    weight: Float[Tensor, "n m"],
+    bias: Float[Tensor, " n"],
+    mean: Float[Tensor, " m"],
+    deviation: Float[Tensor, " m"],
+    fan_in: int,
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
+    """The `fan_in` wires of each output that move it most; the others are held at their mean."""
+    kept = torch.zeros_like(weight, dtype=torch.bool)
+    kept.scatter_(1, (weight.abs() * deviation).topk(min(fan_in, weight.shape[1]), dim=1).indices, True)
+    dropped = weight.masked_fill(kept, 0.0)
+    return weight.masked_fill(~kept, 0.0), bias + dropped @ mean
