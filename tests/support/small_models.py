@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 WORDS = "the old young man woman said former king queen went house river and not ; , . red green cat dog".split()
-TEXT = [" ".join(WORDS[(i * j + j) % len(WORDS)] for j in range(40 + i % 7)) for i in range(60)]
+_DRAW = random.Random(0)
+TEXT = [" ".join(_DRAW.choices(WORDS, k=40 + i % 7)) for i in range(60)]
 
 
 def gpt2_folder(

@@ -15,7 +15,7 @@ SUFFIXES = (".txt", ".json", ".jsonl", ".parquet")
 
 
 def documents_of(
-    source: str | Path | Sequence[str], column: str, split: str, subset: str | None, separator: str | None, seed: int
+    source: str | Path | Sequence[Any], column: str, split: str, subset: str | None, separator: str | None, seed: int
 ) -> Iterator[str]:
     """The documents of a file, a folder, a hub data set or a list; streamed ones are shuffled in a buffer only.
 

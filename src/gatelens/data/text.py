@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import DataError
@@ -25,7 +24,7 @@ HELD_OUT_SHARE = 0.2
 
 def text_batches(
     model: Any,
-    source: str | Path | Sequence[str] | Int[Tensor, "n T"],
+    source: str | Path | Sequence[Any] | Tensor,
     rows: tuple[int | None, int | None] = (None, None),
     length: int = 64,
     seed: int = 0,
@@ -62,7 +61,7 @@ def text_batches(
         HubError: a hub data set that is neither cached nor in reach.
     """
     tokenizer = getattr(model, "tokenizer", model)
-    _check_length(model, length)
+    _check_length(model, source.shape[-1] if isinstance(source, Tensor) else length)
     if isinstance(source, Tensor):
         return _token_batches(tokenizer, source, rows, seed, prepend_bos, keep_bos, batch_size)
     if tokenizer is None or not callable(tokenizer):
@@ -72,7 +71,7 @@ def text_batches(
         )
     bos = getattr(tokenizer, "bos_token_id", None) if prepend_bos else None
 
-    def read(where: str | Path | Sequence[str], from_seed: int) -> Iterator[str]:
+    def read(where: str | Path | Sequence[Any], from_seed: int) -> Iterator[str]:
         return distinct(documents_of(where, column, split, subset, separator, from_seed))
 
     def windows() -> Windows:
