@@ -56,7 +56,7 @@ def read(world, claims: dict[str, dict[int, float]], **options):
     connector = Connector.from_rows(rows, bias, WIDTH)
     half = ROWS // 2
     f_in, f_out = basis_in.encode(x), basis_out.encode(segment.forward(x))
-    model = dict(segment=segment, basis_in=basis_in, basis_out=basis_out, x=x[half:])
+    model = {"segment": segment, "basis_in": basis_in, "basis_out": basis_out, "x": x[half:]}
     gates = type_gates(connector, f_in[:half], f_out[:half], held_out=(f_in[half:], f_out[half:]), **model, **options)
     return {name: gates[list(UNITS).index(name)] for name in claims}
 

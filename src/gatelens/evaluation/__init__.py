@@ -12,6 +12,7 @@ __getattr__ = lazy_names(
         "baselines": ("baseline_circuits",),
         "ladder": ("measure_ladder",),
         "causal": ("causal_figures",),
+        "edge_ablation": ("ablate_edges", "drop_contradicted"),
         "coverage": ("measure_coverage",),
     },
 )

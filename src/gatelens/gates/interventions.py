@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -80,19 +81,39 @@ class Workbench:
         f_out = output_features(self.basis_out, self.x, y)
         return Columns.of(encode_rows(self.basis_in, self.x), "f_in"), Columns.of(f_out, "f_out")
 
-    def run(self, x: Float[Tensor, "rows d_in"], outs: Int[Tensor, " rows"]) -> Float[np.ndarray, " rows"]:
+    def features(self, x: Float[Tensor, "rows d_in"], outs: Int[Tensor, " k"]) -> Float[Tensor, "rows k"]:
+        """Some output features of input vectors, through the real segment."""
+        return torch.cat([f[:, outs.to(f.device)].cpu() for f in self._encoded_outputs(x)])
+
+    def feature_of_each(self, x: Float[Tensor, "rows d_in"], outs: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """One output feature of each input vector, through the real segment."""
-        found = []
+        parts = zip(self._encoded_outputs(x), outs.split(_CHUNK), strict=True)
+        return torch.cat([f.gather(1, out.to(f.device)[:, None])[:, 0].cpu() for f, out in parts])
+
+    def _encoded_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        """[chunk, n] all output features of input vectors, chunk by chunk."""
         with torch.no_grad():
-            for part, out in zip(x.split(_CHUNK), outs.split(_CHUNK), strict=True):
+            for part in x.split(_CHUNK):
                 f = output_features(self.basis_out, part, self.segment.forward(part))
-                f = f.to_dense() if f.layout == torch.sparse_csr else f
-                found.append(f.gather(1, out.to(f.device)[:, None])[:, 0].cpu())
-        return torch.cat(found).numpy()
+                yield f.to_dense() if f.layout == torch.sparse_csr else f
 
     def values(self, rows: np.ndarray, parents: Sequence[int]) -> np.ndarray:
         """[rows, k] the parents' values."""
         return np.stack([self.f_in.dense(p)[rows] for p in parents], 1) if len(parents) else np.zeros((len(rows), 0))
+
+    def active(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The input features that are on in each of the rows."""
+        starts, features = self._by_row
+        return [features[starts[row] : starts[row + 1]] for row in rows]
+
+    @cached_property
+    def _by_row(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each row's active features begin, and the features, row by row."""
+        on = self.f_in.value > 0
+        feature = np.repeat(np.arange(self.f_in.features), np.diff(self.f_in.starts))[on]
+        row = self.f_in.row[on]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=self.f_in.rows))])
+        return starts, feature[np.argsort(row, kind="stable")]
 
     def moved(self, rows: np.ndarray, parents: Sequence[int], change: np.ndarray) -> Tensor:
         """[rows, d_in] the rows after the parents' values changed by `change` [rows, k], all else kept."""
@@ -138,7 +159,7 @@ class Workbench:
             return
         x = torch.cat([x for *_, x in waiting])
         outs = torch.cat([torch.full((len(x),), job.out) for job, _, _, x in waiting])
-        value = self.run(x, outs)
+        value = self.feature_of_each(x, outs).numpy()
         start = 0
         for job, rows, was_on, x_job in waiting:
             part = value[start : start + len(x_job)].reshape(len(job.codes), len(rows))

@@ -1,0 +1,203 @@
+"""Causal figures: what the connector says an edit of the features does, against what it does in the real model.
+
+An edit changes a row's code f to f'; the model's input moves by the same steps along the decoder directions, so that
+what no feature explains is kept. The connector predicts the change from f and f'; the model computes it. A circuit
+that only describes natural rows can do well on them and badly here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..bases import Basis, directions
+from ..connectors import Connector
+from ..errors import DataError
+from ..features import encode_rows, output_features
+from ..gates import Gate
+from ..gates.interventions import Workbench
+from ..segments import Segment
+from .edge_ablation import ablate_edges
+from .rule_flips import rule_flips
+
+#: rows edited at once; a dense block of features of a wide basis must fit
+_ROWS = 512
+#: probability that an active feature is dropped in a random subset
+DROP = 0.4
+
+
+def causal_figures(
+    segment: Segment,
+    basis_in: Basis,
+    basis_out: Basis,
+    connector: Connector,
+    x: Float[Tensor, "rows d_in"],
+    *,
+    gates: Sequence[Gate] | None = None,
+    rows: int = 2_000,
+    top_edges: int = 200,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The causal figures of one segment, as plain numbers; undefined ones are None.
+
+    Args:
+        x: held-out rows at the segment's input.
+        gates: of the connector; with them, how often the model does what the printed rules require.
+        rows: how many rows are edited, drawn from `x`; top_edges: how many of the strongest wires are ablated.
+
+    Returns:
+        removals (one active feature removed), subsets (each active one dropped with p = .4), additions (one feature
+        switched on, at its mean value): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the
+        segment's output, and on_off, off_on: {predicted, happened, base_rate, recall} of output features' flips.
+        edges: agreement between wires and ablation. rules: flips that the printed rules require.
+    """
+    if x.ndim != 2 or x.shape[1] != segment.d_in or len(x) < 2:
+        raise DataError(
+            f"causal figures need two rows or more at {segment.hook_in}, [rows, {segment.d_in}]; got {tuple(x.shape)}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    chosen = x[torch.randperm(len(x), generator=generator)[:rows].to(x.device)]
+    found: dict[str, Any] = {
+        name: edit_figures(segment, basis_in, basis_out, connector, chosen, edit, generator)
+        for name, edit in EDITS.items()
+    }
+    bench = Workbench(segment, basis_in, basis_out, x)
+    found["edges"] = ablate_edges(bench, connector, top_edges, seed=seed).figures(seed)
+    found["rules"] = rule_flips(bench, gates, seed=seed).figures() if gates is not None else None
+    return found
+
+
+Edit = Callable[[Float[Tensor, "rows m"], Float[Tensor, " m"], Float[Tensor, " m"], torch.Generator], Tensor]
+
+
+def removal(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
+    """[rows, m] the change that removes one active feature of each row, drawn evenly."""
+    drawn = torch.rand(f.shape, generator=generator) * (f != 0)
+    chosen = torch.zeros_like(f).scatter_(1, drawn.argmax(1, keepdim=True), 1.0)
+    return -f * chosen
+
+
+def subset(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
+    """[rows, m] the change that drops each active feature with probability `DROP`."""
+    return -f * (torch.rand(f.shape, generator=generator) < DROP)
+
+
+def addition(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
+    """[rows, m] the change that switches one inactive feature on, at its mean value where it is on.
+
+    Half of the rows draw it by how often features are on, half evenly among those that ever are.
+    """
+    even = torch.rand(len(f), 1, generator=generator) < 0.5
+    weight = torch.where(even, (rate > 0).to(f), rate.to(f)) * (f == 0)
+    possible = weight.sum(1) > 0
+    place = torch.zeros(len(f), 1, dtype=torch.long)
+    if possible.any():
+        place[possible] = torch.multinomial(weight[possible], 1, generator=generator)
+    change = torch.zeros_like(f).scatter_(1, place, on_value[place].to(f))
+    return change * possible[:, None]
+
+
+EDITS: dict[str, Edit] = {"removals": removal, "subsets": subset, "additions": addition}
+
+
+@dataclass
+class _Errors:
+    """Sums of squares over all edited rows: of the true change, and of what each prediction leaves of it."""
+
+    total: float = 0.0
+    left: dict[str, float] = field(default_factory=dict)
+
+    def add(self, true: Tensor, **predicted: Tensor) -> None:
+        self.total += float(true.double().square().sum())
+        for name, change in predicted.items():
+            self.left[name] = self.left.get(name, 0.0) + float((true - change).double().square().sum())
+
+    def r2(self, name: str) -> float | None:
+        """1 - |error|^2 / |change|^2: 0 for a prediction of no change, negative for a worse one."""
+        return 1 - self.left[name] / self.total if self.total > 0 else None
+
+
+@dataclass
+class _Flips:
+    """Counts of one direction of flips, over rows and output features in the state it starts from."""
+
+    predicted: int = 0
+    happened: int = 0
+    unpredicted: int = 0
+    unpredicted_happened: int = 0
+
+    def add(self, start: Bool[Tensor, "rows n"], flipped: Tensor, predicted: Tensor, unchanged: Tensor) -> None:
+        self.predicted += int((start & predicted).sum())
+        self.happened += int((start & predicted & flipped).sum())
+        self.unpredicted += int((start & unchanged).sum())
+        self.unpredicted_happened += int((start & unchanged & flipped).sum())
+
+    def figures(self) -> dict[str, Any]:
+        """predicted: how many flips the connector foresees; happened: the share of these that the model makes;
+        base_rate: the share that flips where it foresees no change; recall: of all flips, the share foreseen."""
+        flips = self.happened + self.unpredicted_happened
+        return {
+            "predicted": self.predicted,
+            "happened": self.happened / self.predicted if self.predicted else None,
+            "base_rate": self.unpredicted_happened / self.unpredicted if self.unpredicted else None,
+            "recall": self.happened / flips if flips else None,
+        }
+
+
+def edit_figures(
+    segment: Segment,
+    basis_in: Basis,
+    basis_out: Basis,
+    connector: Connector,
+    x: Float[Tensor, "rows d_in"],
+    edit: Edit,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """R2 of the predicted change in the segment's output for one kind of edit, and the flips of its features.
+
+    Beside the connector's R2: the local Jacobian's (the model's own derivative at each row, along the same step), and
+    that of the connector's predictions handed to the wrong rows, which knows the sizes but not the rows.
+    """
+    rate, on_value = _statistics(basis_in, x)
+    steps = directions(basis_in, len(rate)).to(x)
+    errors, off, on = _Errors(), _Flips(), _Flips()
+    for part in x.split(_ROWS):
+        f = encode_rows(basis_in, part, sparse=False)
+        change = edit(f, rate, on_value, generator)
+        step = change.to(x) @ steps
+        with torch.no_grad():
+            y, y_after = segment.forward(part), segment.forward(part + step)
+            p, p_after = connector(f), connector(f + change)
+            predicted = basis_out.decode(p_after) - basis_out.decode(p)
+            g, g_after = (_dense(output_features(basis_out, a, b)) for a, b in ((part, y), (part + step, y_after)))
+        slope = torch.func.jvp(segment.forward, (part,), (step,))[1]
+        order = torch.randperm(len(part), generator=generator).to(x.device)
+        errors.add(y_after - y, connector=predicted, jacobian=slope.detach(), shuffled=predicted[order])
+        was, now, said, says = g > 0, g_after > 0, p > 0, p_after > 0
+        off.add(was, ~now, said & ~says, said == says)
+        on.add(~was, now, ~said & says, said == says)
+    return {
+        "r2": errors.r2("connector"),
+        "local_jacobian_r2": errors.r2("jacobian"),
+        "shuffled_r2": errors.r2("shuffled"),
+        "on_off": off.figures(),
+        "off_on": on.figures(),
+    }
+
+
+def _statistics(basis_in: Basis, x: Tensor) -> tuple[Tensor, Tensor]:
+    """[m] each input feature's firing rate over the rows, and its mean value where on."""
+    count = total = torch.zeros(())
+    for part in x.split(_ROWS):
+        f = encode_rows(basis_in, part, sparse=False).clamp_min(0)
+        count, total = count + (f > 0).sum(0), total + f.sum(0)
+    return count / len(x), total / count.clamp_min(1)
+
+
+def _dense(f: Tensor) -> Tensor:
+    return f.to_dense() if f.layout == torch.sparse_csr else f

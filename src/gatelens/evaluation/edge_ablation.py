@@ -1,0 +1,137 @@
+"""Wires against ablation: what removing an input feature from the real model does to the output that it is wired to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from ..connectors import Connector
+from ..gates.interventions import Workbench
+
+#: an effect this many standard errors on the other side of zero contradicts its wire
+BEYOND = 2.0
+#: an effect below this share of what the wire says counts as none
+SILENT = 0.01
+
+
+@dataclass(frozen=True)
+class EdgeAblation:
+    """Ablated edges, the strongest first.
+
+    Attributes:
+        out, parent, weight: [edges] the wires.
+        predicted: [edges] what the wire adds to the output's sum where its parent is on: weight times mean value.
+        effect: [edges] mean drop of the output in the real model when the parent is removed from rows where it is on.
+        error: [edges] standard error of that mean; rows: [edges] how many rows.
+    """
+
+    out: Int[Tensor, " edges"]
+    parent: Int[Tensor, " edges"]
+    weight: Float[Tensor, " edges"]
+    predicted: Float[Tensor, " edges"]
+    effect: Float[Tensor, " edges"]
+    error: Float[Tensor, " edges"]
+    rows: Int[Tensor, " edges"]
+
+    @property
+    def contradicted(self) -> Bool[Tensor, " edges"]:
+        """Edges whose real effect lies on the other side of zero, by more than `BEYOND` standard errors."""
+        return (self.effect * self.weight.sign() < -BEYOND * self.error) & ~self.silent
+
+    @property
+    def silent(self) -> Bool[Tensor, " edges"]:
+        """Edges whose removal does less than a hundredth of what the wire says, on average and in its error."""
+        return self.effect.abs() + self.error < SILENT * self.predicted.abs()
+
+    def figures(self, seed: int = 0) -> dict[str, Any]:
+        """Plain numbers; agreement is over edges with an effect. `shuffled_*`: effects handed to the wrong edges."""
+        moved = (~self.silent).numpy()
+        weight, effect = self.predicted.numpy()[moved], self.effect.numpy()[moved]
+        mixed = np.random.default_rng(seed).permutation(effect)
+        return {
+            "edges": len(self.out),
+            "silent": int(self.silent.sum()),
+            "contradicted": int(self.contradicted.sum()),
+            "sign_agreement": _signs(weight, effect),
+            "shuffled_sign_agreement": _signs(weight, mixed),
+            "rank_correlation": _ranks(weight, effect),
+            "shuffled_rank_correlation": _ranks(weight, mixed),
+        }
+
+
+def ablate_edges(
+    bench: Workbench, connector: Connector, top: int | None = 200, rows: int = 64, seed: int = 0
+) -> EdgeAblation:
+    """Remove the parents of the strongest edges from the model, one parent at a time.
+
+    Strength is |weight| times the parent's mean value where on. Parents that are on in none of the rows are left out.
+
+    Args:
+        bench: real rows at the segment's input.
+        top: how many edges; None for all.
+        rows: on how many of its rows each parent is removed, drawn anew.
+    """
+    random = np.random.default_rng(seed)
+    crow = connector.weight.crow_indices()
+    outs = torch.repeat_interleave(torch.arange(len(crow) - 1), crow.diff())
+    parents, weights = connector.weight.col_indices(), connector.weight.values().detach()
+    predicted = weights * torch.from_numpy(bench.on_value).to(weights)[parents]
+    order = torch.argsort(predicted.abs(), descending=True, stable=True)
+    order = order[predicted[order] != 0][:top]
+    outs, parents, weights, predicted = (t[order] for t in (outs, parents, weights, predicted))
+    effect, error, count = torch.zeros(len(order)), torch.zeros(len(order)), torch.zeros(len(order), dtype=torch.long)
+    for parent in parents.unique().tolist():
+        edges = torch.nonzero(parents == parent)[:, 0]
+        drops = _drops(bench, parent, outs[edges], rows, random)
+        effect[edges], count[edges] = drops.mean(0), len(drops)
+        error[edges] = drops.std(0, correction=0) / max(len(drops) - 1, 1) ** 0.5
+    return EdgeAblation(outs, parents, weights, predicted, effect, error, count)
+
+
+def drop_contradicted(connector: Connector, ablation: EdgeAblation, silent: bool = False) -> Connector:
+    """The connector without the edges that ablation contradicts, and with `silent` without those that do nothing.
+
+    Weights and biases stay as they are: fit them again on the smaller support where that matters.
+    """
+    bad = ablation.contradicted | ablation.silent if silent else ablation.contradicted
+    m = connector.weight.shape[1]
+    crow = connector.weight.crow_indices()
+    outs = torch.repeat_interleave(torch.arange(len(crow) - 1), crow.diff())
+    keep = ~torch.isin(outs * m + connector.weight.col_indices(), ablation.out[bad] * m + ablation.parent[bad])
+    pointers = torch.zeros(len(crow), dtype=crow.dtype)
+    pointers[1:] = torch.bincount(outs[keep], minlength=len(crow) - 1).cumsum(0)
+    weight = torch.sparse_csr_tensor(
+        pointers,
+        connector.weight.col_indices()[keep],
+        connector.weight.values()[keep],
+        tuple(connector.weight.shape),
+        check_invariants=True,
+    )
+    return replace(connector, weight=weight)
+
+
+def _drops(
+    bench: Workbench, parent: int, outs: Tensor, rows: int, random: np.random.Generator
+) -> Float[Tensor, "rows outs"]:
+    """By how much each output falls on each row when the parent is removed."""
+    on, value = bench.f_in.on(parent)
+    chosen = random.choice(len(on), min(rows, len(on)), replace=False)
+    x = bench.moved(on[chosen], [parent], -value[chosen][:, None].astype(np.float64))
+    return bench.features(bench.x[torch.from_numpy(on[chosen])], outs) - bench.features(x, outs)
+
+
+def _signs(weight: np.ndarray, effect: np.ndarray) -> float | None:
+    return float((np.sign(weight) == np.sign(effect)).mean()) if len(weight) else None
+
+
+def _ranks(weight: np.ndarray, effect: np.ndarray) -> float | None:
+    """Spearman's rank correlation; None where either side does not vary."""
+    if len(weight) < 3 or np.ptp(weight) == 0 or np.ptp(effect) == 0:
+        return None
+    return float(spearmanr(weight, effect).statistic)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,149 @@
+"""Causal figures on a segment whose every effect is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gatelens.bases import Rotation
+from gatelens.connectors import Connector
+from gatelens.errors import DataError
+from gatelens.evaluation import causal_figures
+from gatelens.evaluation.causal import addition, edit_figures, removal, subset
+from gatelens.evaluation.edge_ablation import ablate_edges, drop_contradicted
+from gatelens.evaluation.rule_flips import rule_flips
+from gatelens.gates import type_gates
+from gatelens.gates.interventions import Workbench
+from gatelens.segments import MLPWeights, Segment
+
+WIDTH, ROWS = 8, 3000
+#: y0 = relu(f0 + f1), y1 = relu(f2 + f3 - 1.4), y2 = relu(f4 - 2 f5): an OR, an AND, an AND-NOT
+WEIGHT = torch.zeros(WIDTH, 3)
+WEIGHT[0, 0] = WEIGHT[1, 0] = WEIGHT[2, 1] = WEIGHT[3, 1] = WEIGHT[4, 2] = 1.0
+WEIGHT[5, 2] = -2.0
+BIAS = torch.tensor([-0.01, -1.4, -0.01])
+
+
+class Cut(Rotation):
+    """A rotation that never reads less than nothing."""
+
+    def encode(self, x):
+        return (x @ self.matrix.T).clamp_min(1e-3) - 1e-3
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+    on = rng.random((ROWS, WIDTH)) < 0.3
+    f = torch.from_numpy((on * rng.uniform(0.9, 1.1, on.shape)).astype(np.float32))
+    rotation = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(1)))[0]
+    mlp = MLPWeights(rotation.T @ WEIGHT, BIAS)
+    segment = Segment("in", "out", mlp, WIDTH, 3, mlp)
+    return segment, Cut(rotation), Rotation(torch.eye(3)), f @ rotation
+
+
+def exact(scale: float = 1.0) -> Connector:
+    return Connector.from_dense(WEIGHT.T * scale, BIAS)
+
+
+def test_the_true_connector_foresees_every_edit(world):
+    segment, basis_in, basis_out, x = world
+    figures = causal_figures(segment, basis_in, basis_out, exact(), x, rows=1000)
+    for edit in ("removals", "subsets", "additions"):
+        found = figures[edit]
+        assert found["r2"] > 0.99
+        assert found["shuffled_r2"] < 0.0
+        assert found["on_off" if edit != "additions" else "off_on"]["happened"] > 0.99
+        assert found["on_off" if edit != "additions" else "off_on"]["recall"] > 0.95
+    assert figures["rules"] is None
+
+
+def test_a_connector_of_the_wrong_sign_is_worse_than_none(world):
+    segment, basis_in, basis_out, x = world
+    found = causal_figures(segment, basis_in, basis_out, exact(-1.0), x, rows=500)
+    assert found["removals"]["r2"] < 0
+    assert found["edges"]["sign_agreement"] == 0.0
+
+
+def test_r2_is_the_share_of_squared_change_that_is_foreseen(world):
+    """On a linear segment with half of the true weights: 1 - (1 - 1/2)^2."""
+    _, basis_in, basis_out, x = world
+    linear = MLPWeights(basis_in.matrix.T @ WEIGHT, torch.zeros(3), act="identity")
+    segment = Segment("in", "out", linear, WIDTH, 3, linear)
+    connector = Connector.from_dense(WEIGHT.T * 0.5, torch.zeros(3), activation="identity")
+    found = edit_figures(segment, basis_in, basis_out, connector, x, removal, torch.Generator().manual_seed(0))
+    assert found["r2"] == pytest.approx(0.75, abs=1e-3)
+    assert found["local_jacobian_r2"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_edits_change_what_they_say(world):
+    _, basis_in, _, x = world
+    f = basis_in.encode(x[:400])
+    on = f > 0
+    rate, value = on.float().mean(0), torch.ones(WIDTH)
+    g = torch.Generator().manual_seed(0)
+    removed, dropped, added = (edit(f, rate, value, g) for edit in (removal, subset, addition))
+    assert torch.equal((removed != 0).sum(1), on.any(1).long())
+    assert torch.equal(f + removed >= 0, torch.ones_like(on))
+    assert (dropped != 0)[on].float().mean() == pytest.approx(0.4, abs=0.05)
+    assert not (dropped != 0)[~on].any()
+    assert torch.equal((added != 0).sum(1), (~on).any(1).long())
+    assert not (added != 0)[on].any()
+
+
+def test_edges_agree_with_ablation_or_are_dropped(world):
+    segment, basis_in, basis_out, x = world
+    bench = Workbench(segment, basis_in, basis_out, x)
+    wrong = exact().weight.to_dense()
+    wrong[0, 0] *= -1  # the wire's sign denies what removal does
+    wrong[2, 7] = 0.3  # nothing happens when 7 is removed
+    connector = Connector.from_dense(wrong, BIAS)
+    ablation = ablate_edges(bench, connector, top=None)
+    edges = list(zip(ablation.out.tolist(), ablation.parent.tolist(), strict=True))
+    flagged = {edge for edge, bad in zip(edges, ablation.contradicted.tolist(), strict=True) if bad}
+    silent = {edge for edge, idle in zip(edges, ablation.silent.tolist(), strict=True) if idle}
+    assert flagged == {(0, 0)}
+    assert silent == {(2, 7)}
+    expected = wrong.clone()
+    expected[0, 0] = 0
+    assert torch.equal(drop_contradicted(connector, ablation).weight.to_dense(), expected)
+    expected[2, 7] = 0
+    assert torch.equal(drop_contradicted(connector, ablation, silent=True).weight.to_dense(), expected)
+    figures = ablation.figures()
+    assert (figures["edges"], figures["contradicted"], figures["silent"]) == (7, 1, 1)
+    assert figures["sign_agreement"] == pytest.approx(5 / 6)
+
+
+def test_effects_of_ablation_are_mean_differences_of_the_real_output(world):
+    segment, basis_in, basis_out, x = world
+    bench = Workbench(segment, basis_in, basis_out, x)
+    ablation = ablate_edges(bench, exact(), top=1, rows=10_000)
+    out, parent = int(ablation.out[0]), int(ablation.parent[0])
+    assert (out, parent) == (2, 5)
+    f = basis_in.encode(x)[:, parent]
+    rows = f > 0
+    removed = x[rows] - f[rows, None] * basis_in.matrix[parent]
+    effect = segment.forward(x[rows])[:, out] - segment.forward(removed)[:, out]
+    assert ablation.effect[0] == pytest.approx(float(effect.mean()), abs=1e-6)
+    assert ablation.error[0] == pytest.approx(float(effect.std() / len(effect) ** 0.5), abs=1e-5)
+
+
+def test_rules_that_hold_in_the_model_make_it_flip(world):
+    segment, basis_in, basis_out, x = world
+    f_in, f_out = basis_in.encode(x), basis_out.encode(segment.forward(x))
+    model = {"segment": segment, "basis_in": basis_in, "basis_out": basis_out, "x": x}
+    gates = type_gates(exact(), f_in, f_out, held_out=(f_in, f_out), **model)
+    assert [str(g.kind) for g in gates] == ["or", "and", "and_not"]
+    figures = rule_flips(Workbench(segment, basis_in, basis_out, x), gates).figures()
+    assert figures["gates"] == 3
+    for way in ("on_off", "off_on"):
+        assert figures[way]["required"] == 96
+        assert figures[way]["made"] == 1.0
+        assert figures[way]["random_features"] < 0.3
+
+
+def test_one_row_is_not_enough(world):
+    segment, basis_in, basis_out, x = world
+    with pytest.raises(DataError, match="two rows or more at in"):
+        causal_figures(segment, basis_in, basis_out, exact(), x[:1])
