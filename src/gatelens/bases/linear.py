@@ -132,4 +132,6 @@ def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:
         return encoder.detach()
     if isinstance(matrix, Tensor):
         return matrix.detach().T
-    raise BasisError(f"{type(basis).__name__} has neither W_enc nor matrix: its encoder's directions are not known. Use a solver that needs no weights")
+    raise BasisError(
+        f"{type(basis).__name__} has neither W_enc nor matrix: its encoder's directions are not known. Use a solver that needs no weights"
+    )

@@ -51,7 +51,9 @@ class TrainedSAE:
         if self.architecture not in known:
             raise BasisError(f"unknown SAE architecture {self.architecture!r}: expected one of {', '.join(known)}")
         if self.k < 1 or self.samples < 1 or self.expansion < 1:
-            raise BasisError(f"k, samples and expansion must be positive, got {self.k}, {self.samples}, {self.expansion}")
+            raise BasisError(
+                f"k, samples and expansion must be positive, got {self.k}, {self.samples}, {self.expansion}"
+            )
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """One SAE for each hook point of the segments, from the activations collected there."""
@@ -94,7 +96,12 @@ class TrainedSAE:
     def _training_sae(self, x: Float[Tensor, "rows d"], d_sae: int) -> Any:
         import sae_lens as sl
 
-        shared: dict[str, Any] = {"d_in": x.shape[1], "d_sae": d_sae, "device": str(x.device), "apply_b_dec_to_input": True}
+        shared: dict[str, Any] = {
+            "d_in": x.shape[1],
+            "d_sae": d_sae,
+            "device": str(x.device),
+            "apply_b_dec_to_input": True,
+        }
         if self.architecture == "batchtopk":
             sae = sl.BatchTopKTrainingSAE(sl.BatchTopKTrainingSAEConfig(k=float(self.k), **shared))
         elif self.architecture == "topk":

@@ -36,7 +36,10 @@ def find_mnist(path: str | Path | None) -> Path | None:
 
 def offline() -> bool:
     """Whether the user has asked for no network (HF_HUB_OFFLINE, HF_DATASETS_OFFLINE)."""
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+    return any(
+        os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+    )
 
 
 def hub_in_reach(timeout: float = 0.8) -> bool:

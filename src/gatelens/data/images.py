@@ -20,6 +20,8 @@ _IDX = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+
+
 def image_batches(
     source: str = "digits",
     path: str | Path | None = None,
@@ -107,7 +109,9 @@ def parse_idx(path: Path) -> np.ndarray:
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path} is not a whole gzip file ({error}). Download it again") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or raw[3] not in (1, 2, 3):
-        raise DataError(f"{path} is not an idx file of bytes: it begins with {raw[:4].hex() or 'nothing'}, expected 000008 and 01 to 03")
+        raise DataError(
+            f"{path} is not an idx file of bytes: it begins with {raw[:4].hex() or 'nothing'}, expected 000008 and 01 to 03"
+        )
     dims = raw[3]
     if len(raw) < 4 + 4 * dims:
         raise DataError(f"{path} ends within its header. Download it again")
@@ -117,7 +121,9 @@ def parse_idx(path: Path) -> np.ndarray:
     for side in shape:
         expected *= side
     if expected != len(body):
-        raise DataError(f"{path} should hold {expected} values ({' x '.join(map(str, shape))}), it holds {len(body)}. Download it again")
+        raise DataError(
+            f"{path} should hold {expected} values ({' x '.join(map(str, shape))}), it holds {len(body)}. Download it again"
+        )
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
@@ -138,7 +144,7 @@ def _mnist_hub() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     try:
         data = load_dataset(MNIST_HUB)
     except Exception as error:
-        raise HubError(f"{MNIST_HUB} could not be loaded from the hub ({error}). {MNISTMNIST_LOCAL}") from error
+        raise HubError(f"{MNIST_HUB} could not be loaded from the hub ({error}). {MNIST_LOCAL}") from error
     return _columns(data["train"]), _columns(data["test"])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..bases.linear import Neurons
 from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
 from ..connectors import Solver
+from ..sparse import take_rows
 from ..solvers.virtual_weights import VirtualWeights
 
 
@@ -87,18 +88,6 @@ def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver, 
     for segment in circuit.segments:
         f_in = features[segment.hook_in]
         order = torch.randperm(len(f_in), generator=torch.Generator().manual_seed(seed))
-        mixed = dict(features) | {segment.hook_in: _rows(f_in, order)}
+        mixed = dict(features) | {segment.hook_in: take_rows(f_in, order)}
         connectors |= connect([segment], circuit.bases, mixed, solver, sequential=False)
     return replace(circuit, connectors=connectors, gates={})
-
-
-def _rows(f: Tensor, order: Tensor) -> Tensor:
-    """Rows in another order; CSR is reordered through its pointers."""
-    if f.layout != torch.sparse_csr:
-        return f[order]
-    crow = f.crow_indices()
-    counts = crow.diff()[order]
-    starts = crow[:-1][order]
-    pointers = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
-    index = torch.arange(int(counts.sum())) - torch.repeat_interleave(pointers[:-1] - starts, counts)
-    return torch.sparse_csr_tensor(pointers, f.col_indices()[index], f.values()[index], f.shape)

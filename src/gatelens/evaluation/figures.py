@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from ..bases.linear import Basis
 from ..connectors import Connector
 from ..data import Batches
-from ..features import blocks, decode_rows
+from ..features import decode_rows
+from ..sparse import blocks
 from ..models import device_of
 from .splicing import Hook
 

@@ -45,7 +45,9 @@ def evaluate(
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     bench = _Bench(model, circuit, held_out, acts, means)
     beside = {
-        n: _baseline(b, model, held_out, acts if not isinstance(b, tuple) else None, means if not isinstance(b, tuple) else None)
+        n: _baseline(
+            b, model, held_out, acts if not isinstance(b, tuple) else None, means if not isinstance(b, tuple) else None
+        )
         for n, b in (baselines or {}).items()
     }
     return Report(
@@ -90,7 +92,11 @@ class _Bench:
             "d_in": x.shape[1],
             "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
             **dictionary_figures(basis, x, self.features[hook]),
-            "spliced": metric(self.model, self.held_out, lambda keep: splice(self.circuit, [], "dictionaries", keep=keep, hooks=[hook]))
+            "spliced": metric(
+                self.model,
+                self.held_out,
+                lambda keep: splice(self.circuit, [], "dictionaries", keep=keep, hooks=[hook]),
+            )
             if reads
             else None,
         }
@@ -113,7 +119,9 @@ class _Bench:
         replaced = self.replaced(segments)
         return {
             self.held_out.metric: replaced,
-            "dictionaries": metric(self.model, self.held_out, lambda keep: splice(self.circuit, segments, "dictionaries", keep=keep)),
+            "dictionaries": metric(
+                self.model, self.held_out, lambda keep: splice(self.circuit, segments, "dictionaries", keep=keep)
+            ),
             "gap_closed": gap_closed(self.clean, self.ablated(segments), replaced),
         }
 

@@ -13,6 +13,7 @@ from tqdm import trange
 
 from ..connectors import Connector
 from ..data import Batches
+from ..sparse import csr
 from .splicing import splice
 
 
@@ -88,5 +89,6 @@ class _Trainable:
 
     def connector(self) -> Connector:
         origin = self.origin.weight
-        weight = torch.sparse_csr_tensor(origin.crow_indices(), origin.col_indices(), self.values.detach(), origin.shape)
+        shape = (origin.shape[0], origin.shape[1])
+        weight = csr(origin.crow_indices(), origin.col_indices(), self.values.detach(), shape)
         return replace(self.origin, weight=weight, bias=self.bias.detach(), solver=f"{self.origin.solver}, polished")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class HookedMLP(HookedRootModule):
         self.sizes = sizes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         hidden = len(sizes) - 2
         self.hook_in = HookPoint()
         self.hook_pre = nn.ModuleList(HookPoint() for _ in range(hidden))

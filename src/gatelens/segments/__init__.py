@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..models import Model
 from .segment import ACTIVATIONS as ACTIVATIONS
@@ -12,7 +11,7 @@ from .segment import Segment as Segment
 
 
 def mlp_segments(
-    model: Model, layers: Sequence[int] | None = None, mlp_in: str = "mlp_in", **options: Any
+    model: Model, layers: Sequence[int] | None = None, mlp_in: str = "mlp_in", frozen_norm: bool = False
 ) -> list[Segment]:
     """The MLPs of a model as segments, in the order in which data flows.
 
@@ -20,7 +19,7 @@ def mlp_segments(
         model: a `HookedMLP` (its hidden-to-hidden maps), or a transformer (one MLP a block).
         layers: which; None for all. For a HookedMLP, map i goes from hidden layer i to i + 1.
         mlp_in: for transformers, "mlp_in" (what W_in multiplies) or "resid_mid" (LayerNorm inside the segment).
-        options: passed to the transformer's adapter (`frozen_norm`).
+        frozen_norm: with "resid_mid", hold LayerNorm's scale at its value instead of differentiating through it.
 
     Raises:
         SegmentError: for a layer that the model does not have.
@@ -33,4 +32,4 @@ def mlp_segments(
         return hidden_maps(model, layers)
     from .transformer import transformer_segments
 
-    return transformer_segments(model, layers, mlp_in, **options)
+    return transformer_segments(model, layers, mlp_in, frozen_norm)

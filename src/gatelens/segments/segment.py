@@ -88,7 +88,9 @@ class Segment:
         with torch.no_grad():
             ours = self.forward(x)
         if ours.shape != y.shape:
-            raise SegmentError(f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}")
+            raise SegmentError(
+                f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}"
+            )
         error = ((ours - y).norm() / y.norm().clamp_min(1e-12)).item()
         if not error <= tolerance:
             raise SegmentError(

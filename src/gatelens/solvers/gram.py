@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import NonFiniteError, SolverError, TooLargeError
-from ..features import blocks
+from ..sparse import blocks
 
 #: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64
 MAX_WIDTH = 16_384
@@ -37,7 +37,9 @@ class Gram:
             NonFiniteError: NaN or infinity among the features.
         """
         if len(f_in) != len(f_out) or len(f_in) == 0:
-            raise SolverError(f"f_in has {len(f_in)} rows and f_out {len(f_out)}; give features of the same rows, at least one")
+            raise SolverError(
+                f"f_in has {len(f_in)} rows and f_out {len(f_out)}; give features of the same rows, at least one"
+            )
         m, n = f_in.shape[1], f_out.shape[1]
         if max(m, n) > MAX_WIDTH:
             raise TooLargeError(
@@ -49,7 +51,9 @@ class Gram:
             part = cls._of_dense(x.double(), y.double())
             total = part if total is None else total + part
         if total is None or not (torch.isfinite(total.in_in).all() and torch.isfinite(total.in_out).all()):
-            raise NonFiniteError("features hold NaN or infinity: expected finite numbers. Look at the SAE and the activations")
+            raise NonFiniteError(
+                "features hold NaN or infinity: expected finite numbers. Look at the SAE and the activations"
+            )
         return total
 
     @classmethod

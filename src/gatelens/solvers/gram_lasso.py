@@ -42,7 +42,10 @@ class GramLasso:
     def __post_init__(self):
         if self.mean_edges <= 0 or (self.cap is not None and self.cap < 1):
             raise SolverError(f"mean_edges and cap must be positive, got {self.mean_edges} and {self.cap}")
-        for name, value, known in (("selection", self.selection, ("omp", "lasso")), ("refit", self.refit, ("newton", "least_squares"))):
+        for name, value, known in (
+            ("selection", self.selection, ("omp", "lasso")),
+            ("refit", self.refit, ("newton", "least_squares")),
+        ):
             if value not in known:
                 raise SolverError(f"unknown {name} {value!r}: expected {' or '.join(known)}")
 
@@ -56,7 +59,7 @@ class GramLasso:
         support = [torch.sort(connector.parents(i)[0]).values for i in range(len(connector.bias))]
         return self._fit_support(Gram.of(f_in, f_out), support, f_in, f_out)
 
-    def select(self, gram: Gram) -> list[Int[Tensor, " k"]]:
+    def select(self, gram: Gram) -> list[Int[Tensor, " _"]]:
         """Each output's inputs."""
         covariance, products = gram.covariance
         n, m = products.shape[1], len(covariance)
@@ -65,7 +68,7 @@ class GramLasso:
         chooser = forward_selection if self.selection == "omp" else lasso_path
         return chooser(covariance, products, budget, cap).allot(budget)
 
-    def _fit_support(self, gram: Gram, support: list[Int[Tensor, " k"]], f_in: Tensor, f_out: Tensor) -> Connector:
+    def _fit_support(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> Connector:
         fits = [least_squares(gram, out, parents) for out, parents in enumerate(support)]
         if self.refit == "newton" and not self.signed:
             fits = self._newton(support, fits, *_thinned(f_in, f_out, self.newton_rows))
@@ -74,7 +77,9 @@ class GramLasso:
         activation = "identity" if self.signed else "relu"
         return Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
 
-    def _newton(self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor) -> list[tuple[Tensor, float]]:
+    def _newton(
+        self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor
+    ) -> list[tuple[Tensor, float]]:
         bar: Iterable[int] = tqdm(range(len(support)), disable=not self.progress, desc="one-sided fit", delay=2)
         return [one_sided_fit(x[:, support[i]], y[:, i].contiguous(), *fits[i]) for i in bar]
 
@@ -82,7 +87,9 @@ class GramLasso:
 def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:
     """Output `out` on its parents, with an intercept, from the statistics alone."""
     covariance, products = gram.covariance_of(out, parents)
-    covariance = covariance + 1e-9 * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(parents), dtype=torch.float64)
+    covariance = covariance + 1e-9 * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(
+        len(parents), dtype=torch.float64
+    )
     weights = torch.linalg.solve(covariance, products) if len(parents) else products
     return weights.float(), float(gram.intercept(out, parents, weights))
 

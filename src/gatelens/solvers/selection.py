@@ -26,7 +26,7 @@ class Path:
     inputs: Int[Tensor, "n steps"]
     gains: Float[Tensor, "n steps"]
 
-    def allot(self, budget: int) -> list[Int[Tensor, " k"]]:
+    def allot(self, budget: int) -> list[Int[Tensor, " _"]]:
         """The first inputs of every path, as many as make `budget` edges in all explain the most.
 
         A path is cut where it is: an input is kept only with all before it. So each gain counts at most as much as the
@@ -94,7 +94,9 @@ def _at(values: Float[Tensor, "live m"], column: Int[Tensor, " live"]) -> Float[
     return values.gather(1, column[:, None]).squeeze(1)
 
 
-def _orthogonalised(rows: Float[Tensor, "live m"], factors: list[Tensor], best: Int[Tensor, " live"]) -> Float[Tensor, "live m"]:
+def _orthogonalised(
+    rows: Float[Tensor, "live m"], factors: list[Tensor], best: Int[Tensor, " live"]
+) -> Float[Tensor, "live m"]:
     """The covariance with each new input, less what the inputs before it account for."""
     for factor in factors:
         rows = rows - _at(factor, best)[:, None] * factor

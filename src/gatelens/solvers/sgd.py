@@ -62,14 +62,18 @@ class SgdL1:
         if self.fine_tune:
             x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
             kept, bias = self._adam(x, y, kept, bias, self.fine_tune, 0.0, kept != 0)
-        return Connector.from_dense(kept, bias, solver=f"SgdL1(l1={self.l1:g}, start={self.start}, fine_tune={self.fine_tune})")
+        return Connector.from_dense(
+            kept, bias, solver=f"SgdL1(l1={self.l1:g}, start={self.start}, fine_tune={self.fine_tune})"
+        )
 
     def _initial(self, x: Float[Tensor, "rows m"], y: Float[Tensor, "rows n"]) -> Float[Tensor, "n m"]:
         if self.start == "random":
             generator = torch.Generator().manual_seed(self.seed)
             return (torch.rand(y.shape[1], x.shape[1], generator=generator) * 2 - 1) / x.shape[1] ** 0.5
         if self.place is None:
-            raise SolverError('SgdL1(start="virtual") needs the segment and its bases: call `.at(...)` first, as build_circuit does')
+            raise SolverError(
+                'SgdL1(start="virtual") needs the segment and its bases: call `.at(...)` first, as build_circuit does'
+            )
         return virtual_weights(*self.place, x)
 
     def _adam(

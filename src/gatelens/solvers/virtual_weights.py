@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..bases.linear import Basis, basis_width, directions, encoder_directions
 from ..connectors import Connector
 from ..errors import SolverError
-from ..features import blocks
+from ..sparse import blocks
 from ..segments import ACTIVATIONS, MLPWeights, Segment
 
 
@@ -38,14 +37,25 @@ class VirtualWeights:
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         if self.place is None:
-            raise SolverError("VirtualWeights needs the segment and its bases: call `.at(segment, basis_in, basis_out)` first, as build_circuit does")
+            raise SolverError(
+                "VirtualWeights needs the segment and its bases: call `.at(segment, basis_in, basis_out)` first, as build_circuit does"
+            )
         weight = virtual_weights(*self.place, f_in)
-        square = sum(block.double().square().sum(0) for block in blocks(f_in, 8192)) / len(f_in)
+        square = mean_of(f_in, squared=True)
         weight = keep_largest(weight, square.sqrt().float(), round(self.mean_edges * len(weight)), self.cap)
-        connector = Connector.from_dense(weight, torch.zeros(len(weight)), solver=f"VirtualWeights(mean_edges={self.mean_edges:g})")
-        mean_in = sum(block.double().sum(0) for block in blocks(f_in, 8192)) / len(f_in)
-        mean_out = sum(block.double().sum(0) for block in blocks(f_out, 8192)) / len(f_out)
+        connector = Connector.from_dense(
+            weight, torch.zeros(len(weight)), solver=f"VirtualWeights(mean_edges={self.mean_edges:g})"
+        )
+        mean_in, mean_out = mean_of(f_in), mean_of(f_out)
         return replace(connector, bias=(mean_out - (connector.weight.double() @ mean_in)).float())
+
+
+def mean_of(f: Tensor, squared: bool = False) -> Float[Tensor, " f"]:
+    """The mean of each feature, or of its square, over rows, in float64."""
+    total = torch.zeros(f.shape[1], dtype=torch.float64)
+    for block in blocks(f, 8192):
+        total += (block.double().square() if squared else block.double()).sum(0)
+    return total / len(f)
 
 
 def virtual_weights(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: Tensor) -> Float[Tensor, "n m"]:
@@ -55,7 +65,9 @@ def virtual_weights(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: T
         SolverError: when the segment's weights are not known, or the MLP is gated.
     """
     if segment.mlp is None or segment.mlp.W_gate is not None:
-        raise SolverError(f"virtual weights need a segment that is one ungated MLP; {segment.name} is not. Use MeanJacobian")
+        raise SolverError(
+            f"virtual weights need a segment that is one ungated MLP; {segment.name} is not. Use MeanJacobian"
+        )
     rows = next(blocks(f_in, 4096))
     x = basis_in.decode(rows)
     if segment.prenorm is not None:
@@ -77,7 +89,9 @@ def mean_derivative(mlp: MLPWeights, x: Float[Tensor, "rows d_in"]) -> Float[Ten
     return slope.mean(0)
 
 
-def keep_largest(weight: Float[Tensor, "n m"], scale: Float[Tensor, " m"], budget: int, cap: int | None) -> Float[Tensor, "n m"]:
+def keep_largest(
+    weight: Float[Tensor, "n m"], scale: Float[Tensor, " m"], budget: int, cap: int | None
+) -> Float[Tensor, "n m"]:
     """The `budget` entries that are largest in |weight| * scale over the whole matrix; at most `cap` of any row."""
     worth = weight.abs() * scale
     if cap is not None and cap < worth.shape[1]:

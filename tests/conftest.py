@@ -1,0 +1,35 @@
+"""What all tests share: offline, one thread, real data by name, and a small trained network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """GATELENS_DATA, with real MNIST and texts."""
+    folder = os.environ.get("GATELENS_DATA")
+    if not folder:
+        pytest.skip("needs real data: set GATELENS_DATA to a folder with mnist/ and text/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """(model, fitting part, held-out part): a 64-24-24-24-10 net trained on scikit-learn's digits."""
+    import gatelens as gl
+    from gatelens.models.training import Training
+
+    fit, held_out = gl.image_batches("digits")
+    return Training(epochs=15, lr=3e-3).fit(gl.HookedMLP((64, 24, 24, 24, 10)), fit), fit, held_out
