@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -52,10 +51,10 @@ def open_page(path: Path, dark: bool = False, fragment: str = "", wait_ms: int =
 
 
 def _requests(log: Path) -> list[str]:
-    """Addresses that the page asked for in the network log; the browser's own requests have no origin."""
-    text = log.read_text("utf-8", "replace") if log.is_file() else ""
-    found = re.findall(r'"initiator":"(?!not an origin)[^"]*"[^{}]*?"url":"((?:https?|wss?)://[^"]*)"', text)
-    return sorted({json.loads(f'"{url}"') for url in found})
+    """Addresses that the page asked for, from the network log; the browser's own requests are not in the page's name."""
+    lines = log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
+    ours = [line for line in lines if re.search(r'"network_isolation_key":"file://', line)]
+    return sorted({url for line in ours for url in re.findall(r'"url":"((?:https?|wss?)://[^"]*)"', line)})
 
 
 def screenshot(path: Path, out: Path, width: int, height: int, dark: bool = False, fragment: str = "", scale: float = 1) -> Path:

@@ -7,6 +7,9 @@ __getattr__ = lazy_names(
     {
         "document": ("Html",),
         "circuit_page": ("page",),
-        "cards": ("card_of",),
+        "cards": ("card", "card_of"),
+        "diff": ("compare",),
+        "matrix": ("layer_map",),
+        "figures": ("heat_maps", "jacobian_maps"),
     },
 )

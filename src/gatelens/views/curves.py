@@ -1,0 +1,146 @@
+"""Figures as SVG text: curves against their nulls, and matrices of matched features.
+
+They take the page's own colour for lines and letters (`currentColor`), so that they read on light and dark; text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import DataError
+
+#: replaced by `currentColor`; matplotlib knows no such colour, and draws nothing else in this one
+_INK = "#010203"
+#: told apart by hue and by lightness, on white and on black, also by readers who see red and green alike (Okabe and Ito)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def curve_figure(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float | None]]],
+    x_label: str,
+    y_label: str,
+    nulls: Sequence[str] = (),
+    levels: Mapping[str, float] | None = None,
+    log_x: bool = False,
+    title: str = "",
+) -> str:
+    """Curves with marks, the nulls dashed, and named horizontal levels (such as the untouched model) dotted.
+
+    Args:
+        series: name -> (x, y); a y of None leaves a gap. nulls: names of series that are null models.
+
+    Returns:
+        One `<svg>` element.
+
+    Raises:
+        DataError: no series, or x and y of unlike length.
+    """
+    if not series:
+        raise DataError("a curve figure needs at least one series, got none")
+    for name, (x, y) in series.items():
+        if len(x) != len(y):
+            raise DataError(f"series {name!r} has {len(x)} x and {len(y)} y values; give one y for each x")
+    with _figure(5.6, 3.4) as (axes, result):
+        for i, (name, (x, y)) in enumerate(series.items()):
+            null = name in nulls
+            values = [float("nan") if v is None else float(v) for v in y]
+            axes.plot(
+                list(x),
+                values,
+                marker=_MARKS[i % len(_MARKS)],
+                markersize=4,
+                linewidth=1.2 if null else 1.8,
+                linestyle="--" if null else "-",
+                color=_COLOURS[i % len(_COLOURS)],
+                label=f"{name} (null)" if null else name,
+            )
+        for name, level in (levels or {}).items():
+            axes.axhline(level, linestyle=":", linewidth=1, color=_INK)
+            axes.annotate(name, (0.995, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        if log_x:
+            axes.set_xscale("log", base=2)
+            ticks = sorted({v for x, _ in series.values() for v in x if v > 0})
+            axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            axes.minorticks_off()
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return result[0]
+
+
+def matched_matrix_figure(
+    similarity: Float[Tensor, "f g"],
+    first: Sequence[int] | None = None,
+    second: Sequence[int] | None = None,
+    x_label: str = "features, second",
+    y_label: str = "features, first",
+    title: str = "",
+) -> str:
+    """|similarity| of two sets of features, matched pairs in order of strength along the diagonal.
+
+    Args:
+        similarity: between -1 and 1, rows of the first set. first, second: matched pairs; None for the order as it is.
+
+    Raises:
+        DataError: values outside -1..1, or pairs of unlike length.
+    """
+    strength = similarity.detach().abs().cpu().double()
+    if strength.numel() == 0 or not float(strength.max()) <= 1 + 1e-4:
+        raise DataError("a matched matrix shows similarities between -1 and 1, at least one; got others, or none")
+    if first is not None and second is not None:
+        if len(first) != len(second):
+            raise DataError(f"matched pairs come in twos: got {len(first)} and {len(second)} indices")
+        pairs = sorted(zip(first, second, strict=True), key=lambda pair: -float(strength[pair[0], pair[1]]))
+        strength = strength[[a for a, _ in pairs]][:, [b for _, b in pairs]]
+    with _figure(4.2, 3.6) as (axes, result):
+        image = axes.imshow(strength.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_title(title, fontsize=10)
+        bar = axes.figure.colorbar(image, ax=axes, fraction=0.05)
+        bar.outline.set_visible(False)
+    return result[0]
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+    """Axes to draw on; after the block, the SVG text stands in the list."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings = {
+        "svg.fonttype": "none",  # letters stay letters
+        "svg.hashsalt": "gatelens",  # the same bytes for the same figure
+        "font.family": "sans-serif",
+        "font.size": 9,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    }
+    result: list[str] = []
+    with rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure.subplots(), result
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    result.append(_inline(buffer.getvalue()))
+
+
+def _inline(svg: str) -> str:
+    """The `<svg>` element alone, scalable, without declarations and metadata, its ink the page's own colour."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    head, rest = svg.split(">", 1)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    return f'{head} role="img" style="max-width:100%;height:auto">{rest}'.replace(_INK, "currentColor").strip()
