@@ -18,6 +18,7 @@ from ..errors import BasisError, GateLensWarning
 
 LOW = 0.5  # explained variance that calls for a warning when nothing better is known
 SHORTFALL = 0.1  # below what was expected
+CLEARLY = 0.05  # more than the simpler cause
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,18 @@ def _explained(basis: Any, x: Tensor, variance: float) -> float:
 
 
 def _cause(basis: Any, x: Tensor, explained: float) -> str:
-    """Which loading the SAE seems to expect: the change of the rows that it explains clearly better."""
+    """Which loading the SAE seems to expect: the change of the rows that it explains clearly better, the simplest first."""
     rows = x - x.mean(-1, keepdim=True)
     rms = x.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
     norms = x.norm(dim=-1)
     ordinary = norms < 4 * norms.median()
-    best, cause = explained + 0.05, ""
+    best, cause = explained, ""
     scale = (x.shape[-1] ** 0.5 / norms.mean()).item()
     changes = {
+        "BOS or padding (it explains more without the rows of outlying norm: leave those positions out)": x[ordinary],
         "centring (it explains more once each row's own mean is taken off: center_writing_weights=True)": rows,
         "norm scale (it explains more once all rows are scaled to a mean norm of the root of the width)": x * scale,
         "LayerNorm (it explains more once each row is normalised: another hook point, or folding)": rows / rms,
-        "BOS or padding (it explains more without the rows of outlying norm: leave those positions out)": x[ordinary],
     }
     for name, changed in changes.items():
         if len(changed) < 2 or (len(changed) == len(x) and torch.equal(changed, x)):
@@ -128,6 +129,6 @@ def _cause(basis: Any, x: Tensor, explained: float) -> str:
         with torch.no_grad():
             variance = _variance(changed)
             value = _explained(basis, changed, variance) if variance > 0 else -1.0
-        if value > best:
+        if value > best + CLEARLY:
             best, cause = value, name
     return cause
