@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
-from support.small_models import gpt2_folder, in_hub_cache, llama_folder
 from transformers import AutoModelForCausalLM
 
 from gatelens import load_model
 from gatelens.errors import HubError, ModelError
 from gatelens.models.load import Processing, find_local, model_record
+from support.small_models import gpt2_folder, in_hub_cache, llama_folder
 
 RAW = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
 TOKENS = torch.randint(0, 200, (2, 12), generator=torch.Generator().manual_seed(3))

@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from sae_lens import SAE
-from support.small_models import flat_topk_config, gpt2_folder, in_hub_cache, sae_folder, sae_tensors
 
 from gatelens import PretrainedSAE, collect, load_model, mlp_segments, text_batches
 from gatelens.bases.fitness import check_fit, measure_fit
@@ -16,6 +15,7 @@ from gatelens.bases.normalised import RowNormalised, usable
 from gatelens.bases.saving import load_basis, save_basis
 from gatelens.errors import BasisError, GateLensWarning, HubError
 from gatelens.evaluation import splice
+from support.small_models import flat_topk_config, gpt2_folder, in_hub_cache, sae_folder, sae_tensors
 
 D, F = 16, 40
 HOOK = "blocks.1.hook_resid_mid"
@@ -219,7 +219,7 @@ def test_a_norm_scale_is_recognised(exact, tmp_path):
 
 
 def test_worse_than_the_mean_is_refused(exact):
-    basis, rows = exact
+    basis, _ = exact
     noise = torch.randn(300, D, generator=torch.Generator().manual_seed(4))
     with pytest.raises(BasisError, match="less than their mean does.*another hook point or another loading"):
         check_fit(basis, HOOK, 2 + 0.01 * noise)

@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
-from support.small_models import TEXT, gpt2_folder
 
 from gatelens import load_model, text_batches
 from gatelens.data.prose import articles, chapters, prose
 from gatelens.errors import DataError, GateLensWarning, HubError
+from support.small_models import TEXT, gpt2_folder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.small_models import TEXT, gpt2_folder, llama_folder
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from gatelens import collect, load_model, mlp_segments, text_batches
@@ -13,6 +12,7 @@ from gatelens.capture import forward_kwargs
 from gatelens.data import Batches
 from gatelens.errors import DataError, HookNameError, NonFiniteError, SegmentError, StoreError, TooLargeError
 from gatelens.segments.transformer import Normalise
+from support.small_models import TEXT, gpt2_folder, llama_folder
 
 RAW = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
 TOKENS = torch.randint(0, 200, (3, 10), generator=torch.Generator().manual_seed(5))

@@ -11,7 +11,29 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-WORDS = "the old young man woman said former king queen went house river and not ; , . red green cat dog".split()
+WORDS = [
+    "the",
+    "old",
+    "young",
+    "man",
+    "woman",
+    "said",
+    "former",
+    "king",
+    "queen",
+    "went",
+    "house",
+    "river",
+    "and",
+    "not",
+    ";",
+    ",",
+    ".",
+    "red",
+    "green",
+    "cat",
+    "dog",
+]
 _DRAW = random.Random(0)
 TEXT = [" ".join(_DRAW.choices(WORDS, k=40 + i % 7)) for i in range(60)]
 
