@@ -18,9 +18,11 @@ from .errors import ConfigError, DataError, SegmentError, unknown
 from .features import encode_rows, output_features
 from .gates import Gate
 from .gates.saving import gate_from_dict, gate_to_dict
+from .lazy import shows_itself
 from .segments import Segment
 
 
+@shows_itself
 @dataclass(frozen=True, eq=False)
 class Circuit:
     """What was found between the hook points of a model.

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from . import store
 from .errors import NonFiniteError, SolverError
+from .lazy import shows_itself
 from .sparse import csr, to_csr
 
 
+@shows_itself
 @dataclass(frozen=True)
 class Connector:
     """f_out ~ act(W f_in + b), with few nonzeros in each row of W.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=type)
 
 
 def lazy_names(package: str, files: dict[str, tuple[str, ...]]) -> Callable[[str], Any]:
@@ -23,3 +25,13 @@ def lazy_names(package: str, files: dict[str, tuple[str, ...]]) -> Callable[[str
         return getattr(import_module(f"{package}.{home[name]}"), name)
 
     return __getattr__
+
+
+def shows_itself(cls: T) -> T:
+    """A class decorator: in a notebook the value is drawn by `views`, which is imported only then."""
+
+    def _repr_html_(self: Any) -> str:
+        return import_module("gatelens.views").show(self)
+
+    cls._repr_html_ = _repr_html_  # pyright: ignore[reportAttributeAccessIssue]
+    return cls

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..activations import hook_names
 from ..errors import BasisError
+from ..lazy import shows_itself
 from ..segments import Segment
 
 
@@ -31,6 +32,7 @@ class BasisRecipe(Protocol):
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]: ...
 
 
+@shows_itself
 @dataclass(frozen=True)
 class Rotation:
     """An orthogonal change of coordinates: f = R (x - mean), x = R^T f + mean.

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..lazy import shows_itself
 
+
+@shows_itself
 @dataclass(frozen=True)
 class Report:
     """What `report.json` holds; the keys are fixed, a figure that is missing is None.

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..lazy import shows_itself
+
 
 class GateKind(str, Enum):
     """What a gate is. `adder` sums in magnitude without a threshold; `not_read` is the honest rest."""
@@ -61,6 +63,7 @@ class TruthTable:
         return torch.where(seen, centre - half, 0.0).float(), torch.where(seen, centre + half, 1.0).float()
 
 
+@shows_itself
 @dataclass(frozen=True)
 class Gate:
     """One output feature: its equation, its kind, the rule that is claimed, and the evidence on held-out rows.

@@ -8,6 +8,7 @@ __getattr__ = lazy_names(
         "document": ("Html",),
         "circuit_page": ("page",),
         "cards": ("card", "card_of"),
+        "notebook": ("show",),
         "diff": ("compare",),
         "matrix": ("layer_map",),
         "figures": ("heat_maps", "jacobian_maps"),

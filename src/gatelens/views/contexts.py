@@ -103,16 +103,18 @@ def groups(
         return []
     order = np.argsort(-values, kind="stable")
     rows, values = rows[order], values[order]
+    every = values  # repeated contexts are shown once and counted as often as they are
     if same is not None:
         first = np.sort(np.unique(same[rows], return_index=True)[1])
         rows, values = rows[first], values[first]
-    found = [Group("strongest", rows[:top], values[:top], len(rows))]
+    found = [Group("strongest", rows[:top], values[:top], len(every))]
     rest, rest_values, largest = rows[top:], values[top:], float(values[0])
     for low, high in INTERVALS if each else ():
         inside = np.flatnonzero((rest_values > low * largest) & (rest_values <= high * largest))
         if len(inside):
             chosen = inside[np.linspace(0, len(inside) - 1, min(each, len(inside))).astype(int)]
-            found.append(Group(f"{low:.0%}–{high:.0%} of the largest", rest[chosen], rest_values[chosen], len(inside)))
+            count = int(((every[top:] > low * largest) & (every[top:] <= high * largest)).sum())
+            found.append(Group(f"{low:.0%}–{high:.0%} of the largest", rest[chosen], rest_values[chosen], count))
     return found
 
 

@@ -69,7 +69,7 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
         ),
     ]
     shown = [t for t in tables if t]
-    return fragment("tables.html.j2", tables=shown) if shown else Markup("")
+    return fragment("tables.html.j2", tables=shown, heading="Figures") if shown else Markup("")
 
 
 def _with_own(report: Mapping[str, Any], metric: str) -> dict[str, Any]:

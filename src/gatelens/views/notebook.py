@@ -1,0 +1,112 @@
+"""What values show of themselves in a notebook: small fragments, readable without scripts, nothing fetched, fine when shown twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from . import images
+from .cards import card_of, order_key
+from .circuit_page import sentence
+from .document import NOTEBOOK_LIMIT, asset, compact_style, count, fragment
+from .drawing import glyph_symbols
+from .figures import report_tables
+from .matrix import layer_map
+
+#: gates that a circuit shows of itself
+BEST = 8
+#: outputs whose wires a connector shows
+OUTPUTS = 40
+#: a rotation of more coordinates is not drawn
+WIDEST = 512
+
+
+def show(value: Any) -> str:
+    """Markup for a `Circuit`, `Gate`, `Connector`, `Rotation` or `Report`; its printed form for anything else.
+
+    Under 300 KB: a value that would take more is shown as it prints.
+    """
+    draw = _DRAWN.get(_kind(value))
+    body = draw(value) if draw else Markup("")
+    text = str(fragment("notebook.html.j2", style=Markup(compact_style(asset("style.css"))), body=body)) if body else ""
+    return (
+        text if body and len(text.encode("utf-8", "replace")) < NOTEBOOK_LIMIT else f"<pre>{escape(repr(value))}</pre>"
+    )
+
+
+def _kind(value: Any) -> str:
+    """The name of the class that says how a value is drawn: its own or an ancestor's."""
+    return next((c.__name__ for c in type(value).__mro__ if c.__name__ in _DRAWN), "")
+
+
+def _gate(gate: Any) -> Markup:
+    return _cards([card_of(gate)], opened=1)
+
+
+def _cards(cards: Sequence[Any], opened: int) -> Markup:
+    return glyph_symbols() + fragment(
+        "cards.html.j2", cards=cards, opened=opened, static=len(cards), pack="", per_pack=1
+    )
+
+
+def _connector(connector: Any) -> Markup:
+    shape = connector.weight.shape
+    strongest = np.argsort(-np.bincount(*_rows_and_sizes(connector), minlength=shape[0]), kind="stable")
+    outs = [int(o) for o in strongest[:OUTPUTS] if int(connector.fan_in()[int(o)])]
+    return Markup("<p><b>{}</b></p>").format(repr(connector)) + layer_map(connector, outs)
+
+
+def _rows_and_sizes(connector: Any) -> tuple[np.ndarray, np.ndarray]:
+    weight = connector.weight
+    rows = np.repeat(np.arange(weight.shape[0]), np.diff(weight.crow_indices().numpy()))
+    return rows, np.abs(weight.values().detach().numpy()).astype(np.float64)
+
+
+def _circuit(circuit: Any) -> Markup:
+    gates = sorted(((g, name) for name, gs in circuit.gates.items() for g in gs), key=lambda pair: order_key(pair[0]))
+    read = [pair for pair in gates if str(pair[0].kind) != "not_read"][:BEST]
+    shown = _cards([card_of(g, name) for g, name in read], opened=0) if read else Markup("<p>No gate was read.</p>")
+    rows = [
+        [
+            s.name,
+            repr(circuit.connectors.get(s.name, "no connector")),
+            count(sum(str(g.kind) != "not_read" for g in circuit.gates.get(s.name, [])), "gate"),
+        ]
+        for s in circuit.segments
+    ]
+    table = fragment(
+        "tables.html.j2",
+        tables=[{"title": "Segments", "what": "", "head": ["segment", "connector", "read"], "rows": rows}],
+        heading="",
+    )
+    return Markup("<p>{}</p>").format(sentence(circuit, {})) + table + shown
+
+
+def _rotation(rotation: Any) -> Markup:
+    matrix = rotation.matrix.detach().double().numpy()
+    head = Markup("<p><b>{}</b></p>").format(repr(rotation))
+    if max(matrix.shape) > WIDEST:
+        return head
+    url, top, _ = images.field(matrix, size=280)
+    picture = Markup(
+        '<figure><img src="{}" width="280" height="{}" alt="matrix"><figcaption>The matrix, a row a feature; blue plus, '
+        "orange-brown with dots minus, full strength {:.2f}.</figcaption></figure>"
+    ).format(url, max(280 * matrix.shape[0] // matrix.shape[1], 20), top)
+    return head + Markup('<div class="heat">') + picture + Markup("</div>")
+
+
+def _report(report: Any) -> Markup:
+    return Markup("<p>{}</p>").format(report.summary()) + report_tables(report.to_dict())
+
+
+_DRAWN: dict[str, Callable[[Any], Markup]] = {
+    "Gate": _gate,
+    "Connector": _connector,
+    "Circuit": _circuit,
+    "Rotation": _rotation,
+    "Report": _report,
+}
