@@ -13,6 +13,7 @@ __getattr__ = lazy_names(
         "ladder": ("measure_ladder",),
         "causal": ("causal_figures",),
         "edge_ablation": ("ablate_edges", "drop_contradicted"),
-        "coverage": ("measure_coverage",),
+        "coverage": ("Coverage", "CoverageReport", "measure_coverage", "circuit_coverage"),
+        "edge_curves": ("EdgeCurve", "edge_curve"),
     },
 )

@@ -1,0 +1,224 @@
+"""Coverage: what share of a segment's computation its verified gates explain, beside neurons, a shuffled null, a random model.
+
+A gate counts only when interventions in the model confirmed it. Its output is then computed by its equation from its wires;
+every other output feature gets a stand-in (mean, zero, or resampled), and three things are asked: how much of the model's
+metric comes back, how many of the output features' firings the verified rules say, how much output variance is explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..activations import collect
+from ..circuits import Circuit, features_at
+from ..data import Batches
+from ..errors import BasisError, DataError
+from ..gates import Gate
+from ..segments import Segment
+from ..sparse import blocks
+from .figures import gap_closed, metric
+from .recipes import PartialOutputs, check_recipe, with_wires
+from .splicing import splice
+
+_ROWS = 1_024
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """One segment, held out. Shares in [0, 1]; variance and gap can fall below 0 where the gates do harm.
+
+    Attributes:
+        outputs, verified, edges: output features; those with a verified gate; wires into those.
+        variance: share of the segment's output variance that the verified gates' equations explain.
+        firings: share of all firings of output features that verified rules say (and the feature does fire).
+        gap: share of the metric that ablating every output costs and the verified gates win back; None when it costs nothing.
+        all_variance, all_gap: the same with every output's equation, verified or not: what the wires could give.
+        dictionary_variance: the same with the true features: what the dictionary could give.
+    """
+
+    outputs: int
+    verified: int
+    edges: int
+    variance: float
+    firings: float
+    gap: float | None
+    all_variance: float
+    all_gap: float | None
+    dictionary_variance: float
+    recipe: str
+
+
+@dataclass(frozen=True)
+class CoverageReport:
+    """segment name -> coverage, of the circuit and of everything that stands beside it."""
+
+    circuit: Mapping[str, Coverage]
+    beside: Mapping[str, Mapping[str, Coverage]]
+    metric: str
+
+    @property
+    def sentence(self) -> str:
+        """The first thing to read: what the verified gates explain, and what neurons and a random model do."""
+        which = "this MLP" if len(self.circuit) == 1 else f"these {len(self.circuit)} MLPs (mean)"
+        said = f"Verified gates explain {_percent(_mean(self.circuit))} of the output variance of {which}"
+        names = {
+            "neurons": "neurons at equal edges",
+            "shuffled": "gates fitted to shuffled inputs",
+            "random_weights": "a random model's",
+        }
+        rest = [f"{text} {_percent(_mean(self.beside[n]))}" for n, text in names.items() if n in self.beside]
+        missing = [text for n, text in names.items() if n not in self.beside]
+        unmeasured = f" (not measured: {', '.join(missing)})" if missing else ""
+        return "; ".join([said, *rest]) + unmeasured + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "sentence": self.sentence,
+            "segments": {name: asdict(c) for name, c in self.circuit.items()},
+            "baselines": {n: {s: asdict(c) for s, c in found.items()} for n, found in self.beside.items()},
+        }
+
+    def __repr__(self) -> str:
+        lines = [self.sentence, f"{'':<18} {'verified':>12} {'edges':>7} {'variance':>9} {'firings':>8} {self.metric + ' gap':>13}"]
+        for name in self.circuit:
+            lines.append(name)
+            for label, found in {"circuit": self.circuit, **self.beside}.items():
+                if name in found:
+                    lines.append(_line(label, found[name]))
+        return "\n".join(lines)
+
+
+def measure_coverage(
+    model: Any,
+    circuit: Circuit,
+    held_out: Batches,
+    beside: Mapping[str, Circuit | tuple[Any, Circuit]] | None = None,
+    recipe: str = "mean",
+    seed: int = 0,
+) -> CoverageReport:
+    """Coverage of a circuit, and of others beside it.
+
+    Args:
+        beside: name -> circuit of the same model, or (model, circuit); "neurons", "shuffled" and "random_weights" come into
+            the sentence.
+        recipe: what unexplained outputs get: "mean", "zero" or "resample" (values of other rows).
+
+    Raises:
+        BasisError: a circuit whose hook points the model does not have at that width.
+        DataError: a segment without gates.
+    """
+    check_recipe(recipe)
+    others = {
+        name: circuit_coverage(*(other if isinstance(other, tuple) else (model, other)), held_out, recipe, seed)
+        for name, other in (beside or {}).items()
+    }
+    return CoverageReport(circuit_coverage(model, circuit, held_out, recipe, seed), others, held_out.metric)
+
+
+def circuit_coverage(
+    model: Any, circuit: Circuit, held_out: Batches, recipe: str = "mean", seed: int = 0
+) -> dict[str, Coverage]:
+    """segment name -> coverage, each segment taken by itself."""
+    acts = collect(model, held_out, circuit.segments)
+    for segment in circuit.segments:
+        found = (acts[segment.hook_in].shape[1], acts[segment.hook_out].shape[1])
+        if found != (segment.d_in, segment.d_out):
+            raise BasisError(
+                f"the circuit is of another model: its segment {segment.name} is {segment.d_in} -> {segment.d_out}, "
+                f"here these hook points have widths {found[0]} and {found[1]}. Give the model that it was found in"
+            )
+    features = features_at(circuit.segments, circuit.bases, acts)
+    clean = metric(model, held_out)
+    return {s.name: _coverage(model, circuit, s, held_out, acts, features, clean, recipe, seed) for s in circuit.segments}
+
+
+def _coverage(
+    model: Any,
+    circuit: Circuit,
+    segment: Segment,
+    held_out: Batches,
+    acts: Mapping[str, Tensor],
+    features: Mapping[str, Tensor],
+    clean: float,
+    recipe: str,
+    seed: int,
+) -> Coverage:
+    gates = circuit.gates.get(segment.name, [])
+    if not gates:
+        raise DataError(f"no gates were read in segment {segment.name}: coverage is theirs. Build the circuit with gates=True")
+    connector, basis = circuit.connectors[segment.name], circuit.bases[segment.hook_out]
+    f_in, f_out, y = features[segment.hook_in], features[segment.hook_out], acts[segment.hook_out]
+    n = f_out.shape[1]
+    verified = torch.zeros(n, dtype=torch.bool)
+    verified[[g.out for g in gates if g.verified]] = True
+    mean = torch.cat([b.sum(0, keepdim=True) for b in blocks(f_out, _ROWS)]).sum(0) / len(y)
+    some = PartialOutputs(connector, verified, recipe, mean, seed)
+    none = PartialOutputs(connector, torch.zeros_like(verified), recipe, mean, seed)
+
+    def score(wires: Any) -> float:
+        changed = with_wires(circuit, segment.name, wires)
+        return metric(model, held_out, lambda keep: splice(changed, [segment], "connectors", keep=keep))
+
+    ablated = score(none)
+    predicted = [(some(b), connector(b)) for b in blocks(f_in, _ROWS)]
+    return Coverage(
+        n,
+        int(verified.sum()),
+        int(connector.fan_in()[verified].sum()),
+        explained_variance(basis, [p for p, _ in predicted], y),
+        firings_explained([g for g in gates if g.verified], f_in, f_out),
+        gap_closed(clean, ablated, score(some)),
+        explained_variance(basis, [p for _, p in predicted], y),
+        gap_closed(clean, ablated, score(connector)),
+        explained_variance(basis, list(blocks(f_out, _ROWS)), y),
+        recipe,
+    )
+
+
+def explained_variance(basis: Any, parts: Sequence[Tensor], y: Float[Tensor, "rows d"]) -> float:
+    """1 - squared error of decode(features) over the variance of y; features come in parts, in the order of the rows."""
+    error, start = 0.0, 0
+    with torch.no_grad():
+        for part in parts:
+            error += float((basis.decode(part) - y[start : start + len(part)]).double().square().sum())
+            start += len(part)
+    total = float((y - y.mean(0)).double().square().sum())
+    if total == 0:
+        raise DataError(f"the segment's output is constant over {len(y)} held-out rows: there is no variance to explain")
+    return 1 - error / total
+
+
+def firings_explained(gates: Sequence[Gate], f_in: Tensor, f_out: Tensor) -> float:
+    """Share of all firings in f_out (of every feature) on which a gate's rule says that its output fires."""
+    explained, fired = 0, 0
+    for inside, outside in zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True):
+        on, out = inside > 0, outside > 0
+        fired += int(out.sum())
+        for gate in gates:
+            explained += int((rule_says(gate, on) & out[:, gate.out]).sum())
+    return explained / fired if fired else 0.0
+
+
+def rule_says(gate: Gate, on: Bool[Tensor, "rows m"]) -> Bool[Tensor, " rows"]:
+    """The rows on which the rule has its output fire: enough exciters on, no inhibitor on."""
+    enough = on[:, list(gate.excite)].sum(1) >= gate.at_least
+    return enough & ~on[:, list(gate.inhibit)].any(1)
+
+
+def _mean(found: Mapping[str, Coverage]) -> float:
+    return sum(c.variance for c in found.values()) / max(len(found), 1)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share + 0.0:.0f} %".replace("-0 %", "0 %")
+
+
+def _line(label: str, c: Coverage) -> str:
+    gap = "-" if c.gap is None else f"{c.gap:.3f}"
+    return f"  {label:<16} {f'{c.verified} of {c.outputs}':>12} {c.edges:>7} {c.variance:>9.3f} {c.firings:>8.3f} {gap:>13}"

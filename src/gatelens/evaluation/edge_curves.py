@@ -1,0 +1,123 @@
+"""Faithfulness and completeness of a circuit against the wires that are kept, the ablation recipe named.
+
+Faithfulness: how much of the metric comes back with only the strongest k wires. Completeness: how much comes back with only
+the others; low means that the strongest k are all that matters (Marks et al., "Sparse feature circuits", 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..activations import collect
+from ..bases.linear import directions
+from ..circuits import Circuit, features_at
+from ..data import Batches
+from ..errors import ConfigError
+from ..sparse import blocks
+from .figures import gap_closed, metric
+from .recipes import PartialWires, check_recipe, split_wires, with_wires
+from .splicing import splice
+
+
+@dataclass(frozen=True)
+class EdgeCurve:
+    """One segment's curves; each value is 1 at the untouched model and 0 with every wire ablated.
+
+    Attributes:
+        edges: wires kept. faithfulness: of those, the strongest first. random_faithfulness: of as many random wires, the
+            null. completeness: of all wires but those. None where ablation costs nothing.
+    """
+
+    segment: str
+    recipe: str
+    edges: tuple[int, ...]
+    faithfulness: tuple[float | None, ...]
+    random_faithfulness: tuple[float | None, ...]
+    completeness: tuple[float | None, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        def row(name: str, values: Sequence[float | None]) -> str:
+            return f"  {name:<22}" + " ".join(f"{'-' if v is None else f'{v:.3f}':>8}" for v in values)
+
+        return "\n".join(
+            [
+                f"EdgeCurve({self.segment}; wires taken away carry: {self.recipe})",
+                f"  {'edges kept':<22}" + " ".join(f"{e:>8}" for e in self.edges),
+                row("faithfulness", self.faithfulness),
+                row("  of random wires", self.random_faithfulness),
+                row("completeness (low)", self.completeness),
+            ]
+        )
+
+
+def edge_curve(
+    model: Any,
+    circuit: Circuit,
+    held_out: Batches,
+    segment: str | None = None,
+    shares: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0),
+    recipe: str = "mean",
+    seed: int = 0,
+) -> EdgeCurve:
+    """Keep growing shares of one segment's wires, strongest first: |weight| times the input's spread times the output's length.
+
+    Raises:
+        ConfigError: an unknown recipe, or a share outside 0..1.
+    """
+    check_recipe(recipe)
+    if not shares or min(shares) < 0 or max(shares) > 1:
+        raise ConfigError(f"shares of wires to keep lie between 0 and 1, got {list(shares)}")
+    here = circuit.segment(segment)
+    connector = circuit.connectors[here.name]
+    features = features_at([here], circuit.bases, collect(model, held_out, [here]))[here.hook_in]
+    mean, spread = _moments(features)
+    strength = _strength(connector, spread, directions(circuit.bases[here.hook_out], len(connector.bias)))
+    order = torch.argsort(strength, descending=True, stable=True)
+    random = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
+    clean = metric(model, held_out)
+
+    def score(keep: Tensor) -> float:
+        wires = PartialWires(*split_wires(connector, keep), recipe, mean, seed)
+        changed = with_wires(circuit, here.name, wires)
+        return metric(model, held_out, lambda kept: splice(changed, [here], "connectors", keep=kept))
+
+    def only(chosen: Tensor) -> Tensor:
+        mask = torch.zeros(len(order), dtype=torch.bool)
+        mask[chosen] = True
+        return mask
+
+    ablated = score(only(order[:0]))
+    counts = tuple(round(share * len(order)) for share in shares)
+    return EdgeCurve(
+        here.name,
+        recipe,
+        counts,
+        tuple(gap_closed(clean, ablated, score(only(order[:k]))) for k in counts),
+        tuple(gap_closed(clean, ablated, score(only(random[:k]))) for k in counts),
+        tuple(gap_closed(clean, ablated, score(only(order[k:]))) for k in counts),
+    )
+
+
+def _moments(f: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, over dense or CSR rows."""
+    total, square = torch.zeros(f.shape[1], dtype=torch.float64), torch.zeros(f.shape[1], dtype=torch.float64)
+    for block in blocks(f, 1_024):
+        total += block.double().sum(0)
+        square += block.double().square().sum(0)
+    mean = total / len(f)
+    return mean.float(), (square / len(f) - mean.square()).clamp_min(0).sqrt().float()
+
+
+def _strength(connector: Any, spread: Tensor, written: Tensor) -> Tensor:
+    """[edges] in CSR order."""
+    weight = connector.weight
+    rows = torch.repeat_interleave(torch.arange(len(connector.bias)), weight.crow_indices().diff())
+    return weight.values().abs() * spread[weight.col_indices()] * written.norm(dim=1)[rows]
