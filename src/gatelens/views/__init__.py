@@ -9,6 +9,7 @@ __getattr__ = lazy_names(
         "circuit_page": ("page",),
         "cards": ("card", "card_of"),
         "notebook": ("show",),
+        "panels": ("panel", "token_panels"),
         "diff": ("compare",),
         "matrix": ("layer_map",),
         "figures": ("heat_maps", "jacobian_maps"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from markupsafe import Markup
 
 from ..gates import Gate, TruthTable
 from .document import Html, count, figure, fragment, percent
@@ -105,9 +106,8 @@ class Card:
     output: FeatureView | None = None
     parents: Sequence[FeatureView] = ()
     misses: Sequence[Examples] = ()
-    logits: Any = None
-    link: str = ""
-    notes: Sequence[str] = field(default_factory=tuple)
+    logits: str | Markup = ""
+    panels: str | Markup = ""
 
     @property
     def kind(self) -> str:

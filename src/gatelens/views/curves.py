@@ -113,6 +113,33 @@ def matched_matrix_figure(
     return result[0]
 
 
+def summary_figure(curve: Any) -> str:
+    """An `invariants.SummaryCurve`: the model's metric against the dimensions kept."""
+    return curve_figure(
+        {label: (curve.ks, values) for label, values in curve.values.items()},
+        f"dimensions of {curve.hook} kept",
+        "accuracy" if curve.metric == "accuracy" else "cross-entropy, nats",
+        nulls=[label for label in curve.values if label.startswith("random")],
+        levels={"untouched": curve.clean},
+        log_x=True,
+    )
+
+
+def edge_figure(curve: Any) -> str:
+    """An `evaluation.EdgeCurve`: faithfulness and completeness against the wires kept."""
+    return curve_figure(
+        {
+            "faithfulness": (curve.edges, curve.faithfulness),
+            "random wires": (curve.edges, curve.random_faithfulness),
+            "completeness": (curve.edges, curve.completeness),
+        },
+        f"wires kept (others: {curve.recipe})",
+        "share of the metric won back",
+        nulls=["random wires"],
+        title=curve.segment,
+    )
+
+
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """Axes to draw on; after the block, the SVG text stands in the list."""

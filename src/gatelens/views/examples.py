@@ -154,7 +154,6 @@ def source_of_examples(
     if inputs is not None and inputs.is_floating_point() and inputs.ndim == 2:
         source = {s.hook_out: s.hook_in for s in circuit.segments}
         return Pictures(acts, batches, model, circuit.bases, source)
-    tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     if tokenizer is not None and hasattr(acts, "token"):
         return Texts(acts, tokenizer)
     return Numbers(acts)

@@ -55,9 +55,7 @@ class Wires:
         return len(self.weight)
 
 
-def layer_map(
-    connector: Any, outs: Sequence[int] | None = None, name: str = "map", targets: dict[int, str] | None = None
-) -> Markup:
+def layer_map(connector: Any, outs: Sequence[int] | None = None, targets: dict[int, str] | None = None) -> Markup:
     """Drawing and matrix of a connector, as a fragment.
 
     Args:
@@ -73,7 +71,6 @@ def layer_map(
     drawn = Wires(part.out[:DRAWN], part.into[:DRAWN], part.weight[:DRAWN], part.outputs, part.inputs)
     return fragment(
         "map.html.j2",
-        name=name,
         drawing=bipartite(drawn, outs, targets or {}),
         matrix=_matrix(part, outs),
         matrix_first=len(part) > DRAWN,

@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from . import images
 from .cards import card_of, order_key
-from .circuit_page import sentence
 from .document import NOTEBOOK_LIMIT, asset, compact_style, count, fragment
 from .drawing import glyph_symbols
 from .figures import report_tables
 from .matrix import layer_map
+from .summary import sentence
 
 #: gates that a circuit shows of itself
 BEST = 8

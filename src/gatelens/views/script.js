@@ -85,5 +85,16 @@
     });
     cut();
   });
+  // token panels of circuitsvis, drawn when they are in sight: closed cards cost nothing
+  function panels(from) {
+    all(".cv:empty", from).forEach(function (place) {
+      var data = document.getElementById(place.id + "-data");
+      if (data && place.offsetParent) { window.CircuitsVis.render(place.id, window.CircuitsVis.ColoredTokens, JSON.parse(data.textContent)); }
+    });
+  }
+  if (window.CircuitsVis) {
+    panels(document);
+    document.addEventListener("toggle", function (event) { panels(event.target); }, true);
+  }
   reveal();
 })();

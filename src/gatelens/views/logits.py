@@ -1,0 +1,73 @@
+"""Logit effects: which outputs of the model one unit of a feature raises and lowers, read straight through the unembedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from markupsafe import Markup
+from torch import Tensor
+
+from ..bases.linear import directions
+from .document import fragment, visible
+
+#: outputs listed at either end
+ENDS = 7
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A linear map from a hook point to the model's outputs, and what these are called.
+
+    Attributes:
+        matrix: [d, outputs]; the mean over outputs is taken out, which no softmax sees.
+        name: output -> text.
+        note: what the map leaves out.
+    """
+
+    matrix: Float[Tensor, "d outputs"]
+    name: Callable[[int], str]
+    note: str = ""
+
+    def table(self, direction: Float[Tensor, " d"]) -> Markup:
+        """The outputs that a direction raises and lowers most."""
+        effect = direction.to(self.matrix.dtype) @ self.matrix
+        effect = effect - effect.mean()
+        order = effect.argsort(descending=True).tolist()
+        ends = min(ENDS, len(order) // 2)
+        if not ends or not torch.isfinite(effect).all():
+            return Markup("")
+
+        def listed(places: list[int]) -> list[tuple[str, float]]:
+            return [(self.name(i), float(effect[i])) for i in places]
+
+        return fragment("logits.html.j2", up=listed(order[:ends]), down=listed(order[: -ends - 1 : -1]), note=self.note)
+
+
+def readout_of(model: Any, hook: str, d: int, tokenizer: Any = None) -> Readout | None:
+    """The model's own way from a hook point to its outputs; None where it is not a linear one.
+
+    MLP outputs of a transformer go through the unembedding (the final LayerNorm's scale and later layers are left out);
+    the last hidden layer of a plain network through its last weights.
+    """
+    unembedding = getattr(model, "W_U", None)
+    if (
+        isinstance(unembedding, Tensor)
+        and unembedding.shape[0] == d
+        and hook.endswith(("hook_mlp_out", "mlp.hook_out"))
+        and tokenizer is not None
+    ):
+        note = "straight through the unembedding; later layers and the final LayerNorm are left out"
+        return Readout(unembedding.detach(), lambda i: visible(tokenizer.decode([i]), spaces=True), note)
+    layers, sizes = getattr(model, "layers", None), getattr(model, "sizes", None)
+    if layers is not None and sizes is not None and hook == f"hook_post.{len(sizes) - 3}":
+        return Readout(layers[-1].weight.detach().T, lambda i: f"class {i}", "through the last layer's weights")
+    return None
+
+
+def effects(readout: Readout | None, basis: Any, width: int, feature: int) -> Markup:
+    """The table for one feature of a basis at the readout's hook point; empty without a readout."""
+    return readout.table(directions(basis, width)[feature]) if readout is not None else Markup("")

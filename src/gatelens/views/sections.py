@@ -1,0 +1,150 @@
+"""A segment's part of the page: its best gates as cards, with everything that is shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from markupsafe import Markup
+
+from ..gates import Gate
+from .cards import Card, Examples, FeatureView, card_of, order_key
+from .contexts import FeatureRows
+from .drawing import KIND_NAMES
+from .examples import Numbers, mistakes
+from .logits import effects, readout_of
+from .matrix import layer_map
+from .panels import panel, strips
+from .summary import share_read
+
+#: cards of a segment that are in the page as they are; the bodies of further ones are packed
+STATIC = 60
+#: card bodies in one pack
+PACK = 40
+#: inputs of a gate whose examples are shown
+PARENTS = 6
+#: circuitsvis strips in a card
+PANELS = 3
+
+
+@dataclass(frozen=True)
+class Section:
+    """One segment's part of the page.
+
+    Attributes:
+        opened: cards that are open at first.
+        static: cards whose bodies stand in the page; those of the others are packed.
+        data: element id -> properties of the token panels among the cards.
+    """
+
+    name: str
+    anchor: str
+    share: str
+    kinds: Sequence[tuple[str, str]]
+    cards: Sequence[Card]
+    matrix: Markup
+    opened: int = 0
+    static: int = STATIC
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the sections of one page.
+
+    Attributes:
+        source: of examples: token windows, pictures or numbers.
+        labels: (hook name, feature) -> a name for it, or None.
+        token_panels: draw the strongest contexts with circuitsvis too.
+    """
+
+    circuit: Any
+    acts: Any
+    source: Numbers
+    model: Any = None
+    tokenizer: Any = None
+    labels: Callable[[str, int], str] | None = None
+    token_panels: bool = False
+
+    def sections(self, max_cards: int) -> list[Section]:
+        """One a segment; the cards are shared out evenly, each segment's best by evidence."""
+        segments = self.circuit.segments
+        gates = [sorted(self.circuit.gates.get(s.name, []), key=order_key) for s in segments]
+        share = -(-max_cards // max(len(segments), 1))
+        return [self._section(s, i, gs, gs[:share]) for i, (s, gs) in enumerate(zip(segments, gates, strict=True))]
+
+    def _section(self, segment: Any, number: int, gates: Sequence[Gate], shown: Sequence[Gate]) -> Section:
+        rows = self._rows(segment, shown)
+        seen: dict[int, FeatureView] = {}
+        readout = readout_of(self.model, segment.hook_out, segment.d_out, self.tokenizer)
+        data: dict[str, Any] = {}
+        cards = []
+        for place, gate in enumerate(shown):
+            card = self._card(segment, gate, f"g{number}-{gate.out}", rows, seen)
+            if self.token_panels and place < STATIC:
+                card = self._with_panels(card, data)
+            cards.append(
+                replace(card, logits=effects(readout, self.circuit.bases[segment.hook_out], segment.d_out, gate.out))
+            )
+        kinds = [(k, n) for k, n in KIND_NAMES.items() if any(str(g.kind) == k for g in shown)]
+        targets = {c.gate.out: c.anchor for c in cards}
+        drawing = Markup("")
+        if segment.name in self.circuit.connectors:
+            drawing = layer_map(self.circuit.connectors[segment.name], [g.out for g in shown] or None, targets)
+        return Section(
+            segment.name, f"s{number}", share_read(gates, shown), kinds, cards, drawing, int(number == 0), data=data
+        )
+
+    def _rows(self, segment: Any, shown: Sequence[Gate]) -> tuple[FeatureRows, FeatureRows]:
+        """Values of the features that the shown gates name, over the held-out rows."""
+        bases, acts = self.circuit.bases, self.acts
+        basis_out = bases[segment.hook_out]
+        made_from = acts[segment.hook_in if hasattr(basis_out, "features_from") else segment.hook_out]
+        return (
+            FeatureRows.read(bases[segment.hook_in], acts[segment.hook_in], {i for g in shown for i in g.inputs}),
+            FeatureRows.read(basis_out, made_from, {g.out for g in shown}),
+        )
+
+    def _card(
+        self, segment: Any, gate: Gate, anchor: str, rows: tuple[FeatureRows, FeatureRows], seen: dict[int, FeatureView]
+    ) -> Card:
+        f_in, f_out = rows
+        for i in gate.inputs[:PARENTS]:
+            if i not in seen:
+                seen[i] = self._view(f_in, segment.hook_in, i, f"IF_{i}", brief=True)
+        signed = zip(gate.inputs[:PARENTS], gate.weights, strict=False)
+        return card_of(
+            gate,
+            segment.name,
+            self._names(segment),
+            anchor,
+            output=self._view(f_out, segment.hook_out, gate.out, f"OF_{gate.out}", brief=False),
+            parents=[replace(seen[i], sign="−" if w < 0 else "+") for i, w in signed],
+            misses=mistakes(gate, f_in, f_out, self.source),
+        )
+
+    def _view(self, rows: FeatureRows, hook: str, feature: int, name: str, brief: bool) -> FeatureView:
+        label = self.labels(hook, feature) if self.labels else ""
+        link = hosted_page(self.circuit.bases[hook], feature)
+        return self.source.view(rows, hook, feature, brief, name=name, label=label, link=link)
+
+    def _names(self, segment: Any) -> Callable[[str, int], str] | None:
+        labels, hooks = self.labels, {"in": segment.hook_in, "out": segment.hook_out}
+        return (lambda side, feature: labels(hooks[side], feature)) if labels else None
+
+    def _with_panels(self, card: Card, data: dict[str, Any]) -> Card:
+        top: Sequence[Examples] = card.output.groups[:1] if card.output else ()
+        windows = [w for e in top for w in e.windows][:PANELS]
+        names = [f"{card.anchor}-cv{k}" for k in range(len(windows))]
+        for name, w in zip(names, windows, strict=True):
+            data[f"{name}-data"] = panel([t.text for t in w.tokens], [t.value for t in w.tokens], top[0].largest).props
+        return replace(card, panels=strips(names))
+
+
+def hosted_page(basis: Any, feature: int) -> str:
+    """The address of a feature's page on Neuronpedia, for a published dictionary that carries its id there; else empty."""
+    config = getattr(basis, "cfg", None)
+    metadata = getattr(config, "metadata", None)
+    known = getattr(metadata, "neuronpedia_id", None) or getattr(config, "neuronpedia_id", None)
+    return f"https://www.neuronpedia.org/{known}/{feature}" if isinstance(known, str) and known else ""
