@@ -222,3 +222,19 @@ def test_bottleneck_witness_sees_two_numbers_where_there_are_two():
         invariants.Bottleneck(13).fit(x, y)
     with pytest.raises(DataError, match="y is constant"):
         invariants.Bottleneck(2).fit(x, torch.ones(1500, 3))
+
+
+def test_rank_report_of_a_small_network():
+    model = HookedMLP((4, 10, 9, 3), seed=0)
+    x = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+    data = batches(x, torch.randint(3, (200,), generator=torch.Generator().manual_seed(1)))
+    (segment,) = mlp_segments(model)
+    report = invariants.rank_report(model, segment, data, data, ks=(2, 10), rank=3, inputs=64, steps=50)
+    assert report.curve.values["active subspace"][-1] == pytest.approx(report.curve.clean)
+    # four inputs reach h1 through one linear map per gate pattern: the covariance of h1 may well be regular, the text says so if not
+    text = repr(report)
+    for words in ("Ranks(raw", "Ranks(whitened", "random weights", "Consistency(top 3", "Witness(x -> 3 -> y"):
+        assert words in text
+    assert report.to_dict()["witness"]["r"] == 3
+    with pytest.raises(DataError, match="at least 32 rows"):
+        invariants.rank_report(model, segment, data.take(20), data)

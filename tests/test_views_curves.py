@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from gatelens.errors import DataError
-from gatelens.views.curves import curve_figure, matched_matrix_figure
+from gatelens.evaluation import EdgeCurve
+from gatelens.invariants import SummaryCurve
+from gatelens.views.curves import curve_figure, edge_figure, matched_matrix_figure, summary_figure
 
 
 def test_curves_are_inline_svg_with_text():
@@ -41,6 +43,15 @@ def test_curves_are_inline_svg_with_text():
 def test_matched_matrix_is_a_picture_with_axes():
     svg = matched_matrix_figure(torch.eye(3).flip(0), [0, 1, 2], [2, 1, 0], title="other seed")
     assert "other seed" in "".join(ElementTree.fromstring(svg).itertext())
+
+
+def test_figures_of_our_own_results():
+    summary = SummaryCurve("hook_post.0", "accuracy", 0.97, (2, 8), {"active subspace": (0.6, 0.97), "random directions": (0.1, 0.2)})
+    text = "".join(ElementTree.fromstring(summary_figure(summary)).itertext())
+    assert "random directions (null)" in text
+    assert "dimensions of hook_post.0 kept" in text
+    edges = EdgeCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, None))
+    assert "wires kept (others: mean)" in "".join(ElementTree.fromstring(edge_figure(edges)).itertext())
 
 
 def test_figures_refuse():

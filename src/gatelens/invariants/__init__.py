@@ -17,6 +17,7 @@ __getattr__ = lazy_names(
         "summary": ("SummaryCurve", "summary_curve"),
         "bottleneck": ("Bottleneck", "Witness"),
         "levels": ("LevelSets", "level_sets", "chain_form"),
+        "report": ("RankReport", "rank_report"),
         "topology": ("Homology", "persistent_homology"),
         "lsrdr": ("LSRDR", "Reduction", "spectral_similarity"),
         "clusters": ("Clusters", "neuron_clusters"),

@@ -9,7 +9,7 @@ __getattr__ = lazy_names(
         "agreement": ("Agreement", "edge_jaccard", "gate_agreement"),
         "perturb": ("noisy_model", "noise_for_rise", "fine_tuned"),
         "rotations": ("GainKept", "gain_kept"),
-        "conditions": ("Condition", "standard_conditions"),
+        "conditions": ("Condition", "standard_conditions", "halves"),
         "refits": ("Stability", "StabilityRow", "stability"),
     },
 )
