@@ -178,19 +178,21 @@ class Reading:
         if staged is not None and staged.is_file() and not staged.is_symlink():
             path = staged
         problem = damage(path, entry)
+        if problem and self.rewritten():
+            raise StoreError(f"{self.folder} was written anew while it was being read. Open it again")
         if problem:
-            self._check_still_ours()
             raise StoreError(
-                f"{path} is damaged: {problem}. Restore it from a copy, or run the step that makes it again"
+                f"{path} is damaged: {problem}. Restore it from a copy, or run the step again: what is damaged is redone"
             )
         return path
 
-    def _check_still_ours(self) -> None:
-        with contextlib.suppress(StoreError):
+    def rewritten(self) -> bool:
+        """Whether the folder holds another artefact than the one that was opened."""
+        try:
             found = load_manifest(self.folder)
-            if found is not None and found[0] == self.manifest:
-                return
-        raise StoreError(f"{self.folder} was written anew while it was being read. Open it again")
+        except StoreError:
+            return False
+        return found is None or found[0] != self.manifest
 
 
 def damage(path: Path, entry: Mapping[str, Any]) -> str:

@@ -72,9 +72,9 @@ def refuse_pickle(path: str | Path) -> None:
     head = b""
     if path.is_file():
         with open(path, "rb") as file:
-            head = file.read(8)
-    # a safetensors header is at most 100 MB long: its eight bytes of length end in zeros, as those of no pickle do
-    pickled = len(head) > 1 and head[0] == 0x80 and head[1] in (2, 3, 4, 5) and head[4:8] != bytes(4)
+            head = file.read(9)
+    # a safetensors file begins with the length of its header, which may look like a pickle's mark, and then a brace
+    pickled = len(head) > 1 and head[0] == 0x80 and head[1] in (2, 3, 4, 5) and head[8:] != b"{"
     if pickled or path.suffix in _PICKLES or head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         raise StoreError(
             f"{path} is, or may hold, a Python pickle, which can run any program when it is loaded: expected "
