@@ -13,6 +13,7 @@ from .walks import add_config
 
 
 def add_verbs(verbs: Any) -> None:
+    """A parser for each of the other verbs."""
     hooks = verbs.add_parser("hooks", help="list the model's hook points with shapes, and which are ends of an MLP")
     add_config(hooks)
     hooks.set_defaults(act=show_hooks)
@@ -42,6 +43,7 @@ def show_hooks(options: argparse.Namespace) -> int:
 
 
 def run_bench(options: argparse.Namespace) -> int:
+    """Measure, showing each figure as it comes."""
     from .. import bench
 
     if options.name is None:

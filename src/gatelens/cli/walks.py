@@ -20,6 +20,7 @@ VERBS = {
 
 
 def add_verbs(verbs: Any) -> None:
+    """One parser a verb of `VERBS`."""
     for verb, (_, help_text) in VERBS.items():
         parser = verbs.add_parser(
             verb,
@@ -48,6 +49,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> int:
+    """Walk up to the verb's room and show what is there."""
     from ..pipeline import preflight, read_config
 
     config = read_config(options.config, options.changes)

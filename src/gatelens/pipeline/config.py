@@ -22,6 +22,8 @@ class Evaluation(BaseModel):
 
 
 class Views(BaseModel):
+    """What the page shows."""
+
     model_config = ConfigDict(extra="forbid")
     max_cards: int = Field(default=50, ge=1)
     title: str | None = None
@@ -75,6 +77,7 @@ def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
 
 
 def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
+    """The config with these values; `source` names it in errors."""
     try:
         return Config(**{str(k): v for k, v in values.items()})
     except ValidationError as error:
