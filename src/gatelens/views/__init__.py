@@ -10,6 +10,8 @@ __getattr__ = lazy_names(
         "cards": ("card", "card_of"),
         "notebook": ("show",),
         "panels": ("panel", "token_panels"),
+        "export": ("circuit_json", "feature_examples", "attribution_graph", "schema"),
+        "figure_card": ("card_svg",),
         "diff": ("compare",),
         "matrix": ("layer_map",),
         "figures": ("heat_maps", "jacobian_maps"),

@@ -14,7 +14,7 @@ from .document import Html, count, figure, fragment, percent
 from .drawing import KIND_NAMES
 
 #: rows of a truth table that are shown one by one; the others are pooled into one
-MAX_PATTERNS = 16
+MAX_PATTERNS = 12
 #: a pattern seen less often says little; its row is marked
 FEW = 10
 

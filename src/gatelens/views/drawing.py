@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 #: gate kind -> its outline in a 32 x 24 box; stroke and fill come from the style
-_GLYPHS = {
+GLYPHS = {
     "or": '<path d="M6 3h5q10 0 16 9q-6 9-16 9h-5q5-9 0-18z"/><path class="w" d="M1 7.5h6.6M1 16.5h6.6M27 12h4"/>',
     "and": '<path d="M7 3h9a9 9 0 0 1 0 18h-9z"/><path class="w" d="M1 7.5h6M1 16.5h6M25 12h6"/>',
     "and_not": '<path d="M10 3h7a9 9 0 0 1 0 18h-7z"/><circle cx="7.4" cy="16.5" r="2.4"/><path class="w" d="M1 7.5h9M1 16.5h4M26 12h5"/>',
@@ -33,14 +33,14 @@ KIND_NAMES = {
 
 def glyph_symbols() -> Markup:
     """All glyphs, defined once in a page."""
-    symbols = "".join(f'<symbol id="g-{kind}" viewBox="0 0 32 24">{shape}</symbol>' for kind, shape in _GLYPHS.items())
+    symbols = "".join(f'<symbol id="g-{kind}" viewBox="0 0 32 24">{shape}</symbol>' for kind, shape in GLYPHS.items())
     return Markup(f'<svg class="defs" width="0" height="0" aria-hidden="true">{symbols}</svg>')
 
 
 def glyph(kind: str, whole: bool = False) -> Markup:
     """A gate's glyph; `whole` draws it in place, else it is taken from the page's symbols."""
-    kind = kind if kind in _GLYPHS else "not_read"
-    inner = Markup(_GLYPHS[kind]) if whole else Markup(f'<use href="#g-{kind}"/>')
+    kind = kind if kind in GLYPHS else "not_read"
+    inner = Markup(GLYPHS[kind]) if whole else Markup(f'<use href="#g-{kind}"/>')
     return Markup(
         f'<svg class="glyph" viewBox="0 0 32 24" width="32" height="24" role="img" aria-label="{KIND_NAMES[kind]}">{inner}</svg>'
     )
