@@ -44,7 +44,8 @@ def text_batches(
     Args:
         model: a model with a `tokenizer`, or a tokenizer. For token tensors it may be None.
         source: a .txt, .json, .jsonl or .parquet file, a folder of such files, the name of a hub data set (streamed),
-            a list of documents, or a tensor of token ids whose rows are documents.
+            a list of documents, a tensor of token ids whose rows are documents, or "gpt2-mini-sample", text that the
+            model in this package wrote.
         rows: windows in the two parts; None for all there are (then a fifth of the documents is held out).
         length: tokens in a window, with the BOS that begins it.
         packed: documents follow one another in a window, a BOS between them; else each window holds one document,

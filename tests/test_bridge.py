@@ -1,0 +1,92 @@
+"""The core on a `TransformerBridge`: with transformer-lens 3.9, and with 4.x, which sae-lens does not work with yet.
+
+The second environment, as CI makes it:
+
+    python -m venv tl4 && tl4/bin/pip install "transformer-lens==4.3.0" && tl4/bin/pip install --no-deps -e .
+    tl4/bin/pip install einops jaxtyping safetensors scipy scikit-learn jinja2 matplotlib pydantic pyyaml tqdm pytest beartype
+    HF_HUB_OFFLINE=1 tl4/bin/python -m pytest tests/test_bridge.py
+
+Nothing here imports sae-lens or HookedTransformer.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+import gatelens as gl
+from gatelens.bases import Rotation
+from gatelens.circuits import Circuit
+from gatelens.models.load import has_hooked_transformer, model_record
+from support.small_models import TEXT, gpt2_folder, llama_folder
+
+
+class ReluFeatures:
+    """A user's own basis: ReLU of random directions, decoded by least squares."""
+
+    def __init__(self, width: int, features: int):
+        self.directions = torch.randn(width, features, generator=torch.Generator().manual_seed(0))
+        self.W_dec = torch.linalg.pinv(torch.cat([self.directions, -self.directions], 1))
+
+    def encode(self, x):
+        return torch.relu(torch.cat([x @ self.directions, -x @ self.directions], 1))
+
+    def decode(self, f):
+        half = f.shape[1] // 2
+        return (f[:, :half] - f[:, half:]) @ torch.linalg.pinv(self.directions)
+
+
+@pytest.fixture(scope="module")
+def bridges(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bridges")
+    folders = {"gpt2": gpt2_folder(root / "mini-gpt2"), "llama": llama_folder(root / "mini-llama")}
+    return {name: gl.load_model(folder, bridge=True) for name, folder in folders.items()}
+
+
+def test_the_name_alone_gives_a_bridge_where_there_is_nothing_else(bridges):
+    assert type(bridges["gpt2"]).__name__ == "TransformerBridge"
+    assert model_record(bridges["gpt2"])["form"] == "TransformerBridge"
+    assert "transformer_lens" in sys.modules
+    if not has_hooked_transformer():
+        assert type(gl.load_model("gpt2-mini")).__name__ == "TransformerBridge"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_walk_from_text_to_a_spliced_circuit(bridges, kind):
+    model = bridges[kind]
+    fit, held_out = gl.text_batches(model, TEXT, rows=(40, 12), length=16)
+    segments = gl.mlp_segments(model, layers=[1])
+    acts = gl.collect(model, fit, segments)
+    bases = {hook: ReluFeatures(acts[hook].shape[1], 32) for hook in acts}
+    circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_edges=6, cap=12))
+    assert isinstance(circuit, Circuit)
+    x = held_out.inputs
+    with torch.no_grad():
+        clean = model(x)
+        own = model.run_with_hooks(x, fwd_hooks=gl.splice(circuit, how="dictionaries"))
+        spliced = model.run_with_hooks(x, fwd_hooks=gl.splice(circuit))
+    assert torch.allclose(own, clean, atol=1e-3)  # these features lose nothing
+    assert torch.isfinite(spliced).all()
+    assert not torch.allclose(spliced, clean, atol=1e-3)
+    assert torch.allclose(model(x), clean, atol=1e-5)  # no hook stays
+
+
+def test_identity_connector_is_exact(bridges):
+    model = bridges["gpt2"]
+    segment = gl.mlp_segments(model, layers=[0], mlp_in="resid_mid")[0]
+    same = Rotation(torch.eye(segment.d_in))
+    circuit = Circuit([segment], {segment.hook_in: same, segment.hook_out: same}, {})
+    tokens = torch.randint(0, 200, (2, 9))
+    with torch.no_grad():
+        assert torch.allclose(
+            model.run_with_hooks(tokens, fwd_hooks=gl.splice(circuit, how="dictionaries")), model(tokens), atol=1e-5
+        )
+
+
+def test_small_networks_need_no_transformer():
+    fit, _ = gl.image_batches("digits", rows=(200, 50))
+    model = gl.HookedMLP((64, 12, 12, 10))
+    acts = gl.collect(model, fit, gl.mlp_segments(model))
+    assert acts.rows == 200
