@@ -20,7 +20,7 @@ import gatelens as gl
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "src" / "gatelens" / "demo"
-LAYER = 1
+LAYER = 3
 DOCUMENTS, TOKENS = 640, 120
 ROWS = 665_000
 
@@ -52,7 +52,7 @@ def write_saes(model, data: Path) -> None:
     )
     segments = gl.mlp_segments(model, [LAYER])
     acts = gl.collect(model, fit, segments, dtype="float16", progress=True)
-    recipe = gl.TrainedSAE("batchtopk", d_sae=1024, k=32, samples=1_500_000, seed=0, progress=True)
+    recipe = gl.TrainedSAE("batchtopk", d_sae=1024, k=32, samples=200_000, seed=0, progress=True)
     for hook in acts:
         keep(recipe.train(acts[hook][:ROWS], hook), DEMO / "saes" / hook)
 
@@ -65,7 +65,10 @@ def keep(sae, folder: Path) -> None:
     weights = load_file(folder / "sae_weights.safetensors")
     save_file({name: value.half() for name, value in weights.items()}, folder / "sae_weights.safetensors")
     config = json.loads((folder / "cfg.json").read_text())
+    for figure in ("l0", "num_dead_features"):  # of the last training batch; the exported SAE is measured where it is used
+        config["metadata"].pop(figure, None)
     (folder / "cfg.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    (folder / "sae_weights.safetensors").chmod(0o644)
 
 
 def main() -> None:
