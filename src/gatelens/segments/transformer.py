@@ -107,6 +107,8 @@ def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
     weights, gain, bias = _weights(model.cfg, mlp), _parameter(norm, "w", "weight"), _parameter(norm, "b", "bias")
     d, d_out = weights.W_in.shape[0], int(model.cfg.d_model)
     hook_out = at + "hook_mlp_out"
+    if model.cfg.normalization_type is None:  # nothing stands between the residual stream and W_in
+        return Segment(at + "hook_resid_mid", hook_out, weights, d, d_out, weights)
     if mlp_in == "mlp_in" and at + "mlp.hook_in" in model.hook_dict:
         return Segment(at + "mlp.hook_in", hook_out, weights, d, d_out, weights)
     weights = _behind_gain(weights, gain, bias)
