@@ -14,6 +14,7 @@ from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError
 from gatelens.evaluation import edge_curve, measure_coverage
 from gatelens.evaluation.coverage import explained_variance, firings_explained, rule_says
+from gatelens.evaluation.recipes import PartialWires, split_wires
 from gatelens.gates import Gate, GateKind
 from gatelens.models import HookedMLP
 
@@ -95,10 +96,8 @@ def test_edge_curves_by_each_recipe(known, recipe):
 
 
 def test_mean_ablation_of_half_of_the_wires_by_hand(known):
-    model, circuit, data = known
+    _, circuit, data = known
     wires = circuit.connectors[circuit.segments[0].name]
-    from gatelens.evaluation.recipes import PartialWires, split_wires
-
     keep = torch.tensor([True, False, True, False])
     mean = data.inputs.mean(0)
     partial = PartialWires(*split_wires(wires, keep), "mean", mean)

@@ -57,7 +57,7 @@ def chain_form(functions: Sequence[Mapping[Any, Hashable]]) -> tuple:
     """
     if not functions:
         raise DataError("expected at least one function, got an empty chain. Give a list of mappings")
-    forms: dict[Hashable, tuple] = {x: () for x in functions[0]}
+    forms: dict[Hashable, tuple] = dict.fromkeys(functions[0], ())
     for place, function in enumerate(functions):
         missing = set(forms) - set(function)
         if missing:

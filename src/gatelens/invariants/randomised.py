@@ -63,5 +63,5 @@ def _transposed_times(
     forward: Callable[[Tensor], Tensor], x: Float[Tensor, "N i"], columns: Float[Tensor, "N o c"]
 ) -> Float[Tensor, "N i c"]:
     """J(x_n)^T @ columns_n for every row n."""
-    _, pull = torch.func.vjp(forward, x)
+    pull = torch.func.vjp(forward, x)[1]
     return torch.stack([pull(columns[:, :, c].contiguous())[0] for c in range(columns.shape[2])], 2).detach()

@@ -147,7 +147,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # letters stay letters
         "svg.hashsalt": "gatelens",  # the same bytes for the same figure
         "font.family": "sans-serif",

@@ -1,0 +1,64 @@
+"""The verbs that study a config's model beside the walk: `rank` and `stability`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from .walks import add_config
+
+
+def add_verbs(verbs: Any) -> None:
+    rank = verbs.add_parser(
+        "rank",
+        help="ranks of each segment's Jacobians, and how few dimensions carry the model's metric",
+        description="What needs no coordinates: ranks, shared subspaces, active subspaces and their witness, each beside "
+        "its null. Writes rank.json and one figure a segment into the run folder.",
+    )
+    rank.add_argument("--k", type=int, nargs="+", metavar="K", help="dimensions to keep (default: powers of two)")
+    stability = verbs.add_parser(
+        "stability",
+        help="find bases, wires and gates again under changes, and say how much comes back",
+        description="Other inputs, another seed, weight noise sized by the loss, fine-tuning, a retrained network, and "
+        "random weights as the control. Writes stability.json into the run folder.",
+    )
+    stability.add_argument(
+        "--rises", type=float, nargs="+", metavar="SHARE", default=[0.001, 0.01], help="how far noise raises the loss"
+    )
+    stability.add_argument("--steps", type=int, default=100, help="of fine-tuning; 0 for none (default: 100)")
+    for parser, act in ((rank, act_rank), (stability, act_stability)):
+        add_config(parser)
+        parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
+        parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+        parser.set_defaults(act=act)
+
+
+def act_rank(options: argparse.Namespace) -> int:
+    from ..pipeline.studies import rank_study
+
+    found = rank_study(_walk(options), options.k)
+    return _show(options, "\n\n".join(map(str, found)), [r.to_dict() for r in found])
+
+
+def act_stability(options: argparse.Namespace) -> int:
+    from ..pipeline.studies import stability_study
+
+    found = stability_study(_walk(options), options.rises, options.steps)
+    return _show(options, str(found), found.to_dict())
+
+
+def _walk(options: argparse.Namespace) -> Any:
+    from ..pipeline import preflight, read_config
+    from ..pipeline.walk import Walk
+
+    config = read_config(options.config, options.changes)
+    preflight(config)
+    return Walk(config, Path(options.out or f"runs/{config.name}"), progress=sys.stderr.isatty())
+
+
+def _show(options: argparse.Namespace, text: str, report: Any) -> int:
+    sys.stdout.write((json.dumps(report, indent=1) if options.json else text) + "\n")
+    return 0
