@@ -137,19 +137,20 @@ class Counterfactual:
         self, segment: Segment, basis: Basis, x: Float[Tensor, "rows d_in"], batch_size: int = 512
     ) -> Iterator[Pairs]:
         """Pairs in batches, `pairs` in all, with fresh edits; nothing but the codes is kept."""
-        with torch.no_grad():
-            codes = Codes.encode(basis, x)
-            library, decoder = Library.of(codes), directions(basis, basis_width(basis, x.shape[1]))
-            generator = torch.Generator().manual_seed(self.seed)
-            batches = shuffled(len(x), batch_size, generator)
-            done = 0
-            while done < self.pairs:
-                rows = next(batches)[: self.pairs - done]
-                done += len(rows)
+        codes = Codes.encode(basis, x)
+        library, decoder = Library.of(codes), directions(basis, basis_width(basis, x.shape[1]))
+        generator = torch.Generator().manual_seed(self.seed)
+        batches = shuffled(len(x), batch_size, generator)
+        done = 0
+        while done < self.pairs:
+            rows = next(batches)[: self.pairs - done]
+            done += len(rows)
+            with torch.no_grad():  # not around the yield: it would reach into the caller
                 natural = codes.rows(rows)
                 edit = self.edit(natural, library, generator)
                 edited = self.edited_inputs(x[rows], edit, decoder, basis)
-                yield Pairs(x[rows], natural, edited, edit, segment.forward(x[rows]), segment.forward(edited))
+                pair = Pairs(x[rows], natural, edited, edit, segment.forward(x[rows]), segment.forward(edited))
+            yield pair
 
     def rows_for(
         self, segment: Segment, basis_in: Basis, basis_out: Any, x: Float[Tensor, "rows d_in"]
@@ -193,9 +194,11 @@ EditRows = Callable[[Codes, Library, torch.Generator], Edit]
 
 def single(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     """One active feature of each row taken away."""
-    score = _uniform(len(codes.col), generator, codes)
-    best = torch.zeros(len(codes), dtype=score.dtype, device=score.device).index_reduce_(0, codes.row, score, "amax")
-    return Edit.of(codes, score == best[codes.row], _nothing(codes))
+    counts = codes.crow.diff()
+    place = codes.crow[:-1] + (_uniform(len(codes), generator, codes) * counts).long()
+    dropped = torch.zeros(len(codes.col), dtype=torch.bool, device=codes.col.device)
+    dropped[place[counts > 0]] = True
+    return Edit.of(codes, dropped, _nothing(codes))
 
 
 def subset(codes: Codes, library: Library, generator: torch.Generator) -> Edit:

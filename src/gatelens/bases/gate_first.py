@@ -22,7 +22,7 @@ from .gate_start import GateStart, allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
 from .linear import Basis, basis_width, directions
 
-_START_ROWS = 100_000
+_START_ROWS = 60_000
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class GateDictionary:
     bypass: bool = False
     dense_share: float = 0.2
     samples: int = 600_000
-    batch_size: int = 1024
-    lr: float = 2e-3
+    batch_size: int = 512
+    lr: float = 1e-2
     rounds: int = 7
     swap: int = 2
     memory_gib: float = 4.0
@@ -107,10 +107,11 @@ class GateDictionary:
         start: Any,
         x: Float[Tensor, "rows d_in"],
         y: Float[Tensor, "rows d_out"],
+        codes: Codes | None = None,
     ) -> GateBasis:
-        """The gates of one segment, from rows of both its ends."""
+        """The gates of one segment, from rows of both its ends; `codes`: the input features of `x`, where they are at hand."""
         began = time.perf_counter()
-        codes = Codes.encode(basis_in, x)
+        codes = Codes.encode(basis_in, x) if codes is None else codes
         check_finite_codes(codes.value)
         allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
         f_out = Codes.of(output_features(start, x[:_START_ROWS], y[:_START_ROWS]))

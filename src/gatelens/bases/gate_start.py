@@ -70,7 +70,14 @@ def omp_start(
     offset: Float[Tensor, " d"],
     fan_in: int,
 ) -> GateStart:
-    """Each output feature of a dictionary on the `fan_in` inputs that explain it best, by least squares.
+    """Gates that predict the features of a dictionary of y: `omp_wires`, and that dictionary."""
+    return GateStart(*omp_wires(f_in, f_out, allowed, fan_in), dictionary.clone(), offset.clone())
+
+
+def omp_wires(
+    f_in: Codes, f_out: Codes, allowed: Bool[Tensor, " m"], fan_in: int
+) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, " n"]]:
+    """Each output feature on the `fan_in` inputs that explain it best: parents, weights and bias by least squares.
 
     Forward selection where the tables are small, the largest correlations otherwise (training regrows parents anyway).
     """
@@ -85,13 +92,7 @@ def omp_start(
     weights = _least_squares(covariance, products, chosen)
     bias = mean_out - (weights * mean_in[chosen]).sum(1)
     device = f_in.value.device
-    return GateStart(
-        columns[chosen.to(columns.device)],
-        weights.float().to(device),
-        bias.float().to(device),
-        dictionary.clone(),
-        offset.clone(),
-    )
+    return columns[chosen.to(columns.device)], weights.float().to(device), bias.float().to(device)
 
 
 def sparse_statistics(f_in: Codes, f_out: Codes, columns: Int[Tensor, " p"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

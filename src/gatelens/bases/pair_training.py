@@ -66,7 +66,7 @@ class PairTraining:
     progress: bool = False
 
 
-def train_pair(x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"], settings: PairTraining) -> PairWeights:
+def train_pair(x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], settings: PairTraining) -> PairWeights:
     """Minimise the squared error of y (and the L1 penalty) by Adam; dead features are restarted on badly explained rows.
 
     Raises:

@@ -1,0 +1,378 @@
+"""The ladder: one table in which a result stands beside its ceilings, its gate-free rivals and its nulls, all held out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..bases.codes import Codes
+from ..bases.gate_start import omp_wires
+from ..bases.linear import PCA, Rotation
+from ..connectors import Connector
+from ..errors import DataError
+from ..features import encode_rows, output_features
+from ..segments import Segment
+from .causal import addition, edit_figures, removal, subset
+from .figures import fvu, per_output_r2
+from .readings import read_share
+from .rivals import dense_ridge, ridge_to_output
+
+_BLOCK = 2_048
+FIGURES = (
+    "fvu", "metric", "read", "median_r2", "over_half", "over_07", "removals", "subsets", "additions", "patches", "on_off", "off_on",
+    "edges", "fan_in", "l0", "true_l0", "seconds",
+)  # fmt: skip
+#: what a short heading stands for
+MEANING = {
+    "fvu": "fraction of the variance of y that is left",
+    "metric": "accuracy or CE with the MLP replaced",
+    "read": "share of outputs whose truth table has a held-out MCC over .5",
+    "median_r2": "median R2 of output features",
+    "over_half": "share of outputs with R2 > .5",
+    "over_07": "share of outputs with R2 > .7",
+    "removals": "R2 of the predicted change in y, one active feature removed",
+    "subsets": "the same, each active feature dropped with p = .4",
+    "additions": "the same, one feature put in",
+    "patches": "the same, a quarter of the active features exchanged for another row's",
+    "on_off": "share of predicted on -> off flips that the model makes (subsets)",
+    "off_on": "share of predicted off -> on flips that it makes (additions)",
+    "l0": "predicted active outputs a row",
+    "true_l0": "true ones",
+}
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """rung -> figures; a figure that does not exist for a rung is None.
+
+    Attributes:
+        segment: its name. rungs: in the order in which they are shown. rows: held-out rows behind the figures.
+    """
+
+    segment: str
+    rungs: Mapping[str, Mapping[str, float | None]]
+    rows: int = 0
+
+    def to_dict(self) -> dict[str, dict[str, float | None]]:
+        """Plain JSON values, six significant digits."""
+        return {name: {k: _plain(v) for k, v in figures.items()} for name, figures in self.rungs.items()}
+
+    def beside(self, other: Ladder, prefix: str) -> Ladder:
+        """This ladder with the rungs of another (a random-weight model's, say) under it."""
+        return Ladder(self.segment, {**self.rungs, **{f"{prefix}: {n}": f for n, f in other.rungs.items()}}, self.rows)
+
+    def __getitem__(self, rung: str) -> Mapping[str, float | None]:
+        return self.rungs[rung]
+
+    def __repr__(self) -> str:
+        shown = [f for f in FIGURES if any(r.get(f) is not None for r in self.rungs.values())]
+        wide = max((len(n) for n in self.rungs), default=4) + 2
+        head = f"{'':<{wide}}" + "".join(f"{f:>{max(8, len(f) + 2)}}" for f in shown)
+        lines = [
+            f"{name:<{wide}}" + "".join(f"{_short(r.get(f)):>{max(8, len(f) + 2)}}" for f in shown)
+            for name, r in self.rungs.items()
+        ]
+        return "\n".join([f"Ladder of {self.segment}, {self.rows:,} held-out rows", head, *lines])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to measure: an output dictionary, and a connector to it or a solver that makes one.
+
+    `target` replaces the features that the solver is fitted to and judged on (the self-consistent target); None: the dictionary's.
+    """
+
+    basis_out: Any
+    solver: Any
+    target: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def connector(self, segment: Segment, basis_in: Any, f_in: Tensor, f_out: Tensor) -> Connector:
+        if isinstance(self.solver, Connector):
+            return self.solver
+        at = getattr(self.solver, "at", None)
+        return (at(segment, basis_in, self.basis_out) if at else self.solver).fit(f_in, f_out)
+
+    def features(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.target(x, y) if self.target else output_features(self.basis_out, x, y)
+
+
+@dataclass
+class Rows:
+    """Both ends of a segment over the same rows."""
+
+    x: Tensor  # [rows, d_in]
+    y: Tensor  # [rows, d_out]
+
+    def __post_init__(self):
+        if len(self.x) != len(self.y) or len(self.x) < 2:
+            raise DataError(
+                f"the ladder needs at least two rows of both ends of the segment; got {len(self.x)} and {len(self.y)}"
+            )
+
+    def head(self, rows: int) -> Rows:
+        return Rows(self.x[:rows], self.y[:rows])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and on how many rows.
+
+    Attributes:
+        causal_rows: held-out rows that are edited; 0 leaves the causal figures out.
+        min_firings: outputs that are on in fewer held-out rows are left out of the shares and medians.
+        rivals: measure the gate-free ridge, the dense ridge, neurons and principal components at equal edges, and the null.
+        pairs: a `Counterfactual`: a second gate-free ridge is fitted with the loss of `GateDictionary` (weight `lam`).
+        replaced: the model's metric with the segment's output replaced by a function of its input (`replaced_metric`).
+    """
+
+    causal_rows: int = 1_000
+    min_firings: int = 20
+    rivals: bool = True
+    pairs: Any = None
+    lam: float = 3.0
+    replaced: Callable[[Callable[[Tensor], Tensor]], float] | None = None
+    seed: int = 0
+    solver_rows: int = field(default=60_000)
+
+
+def measure_ladder(
+    segment: Segment,
+    basis_in: Any,
+    entries: Mapping[str, Entry],
+    fit: Rows,
+    held_out: Rows,
+    measure: Measure | None = None,
+) -> Ladder:
+    """Every entry, and beside it: the model's own MLP on decoded inputs, gate-free and dense ridges, neurons and principal
+    components at equal edges, and the null of inputs that belong to other rows.
+
+    Args:
+        entries: name -> what to measure. The first one is what the rivals at equal edges are measured against.
+    """
+    measure = measure or Measure()
+    walk = _Walk(segment, basis_in, fit, held_out, measure)
+    rungs: dict[str, dict[str, float | None]] = {
+        "exact MLP on decoded inputs": walk.exact(next(iter(entries.values()), None))
+    }
+    connectors: dict[str, Connector] = {}
+    for name, entry in entries.items():
+        connectors[name], rungs[name] = walk.entry(entry)
+    if measure.rivals and entries:
+        first = next(iter(entries))
+        rungs |= walk.rivals(entries[first], connectors[first])
+    return Ladder(segment.name, rungs, len(held_out.x))
+
+
+class _Walk:
+    """Features of the input on both parts of the rows, computed once, and one method for each kind of rung."""
+
+    def __init__(self, segment: Segment, basis_in: Any, fit: Rows, held_out: Rows, measure: Measure):
+        self.segment, self.basis_in, self.measure = segment, basis_in, measure
+        self.all_rows, self.fit, self.held = fit, fit.head(measure.solver_rows), held_out
+        self.f_fit = encode_rows(basis_in, self.fit.x, sparse=True)
+        self.f_held = encode_rows(basis_in, held_out.x, sparse=False)
+
+    def exact(self, entry: Entry | None) -> dict[str, float | None]:
+        """The ceiling: the model's own MLP, given what the input dictionary keeps; and as read by the first entry's dictionary."""
+        with torch.no_grad():
+            x = self.basis_in.decode(self.f_held)
+            y = self.segment.forward(x)
+        found = {
+            "fvu": fvu(self.held.y, y),
+            **self._metric(lambda x: self.segment.forward(self.basis_in.decode(self.basis_in.encode(x)))),
+        }
+        if entry is not None and entry.target is None:
+            found |= self._features(output_features(entry.basis_out, x, y), entry.features(self.held.x, self.held.y))
+        return found
+
+    def entry(self, entry: Entry) -> tuple[Connector, dict[str, float | None]]:
+        began = time.perf_counter()
+        f_out = entry.features(self.fit.x, self.fit.y)
+        connector = entry.connector(self.segment, self.basis_in, self.f_fit, f_out)
+        seconds = time.perf_counter() - began
+        true = entry.features(self.held.x, self.held.y)
+        predicted = _apply(connector, self.f_held)
+        found = {
+            "fvu": fvu(self.held.y, self._decode(entry.basis_out, predicted, self.held.x)),
+            **self._features(predicted, true),
+            "read": read_share(connector, self.f_fit, f_out, self.f_held, true, self.measure.min_firings),
+            "edges": connector.edges,
+            "fan_in": int(connector.fan_in().max()),
+            "seconds": getattr(entry.basis_out, "info", {}).get("seconds", seconds),
+            **self._metric(lambda x: self._decode(entry.basis_out, connector(self.basis_in.encode(x)), x)),
+            **self.causal(entry.basis_out, connector),
+        }
+        return connector, found
+
+    def rivals(self, entry: Entry, connector: Connector) -> dict[str, dict[str, float | None]]:
+        """Without gates, with all wires, with as many wires from neurons or principal components, and with other rows' inputs."""
+        found = {"gate-free ridge": self._ridge(None)}
+        if self.measure.pairs is not None:
+            found["gate-free ridge, same loss"] = self._ridge(self.measure.pairs)
+        f_out, true = entry.features(self.fit.x, self.fit.y), entry.features(self.held.x, self.held.y)
+        found["dense ridge"] = self._predicted(entry, dense_ridge(self.f_fit, f_out), self.f_held, true)
+        fan_in = max(1, round(connector.edges / max(len(connector.bias), 1)))
+        for name, basis in (
+            ("neurons, equal edges", _plain_rows),
+            ("principal components, equal edges", self._principal()),
+        ):
+            wires = linear_wires(basis(self.fit.x), f_out, fan_in)
+            found[name] = self._predicted(entry, wires, basis(self.held.x), true)
+        order = torch.randperm(len(self.f_held), generator=torch.Generator().manual_seed(self.measure.seed))
+        found["null: other rows' inputs"] = self._predicted(entry, connector, self.f_held[order], true)
+        found["null: other rows' inputs"]["read"] = read_share(
+            connector, self.f_fit, f_out, self.f_held[order], true, self.measure.min_firings
+        )
+        return found
+
+    def causal(self, basis_out: Any, connector: Connector) -> dict[str, float | None]:
+        """Predicted against real changes under edits of the input's features; the local Jacobian's R2 beside."""
+        if not self.measure.causal_rows:
+            return {}
+        generator = torch.Generator().manual_seed(self.measure.seed)
+        order = torch.randperm(len(self.held.x), generator=generator)[: self.measure.causal_rows]
+        edits = {"removals": removal, "subsets": subset, "additions": addition, "patches": patch}
+        found: dict[str, float | None] = {}
+        for name, edit in edits.items():
+            figures = edit_figures(
+                self.segment, self.basis_in, basis_out, connector, self.held.x[order], edit, generator
+            )
+            found[name], found[f"{name}_jacobian"] = figures["r2"], figures["local_jacobian_r2"]
+            if name == "subsets":
+                found["on_off"] = figures["on_off"]["happened"]
+            if name == "additions":
+                found["off_on"] = figures["off_on"]["happened"]
+        return found
+
+    def _ridge(self, pairs: Any) -> dict[str, float | None]:
+        began = time.perf_counter()
+        connector = ridge_to_output(
+            self.segment, self.basis_in, self.all_rows.x, self.all_rows.y, pairs, self.measure.lam
+        )
+        basis = Rotation(torch.eye(self.segment.d_out), label="neurons")
+        causal = self.causal(basis, connector)
+        causal = {k: v for k, v in causal.items() if k not in ("on_off", "off_on")}
+        predicted = _apply(connector, self.f_held)
+        return {
+            "fvu": fvu(self.held.y, predicted),
+            "edges": connector.edges,
+            "seconds": time.perf_counter() - began,
+            **self._metric(lambda x: connector(self.basis_in.encode(x))),
+            **causal,
+        }
+
+    def _predicted(self, entry: Entry, connector: Connector, f: Tensor, true: Tensor) -> dict[str, float | None]:
+        predicted = _apply(connector, f)
+        return {
+            "fvu": fvu(self.held.y, self._decode(entry.basis_out, predicted, self.held.x)),
+            **self._features(predicted, true),
+            "edges": connector.edges,
+            "fan_in": int(connector.fan_in().max()),
+        }
+
+    def _features(self, predicted: Tensor, true: Tensor) -> dict[str, float | None]:
+        r2 = per_output_r2(predicted, true)
+        r2 = r2[((true != 0).sum(0) >= self.measure.min_firings) & torch.isfinite(r2)]
+        return {
+            "median_r2": float(r2.median()) if len(r2) else None,
+            "over_half": float((r2 > 0.5).float().mean()) if len(r2) else None,
+            "over_07": float((r2 > 0.7).float().mean()) if len(r2) else None,
+            "l0": float((predicted != 0).sum()) / len(predicted),
+            "true_l0": float((true != 0).sum()) / len(true),
+        }
+
+    def _metric(self, predict: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
+        return {} if self.measure.replaced is None else {"metric": self.measure.replaced(predict)}
+
+    @staticmethod
+    def _decode(basis_out: Any, f: Tensor, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            parts = []
+            for code, row in zip(f.split(_BLOCK), x.split(_BLOCK), strict=True):
+                bypass = basis_out.bypass(row) if hasattr(basis_out, "bypass") else None
+                parts.append(basis_out.decode(code) if bypass is None else basis_out.decode(code) + bypass)
+            return torch.cat(parts)
+
+    def _principal(self) -> Callable[[Tensor], Tensor]:
+        return (
+            PCA()
+            .fit([self.segment], {self.segment.hook_in: self.fit.x, self.segment.hook_out: self.fit.y})[
+                self.segment.hook_in
+            ]
+            .encode
+        )
+
+
+def linear_wires(f_in: Tensor, f_out: Tensor, fan_in: int) -> Connector:
+    """Wires by forward selection and least squares, with thresholds at which each output is on as often as it should be."""
+    out = Codes.of(f_out)
+    every = torch.ones(f_in.shape[1], dtype=torch.bool)
+    parents, weights, bias = omp_wires(Codes.of(f_in), out, every, fan_in)
+    connector = Connector.from_rows(list(zip(parents, weights, strict=True)), bias, f_in.shape[1], solver="least squares")
+    return calibrated(connector, f_in, out.frequency())
+
+
+def calibrated(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], rows: int = 10_000) -> Connector:
+    """The connector with a threshold for each output at which it is on in the given share of the rows, never below zero."""
+    pre = connector.pre(_first(f_in, rows))
+    count = (rates * len(pre)).round().long().clamp(0, len(pre) - 1)
+    ordered = pre.sort(dim=0, descending=True).values
+    threshold = ordered.gather(0, count[None, :]).squeeze(0).clamp_min(0)
+    return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver + ", calibrated on firing")
+
+
+def patch(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
+    """[rows, m] the change that exchanges a quarter of the active features for a quarter of those of another row."""
+    donor = f[torch.randperm(len(f), generator=generator)]
+    dropped = torch.rand(f.shape, generator=generator) < 0.25
+    taken = (torch.rand(f.shape, generator=generator) < 0.25) & (f == 0)
+    return torch.where(taken, donor, 0.0) - torch.where(dropped, f, 0.0)
+
+
+def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Callable[[Tensor], Tensor]], float]:
+    """For `Measure.replaced`: the model's accuracy or CE with the segment's output replaced, where positions count."""
+    from .figures import metric
+
+    def hooks(predict: Callable[[Tensor], Tensor], keep: Tensor) -> Sequence[Any]:
+        seen: list[Tensor] = []
+
+        def read(value: Tensor, hook: Any = None) -> None:
+            seen[:] = [value]
+
+        def write(value: Tensor, hook: Any = None) -> Tensor:
+            rows = predict(seen[0].reshape(-1, seen[0].shape[-1])).reshape(value.shape).to(value.dtype)
+            return torch.where(keep[..., None].to(value.device), rows, value)
+
+        return [(segment.hook_in, read), (segment.hook_out, write)]
+
+    return lambda predict: metric(model, batches, lambda keep: hooks(predict, keep))
+
+
+def _plain_rows(x: Tensor) -> Tensor:
+    return x
+
+
+def _first(f: Tensor, rows: int) -> Tensor:
+    return Codes.of(f).rows(torch.arange(min(rows, len(f)))).dense()
+
+
+def _apply(connector: Connector, f: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([connector(part) for part in f.split(_BLOCK)])
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
+def _short(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,151 @@
+"""The ladder: figures worked by hand on a segment that is known, ceilings above rivals, the null at nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from gatelens.bases.codes import Codes
+from gatelens.bases.counterfactual import Counterfactual
+from gatelens.bases.linear import Rotation
+from gatelens.connectors import Connector
+from gatelens.errors import DataError
+from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, calibrated, linear_wires, measure_ladder, patch
+from gatelens.evaluation.readings import table_mcc
+from gatelens.evaluation.rivals import ridge_to_output
+from gatelens.segments import Segment
+
+WIDTH, GATES = 12, 6
+
+
+class Positive:
+    """Coordinates where positive; decoding is exact for inputs that are never negative."""
+
+    W_dec = torch.eye(WIDTH)
+
+    def encode(self, x):
+        return x.clamp_min(0)
+
+    def decode(self, f):
+        return f
+
+
+def known(rows=1500, seed=0):
+    """y_i = relu(x_2i + x_2i+1 - 1.2): an AND of two inputs, each on in a third of the rows."""
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(rows, WIDTH, generator=generator) < 0.33) * (
+        0.8 + 0.4 * torch.rand(rows, WIDTH, generator=generator)
+    )
+    weight = torch.zeros(GATES, WIDTH).scatter_(1, torch.arange(WIDTH).view(GATES, 2), 1.0)
+    bias = torch.full((GATES,), -1.2)
+    segment = Segment("in", "out", lambda x: (x @ weight.T + bias).clamp_min(0), WIDTH, GATES)
+    return segment, Rows(x, segment.forward(x)), Connector.from_dense(weight, bias)
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    segment, fit, true = known()
+    held = known(700, seed=1)[1]
+    outputs = Rotation(torch.eye(GATES), label="neurons")
+    entries = {"true gates": Entry(outputs, true), "one wire each": Entry(outputs, OneWire())}
+    return measure_ladder(
+        segment, Positive(), entries, fit, held, Measure(causal_rows=300, pairs=Counterfactual(pairs=2_000))
+    )
+
+
+class OneWire:
+    """A solver: each output from its best single input."""
+
+    def fit(self, f_in, f_out):
+        return linear_wires(f_in, f_out, 1)
+
+
+def test_the_true_gates_get_full_marks(ladder):
+    true = ladder["true gates"]
+    for name in ("median_r2", "over_07", "removals", "subsets", "additions", "patches", "on_off", "off_on"):
+        assert true[name] == pytest.approx(1, abs=1e-4), name
+    assert true["fvu"] == pytest.approx(0, abs=1e-6)
+    assert true["edges"] == WIDTH
+    assert true["fan_in"] == 2
+    assert true["l0"] == true["true_l0"]
+    assert ladder["exact MLP on decoded inputs"]["fvu"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_rungs_stand_in_their_order(ladder):
+    assert ladder["true gates"]["read"] == 1.0  # two inputs that must both be on
+    assert ladder["one wire each"]["fvu"] > ladder["gate-free ridge"]["fvu"] > 0.1
+    assert ladder["gate-free ridge"]["fvu"] <= ladder["gate-free ridge, same loss"]["fvu"] + 0.02
+    null = ladder["null: other rows' inputs"]
+    assert null["fvu"] > 0.9
+    assert null["median_r2"] < 0
+    assert null["read"] == 0.0
+    # the raw inputs are the features here, so two of them explain as much as a linear map can; components mix them
+    assert ladder["neurons, equal edges"]["fvu"] < ladder["principal components, equal edges"]["fvu"]
+
+
+def test_it_prints_and_becomes_json(ladder):
+    text = repr(ladder)
+    for name in ladder.rungs:
+        assert name in text
+    assert json.loads(json.dumps(ladder.to_dict(), allow_nan=False))["true gates"]["edges"] == WIDTH
+    both = ladder.beside(Ladder("s", {"a": {"fvu": float("nan")}}), "random weights")
+    assert both.to_dict()["random weights: a"]["fvu"] is None
+    assert "random weights: a" in repr(both)
+
+
+def test_a_truth_table_by_hand():
+    """AND over the four patterns: 3 of 4 rows with both on are on, all others off; the table says "both"."""
+    f = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1], [1, 1], [1, 1], [1, 1]]).float()
+    out = torch.tensor([[0, 0, 0, 0, 1, 1, 1]]).T.float()
+    mcc = table_mcc(Connector.from_dense(torch.ones(1, 2), torch.zeros(1)), f, out, f, out)
+    tp, tn, fp, fn = 3, 3, 1, 0
+    expected = (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+    assert float(mcc[0]) == pytest.approx(expected)
+    never = table_mcc(Connector.from_dense(torch.ones(1, 2), torch.zeros(1)), f, torch.zeros_like(out), f, out)
+    assert float(never[0]) == 0.0
+
+
+def test_thresholds_are_set_on_firing():
+    generator = torch.Generator().manual_seed(0)
+    f = torch.rand(1000, 4, generator=generator)
+    connector = calibrated(Connector.from_dense(torch.eye(4), torch.zeros(4)), f, torch.tensor([0.1, 0.5, 0.0, 1.0]))
+    rates = (connector(f) != 0).float().mean(0)
+    assert torch.allclose(rates, torch.tensor([0.1, 0.5, 0.0, 1.0]), atol=2e-3)
+
+
+def test_the_ridge_is_sklearns_and_the_pair_loss_is_its_normal_equations():
+    from sklearn.linear_model import Ridge
+
+    segment, fit, _ = known(500)
+    ours = ridge_to_output(segment, Positive(), fit.x, fit.y)
+    power = float(fit.x.double().square().sum(0).mean())
+    theirs = Ridge(alpha=1e-3 * power).fit(fit.x.double().numpy(), fit.y.double().numpy())
+    assert torch.allclose(ours.weight.to_dense().double(), torch.from_numpy(theirs.coef_), atol=1e-4)
+    edits, lam = Counterfactual(pairs=500), 3.0
+    with_pairs = ridge_to_output(segment, Positive(), fit.x, fit.y, edits, lam)
+    weight = with_pairs.weight.to_dense().clone().requires_grad_()
+    bias = with_pairs.bias.clone().requires_grad_()
+    loss = torch.zeros(())
+    for pair in edits.pairs_of(segment, Positive(), fit.x, batch_size=4_096):
+        natural, edited = (codes.dense() @ weight.T + bias for codes in (pair.codes, pair.edit.codes))
+        loss = loss + (natural - pair.y).square().sum() + (edited - pair.y_edited).square().sum()
+        loss = loss + lam * (edited - natural - (pair.y_edited - pair.y)).square().sum()
+    loss.backward()
+    scale = 2 * float(fit.y.square().sum())
+    assert float(weight.grad.abs().max()) < 5e-3 * scale  # only the shrinkage is left
+    assert float(bias.grad.abs().max()) < 1e-3 * scale
+
+
+def test_patches_exchange_whole_values():
+    f = Codes.of(torch.rand(50, 8, generator=torch.Generator().manual_seed(0))).dense() * (torch.arange(8) % 2)
+    change = patch(f, f.mean(0), f.mean(0), torch.Generator().manual_seed(1))
+    after = f + change
+    assert float(after.min()) >= 0
+    assert set(after[after > 0].tolist()) <= set(f[f > 0].tolist())
+
+
+def test_rows_that_do_not_match_are_refused():
+    with pytest.raises(DataError, match=r"3 and 2"):
+        Rows(torch.zeros(3, 2), torch.zeros(2, 2))
