@@ -20,8 +20,7 @@ def fit_bases(
     """hook name -> basis.
 
     Args:
-        recipes: {"": recipe} for all hook points, or hook name -> recipe; a recipe has `fit(segments, acts)`, or `load()`
-            when it is at hand already.
+        recipes: {"": recipe} for all hook points, or hook name -> recipe; a recipe has `fit(segments, acts)`.
 
     Raises:
         ConfigError: a hook point of the segments without a recipe, or a recipe for another one.
@@ -39,12 +38,14 @@ def fit_bases(
     for hook, recipe in recipes.items():
         if is_dataclass(recipe) and hasattr(recipe, "progress") and progress:
             recipe = replace(recipe, progress=True)  # pyright: ignore[reportArgumentType]
-        if hook and hasattr(recipe, "load_for"):
-            bases[hook] = recipe.load_for(hook, acts[hook])
-            continue
-        if hasattr(recipe, "load") and not hasattr(recipe, "fit"):
-            bases[hook] = recipe.load()
-            continue
-        fitted = recipe.fit(segments, acts)
-        bases |= fitted if not hook else {hook: fitted[hook]}
+        bases |= recipe.fit(segments, acts) if not hook else {hook: _at_one(recipe, hook, segments, acts)}
     return bases
+
+
+def _at_one(recipe: Any, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+    """One hook point's basis; a recipe that treats hook points one by one does only this one."""
+    if hasattr(recipe, "load_for"):
+        return recipe.load_for(hook, acts[hook])
+    if hasattr(recipe, "train"):
+        return recipe.train(acts[hook], hook)
+    return recipe.fit(segments, acts)[hook]

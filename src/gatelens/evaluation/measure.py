@@ -140,6 +140,9 @@ def _baseline(beside: Any, model: Any, held_out: Batches, acts: Any, means: Any)
         "replaced": bench.replaced(circuit.segments),
         "gap_closed": {n: c["gap_closed"] for n, c in parts.items()},
         "read": sum(g.kind != GateKind.NOT_READ for g in gates) if gates else None,
+        "logic": sum(g.kind not in (GateKind.NOT_READ, GateKind.ADDER) for g in gates) if gates else None,
+        "adders": sum(g.kind == GateKind.ADDER for g in gates) if gates else None,
+        "verified": sum(bool(g.verified) for g in gates) if gates else None,
         "outputs": len(gates) or None,
     }
 
@@ -154,6 +157,7 @@ def gate_summary(gates: Sequence[Gate]) -> dict[str, Any]:
         "outputs": len(gates),
         "counts": {str(k): kinds.get(str(k), 0) for k in GateKind},
         "not_read": kinds.get(str(GateKind.NOT_READ), 0),
+        "logic": len(read) - kinds.get(str(GateKind.ADDER), 0),
         "median_mcc": statistics.median(mcc) if mcc else None,
         "median_control_mcc": statistics.median(control) if control else None,
         "verified": sum(bool(g.verified) for g in read),

@@ -48,9 +48,12 @@ class Report:
         """One honest sentence: what was replaced by how much, what it cost, what was read."""
         metric, clean = self.model["metric"], self.model["clean"]
         edges = sum(c["edges"] for c in self.connectors.values())
-        read = sum(g["outputs"] - g["not_read"] for g in self.gates.values())
-        outputs = sum(g["outputs"] for g in self.gates.values())
-        share = f"{read} of {outputs} output features were read as gates" if outputs else "no gates were read"
+        logic, adders, outputs = (sum(g[key] for g in self._gates()) for key in ("logic", "adders", "outputs"))
+        share = (
+            f"of {outputs:,} output features {logic:,} were read as logic gates and {adders:,} as adders"
+            if outputs
+            else "no gates were read"
+        )
         return (
             f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {edges:,} wires, {metric} is "
             f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
@@ -76,10 +79,13 @@ class Report:
             ),
         ]
         if self.baselines:
-            lines += ["", f"{'all replaced':<32}{'edges':>9}{'R2':>8}{m['metric'][:8]:>9}{'gates read':>12}"]
+            lines += ["", f"{'all replaced':<32}{'edges':>9}{'R2':>8}{m['metric'][:8]:>9}{'logic':>7}{'adders':>8}{'verified':>10}"]
             lines.append(self._beside("this circuit", self._own()))
             lines += [self._beside(name, b) for name, b in self.baselines.items() if b]
         return "\n".join(lines)
+
+    def _gates(self) -> list[dict[str, Any]]:
+        return [{**g, "adders": g["counts"].get("adder", 0)} for g in self.gates.values()]
 
     def _own(self) -> dict[str, Any]:
         r2 = [c["median_r2"] for c in self.connectors.values() if c["median_r2"] is not None]
@@ -87,12 +93,15 @@ class Report:
             "edges": sum(c["edges"] for c in self.connectors.values()),
             "median_r2": sorted(r2)[len(r2) // 2] if r2 else None,
             "replaced": self.all_replaced.get(self.model["metric"]),
-            "read": sum(g["outputs"] - g["not_read"] for g in self.gates.values()),
+            "logic": sum(g["logic"] for g in self._gates()),
+            "adders": sum(g["adders"] for g in self._gates()),
+            "verified": sum(g["verified"] for g in self._gates()),
         }
 
     def _beside(self, name: str, b: Mapping[str, Any]) -> str:
-        figures = f"{show(b.get('edges')):>9}{show(b.get('median_r2')):>8}{show(b.get('replaced')):>9}{show(b.get('read')):>12}"
-        return f"{name.replace('_', ' '):<32}{figures}"
+        figures = f"{show(b.get('edges')):>9}{show(b.get('median_r2')):>8}{show(b.get('replaced')):>9}"
+        gates = f"{show(b.get('logic')):>7}{show(b.get('adders')):>8}{show(b.get('verified')):>10}"
+        return f"{name.replace('_', ' '):<32}{figures}{gates}"
 
 
 def show(x: Any) -> str:

@@ -34,7 +34,16 @@ def report_of(walk: Walk, circuit: Circuit) -> Report:
         name=walk.model_name,
         seed=walk.config.seed,
     )
-    return replace(report, versions=versions())
+    return replace(report, versions=versions(), rotations=_rotations(walk))
+
+
+def _rotations(walk: Walk) -> dict[str, Any]:
+    """hook -> the fitted rotation there beside its nulls; empty for a run without rotations."""
+    from ..bases.rotation import JacobianRotation
+    from ..bases.rotation.baselines import rotation_report
+
+    recipes = [r for r in walk.recipes.values() if isinstance(r, JacobianRotation)]
+    return rotation_report(walk.segments, walk.bases, *walk.acts, recipes[0]) if recipes else {}
 
 
 def _baselines(walk: Walk, circuit: Circuit) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""`gatelens rotate CONFIG`: coordinates in which a config's segments have sparse Jacobians, beside their nulls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from .walks import add_config
+
+
+
+def add_verbs(verbs: Any) -> None:
+    """The parser of `rotate`."""
+    rotate = verbs.add_parser("rotate", help="rotations in which the Jacobians of a config's segments are sparse")
+    add_config(rotate)
+    rotate.add_argument("--method", default="chain", help="chain (default), or another named method of fit_rotation")
+    rotate.add_argument(
+        "--direction", default="forward", choices=("forward", "backward", "two_sided"), help="which end of a segment comes first"
+    )
+    rotate.add_argument("--inputs", type=int, default=64, help="inputs whose Jacobians are made sparse (default: 64)")
+    rotate.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME); rotations.json and .svg go there")
+    rotate.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
+    rotate.set_defaults(act=act)
+
+
+def act(options: argparse.Namespace) -> int:
+    """Fit, print each hook point's table and verdict, write the figures and the pictures."""
+    from .. import store
+    from ..bases.rotation import JacobianRotation
+    from ..bases.rotation.baselines import rotation_report
+    from ..pipeline import read_config, run
+
+    config = read_config(options.config, options.changes)
+    recipe = JacobianRotation(
+        method=options.method,
+        direction=options.direction,
+        inputs=options.inputs,
+        seed=config.seed,
+        progress=sys.stderr.isatty(),
+    )
+    walk = run(config, options.out, until="collect", progress=sys.stderr.isatty())
+    fit, held_out = walk.acts
+    bases = recipe.fit(walk.segments, fit)
+    report = rotation_report(walk.segments, bases, fit, held_out, recipe)
+    store.replace_file(walk.out / "rotations.json", store.dump_json(report))
+    pictures = _draw(walk, bases, recipe)
+    if options.json:
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        return 0
+    for hook, figures in report.items():
+        sys.stdout.write(f"{table(hook, figures)}\n\n")
+    sys.stdout.write("\n".join(map(str, [walk.out / "rotations.json", *pictures])) + "\n")
+    return 0
+
+
+def table(hook: str, figures: Any) -> str:
+    """One hook point's rotation beside its nulls, on held-out inputs."""
+    rows = figures["sparsity"]
+    eps = list(next(iter(rows.values()))["seed"])
+    head = f"{hook} ({figures['side']} of {figures['segment']}): {figures['verdict']}"
+    names = f"  {'':<28}{'mean |y|':>10}{'Hoyer':>8}" + "".join(f"{'S(' + str(e) + ')':>10}" for e in eps)
+    lines = [
+        f"  {name:<28}{row['l1']:>10.3f}{row['hoyer']:>8.3f}" + "".join(f"{row['seed'][e]:>10.3f}" for e in eps)
+        for name, row in rows.items()
+    ]
+    return "\n".join([head, names, *lines])
+
+
+def _draw(walk: Any, bases: Any, recipe: Any) -> list[Path]:
+    """|Jacobian| before and after, fitted and held out, one SVG a segment."""
+    from .. import store
+    from ..bases.rotation.picture import jacobian_picture
+    from ..bases.rotation.recipe import chosen_rows
+    from ..views.jacobians import jacobian_figure
+
+    paths = []
+    fit, held_out = walk.acts
+    for number, segment in enumerate(walk.segments):
+        rows = [chosen_rows(a[segment.hook_in], recipe.inputs, recipe.seed) for a in (fit, held_out)]
+        picture = jacobian_picture(segment, *rows, bases.get(segment.hook_in), bases.get(segment.hook_out))
+        paths.append(walk.out / f"rotations-{number}.svg")
+        store.replace_file(paths[-1], jacobian_figure(picture).encode())
+    return paths
