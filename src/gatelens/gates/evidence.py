@@ -9,11 +9,13 @@ from itertools import combinations
 import numpy as np
 
 from ..connectors import Connector
-from .hypotheses import Rule, popcount
+from .hypotheses import CAP, Rule, popcount
 from .tables import Cells, Columns
 
 #: score of a 90 % interval: a pattern contradicts a rule when its whole interval lies on the wrong side
 Z = 1.645
+#: share of the rows with the rule open or the output on that patterns against the rule may make up
+TOLERATED = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,26 +81,25 @@ def _cell(cells: Cells, chosen: np.ndarray, on: tuple[int, ...], off: tuple[int,
 
 
 def contradiction(rule: Rule, cells: Cells, min_count: int) -> Cell | None:
-    """The pattern, seen at least `min_count` times, that fires most clearly against the rule; None when all agree.
+    """The pattern that fires most clearly against the rule, when such patterns make up more than `TOLERATED` of the
+    rows on which the rule is open or the output fires; else None.
 
-    A pattern is on the wrong side when its whole Wilson interval is beyond the middle between the rule's two rates.
+    A pattern seen at least `min_count` times is against the rule when its whole Wilson interval is beyond the middle
+    between the rule's two rates.
     """
     codes = np.arange(len(cells.count))
     is_open = rule.open(codes)
     rate = cells.fired / np.maximum(cells.count, 1)
     if not (cells.count[is_open].sum() and cells.count[~is_open].sum()):
         return None
-    high = np.average(rate[is_open], weights=np.minimum(cells.count[is_open], 200))
-    low = np.average(rate[~is_open], weights=np.minimum(cells.count[~is_open], 200))
-    middle = (high + low) / 2
+    high, low = (np.average(rate[side], weights=np.minimum(cells.count[side], CAP)) for side in (is_open, ~is_open))
     lower, upper = wilson(cells.fired, cells.count, Z)
-    beyond = np.where(is_open, middle - upper, lower - middle) * (cells.count >= min_count)
-    worst = int(np.argmax(beyond))
-    if beyond[worst] <= 0:
+    beyond = np.where(is_open, (high + low) / 2 - upper, lower - (high + low) / 2) * (cells.count >= min_count)
+    busy = np.where(is_open, cells.count, cells.fired)
+    if busy[beyond > 0].sum() <= TOLERATED * busy.sum():
         return None
-    k = cells.parents
-    on = tuple(j for j in range(k) if worst >> j & 1)
-    off = tuple(j for j in range(k) if not worst >> j & 1)
+    worst = int(np.argmax(beyond))
+    on, off = (tuple(j for j in range(cells.parents) if worst >> j & 1 == bit) for bit in (1, 0))
     return Cell(on, off, int(cells.count[worst]), float(rate[worst]), bool(is_open[worst]))
 
 

@@ -15,15 +15,9 @@ from .tables import Cells
 #: least share of the table's deviance that a rule's two rates must explain
 MIN_EXPLAINED = 0.9
 #: by how much a cut on the weighted sum may beat the rule in held-out MCC before the amounts, not the pattern, decide
-GRADED = 0.05
-
-
-@dataclass(frozen=True)
-class Objection:
-    """Why a rule is not read; `amounts`: because how much is on decides, not which."""
-
-    why: str
-    amounts: bool = False
+GRADED = 0.15
+#: and from where on this is worth a word
+AMOUNTS = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,41 +27,33 @@ class Objections:
     mcc_bar: float
     min_count: int
 
-    def first(self, rule: Rule, fit: Cells, judge: Cells, gate: Gate, cut: float) -> Objection | None:
-        """The first thing that stands against the rule; None when nothing does.
+    def first(self, rule: Rule, fit: Cells, judge: Cells, gate: Gate, cut: float) -> str:
+        """The first thing that stands against the rule, in words; "" when nothing does.
 
         Args:
             fit, judge: the tables that decided it and that judge it, over the first of the gate's inputs.
-            cut: held-out MCC of a cut on the weighted sum.
+            cut: held-out MCC of a cut on the weighted sum of the table's parents.
         """
         name = rule.kind.value.replace("_", "-")
         if gate.mcc is None:
             never = "the rule" if gate.firings else "the output"
-            return Objection(f"{name} could not be judged: on held-out rows {never} never fires")
-        if cut > gate.mcc + GRADED:
-            return Objection(
-                f"amounts decide: a cut on the weighted sum has a held-out MCC of {cut:.2f}, {name} {gate.mcc:.2f}",
-                True,
-            )
+            return f"{name} could not be judged: on held-out rows {never} never fires"
         if gate.mcc < self.mcc_bar:
-            return Objection(f"{name} has a held-out MCC of {gate.mcc:.2f}, under {self.mcc_bar:g}")
+            return f"{name} has a held-out MCC of {gate.mcc:.2f}, under {self.mcc_bar:g}"
         both = fit + judge
         for cell in decisive(rule, both):
             if cell.count < self.min_count:
-                return Objection(f"{name} hangs on {spell(cell, gate)}, seen {cell.count} times of {self.min_count}")
+                return f"{name} hangs on {spell(cell, gate)}, seen {cell.count} times of {self.min_count}"
         for cells in (fit, judge):
             if cell := contradiction(rule, cells, self.min_count):
                 says = "open" if cell.is_open else "closed"
-                return Objection(
-                    f"{name} says {says} for {spell(cell, gate)}, which fires in {cell.rate:.0%} of {cell.count} rows"
-                )
-        share = explained(rule, both)
-        if share < MIN_EXPLAINED:
-            return Objection(
-                f"rates go by degrees: {name} explains {share:.0%} of what the table says, under {MIN_EXPLAINED:.0%}",
-                True,
-            )
-        return None
+                fires = f"fires in {cell.rate:.0%} of {cell.count} rows"
+                return f"{name} says {says} for {spell(cell, gate)}, which {fires}"
+        if (share := explained(rule, both)) < MIN_EXPLAINED:
+            return f"{name} explains {share:.0%} of what the table says, under {MIN_EXPLAINED:.0%}: rates go by degrees"
+        if cut > gate.mcc + GRADED:
+            return f"{name} has a held-out MCC of {gate.mcc:.2f}, a cut on the weighted sum {cut:.2f}: amounts decide"
+        return ""
 
     def notes(self, rule: Rule, cells: Cells, gate: Gate, cut: float) -> Iterator[str]:
         """What must be said beside the rule: inputs it leaves out, cells that cannot be seen, amounts that matter."""
@@ -76,7 +62,7 @@ class Objections:
             yield f"the rule leaves out {', '.join(f'IF_{i}' for i in unused)}"
         for inhibitor in rule.inhibitors:
             yield from self._minus(rule, inhibitor, cells, gate)
-        if gate.mcc is not None and GRADED / 2 < cut - gate.mcc <= GRADED:
+        if gate.mcc is not None and cut > gate.mcc + AMOUNTS:
             yield f"amounts matter: a cut on the weighted sum has an MCC of {cut:.2f}"
 
     def _minus(self, rule: Rule, inhibitor: int, cells: Cells, gate: Gate) -> Iterator[str]:

@@ -17,12 +17,12 @@ from .gate import Gate, GateKind
 from .harsanyi import magnitude
 from .hypotheses import Rule, decide
 from .interventions import Job, Workbench, patterns_to_set
-from .objections import Objections
+from .objections import AMOUNTS, Objections
 from .parents import Parents
 from .tables import Cells, Columns, Counter, halves
 from .verdict import verdict
 
-#: least held-out R2 of the connector's value at which an output whose amounts decide is called an adder
+#: least held-out R2 of the connector's value at which an output without a rule is called an adder
 ADDER_R2 = 0.5
 
 
@@ -178,8 +178,7 @@ class _Reader:
         if rule is None:
             why = "no pattern of its inputs fires it more than another"
             return _Reading(replace(gate, why=why, control_mcc=self._control(gate, wires.table)), None, judge)
-        cut = best_cut(self.fit_sums.sums(out, wires.inputs, wires.weights))
-        gate = self._judged(gate, rule, fit, judge, cut_mcc(sums, cut))
+        gate = self._judged(gate, rule, fit, judge, self._cut(gate, wires.table))
         return _Reading(gate, rule, judge)
 
     def _rule(self, gate: Gate, cells: Cells, parents: Sequence[int]) -> Rule | None:
@@ -211,11 +210,17 @@ class _Reader:
         )
         notes = self.objections.notes(rule, fit + judge, gate, cut)
         gate = replace(gate, note="; ".join(part for part in (gate.note, *notes) if part))
-        objection = self.objections.first(rule, fit, judge, gate, cut)
-        if objection is None:
+        why = self.objections.first(rule, fit, judge, gate, cut)
+        if not why:
             return replace(gate, kind=rule.kind)
-        graded = objection.amounts and cut >= self.settings.mcc_bar and (gate.r2 or 0.0) >= ADDER_R2
-        return replace(gate, kind=GateKind.ADDER if graded else GateKind.NOT_READ, why=objection.why)
+        sums = cut >= self.settings.mcc_bar and cut > (gate.mcc or 0.0) + AMOUNTS and (gate.r2 or 0.0) >= ADDER_R2
+        return replace(gate, kind=GateKind.ADDER if sums else GateKind.NOT_READ, why=why)
+
+    def _cut(self, gate: Gate, parents: Sequence[int]) -> float:
+        """Held-out MCC of a cut on the weighted sum of the table's parents, the cut chosen on the fitting rows."""
+        weights = gate.weights[: len(parents)]
+        cut = best_cut(self.fit_sums.sums(gate.out, parents, weights))
+        return cut_mcc(self.judge_sums.sums(gate.out, parents, weights), cut)
 
     def _control(self, gate: Gate, parents: Sequence[int]) -> float | None:
         """Held-out MCC of the best rule over as many random features of like firing counts: the null."""
