@@ -19,13 +19,25 @@ from tests.support.pages import planted
 
 SEEDS = (0, 1, 2)
 
-HOSTILE = ["</script><script>window.ran=1</script>", "<img src=x onerror='window.ran=1'>", "<!--", "&amp;", '"><b>', "\u200b", "\n", "]]>"]
+HOSTILE = [
+    "</script><script>window.ran=1</script>",
+    "<img src=x onerror='window.ran=1'>",
+    "<!--",
+    "&amp;",
+    '"><b>',
+    "\u200b",
+    "\n",
+    "]]>",
+]
 
 
 def words(seed: int, count: int = 3000) -> list[str]:
     """Invented words, hostile ones among them."""
     r = random.Random(seed)
-    made = [" " + "".join(r.choice("bcdfghklmnprst") + r.choice("aeiou") for _ in range(r.randint(1, 4))) for _ in range(count)]
+    made = [
+        " " + "".join(r.choice("bcdfghklmnprst") + r.choice("aeiou") for _ in range(r.randint(1, 4)))
+        for _ in range(count)
+    ]
     return made + HOSTILE
 
 
@@ -45,17 +57,32 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
         folder = Path(name)
         few = [page_of(50, seed, folder) for seed in seeds]
         many = [page_of(2000, seed, folder) for seed in seeds[:1]]
-        yield Figure("50 cards in one file, MB", statistics.median(p.stat().st_size / 1e6 for p, _ in few), 1.0, "lower")
-        yield Figure("2,000 cards in one file, MB", many[0][0].stat().st_size / 1e6, 6.0, "lower", note="first seed only")
-        yield Figure("drawing 2,000 cards, CPU seconds", many[0][1], note="first seed only, contexts searched and rendered")
+        yield Figure(
+            "50 cards in one file, MB", statistics.median(p.stat().st_size / 1e6 for p, _ in few), 1.0, "lower"
+        )
+        yield Figure(
+            "2,000 cards in one file, MB", many[0][0].stat().st_size / 1e6, 6.0, "lower", note="first seed only"
+        )
+        yield Figure(
+            "drawing 2,000 cards, CPU seconds", many[0][1], note="first seed only, contexts searched and rendered"
+        )
         if PROGRAM is None:
             yield Figure("2,000 cards: seconds until interactive", None, 1.0, "lower", note=REASON)
             return
         opened = [timing(many[0][0]) for _ in range(3)]
         yield Figure(
-            "2,000 cards: seconds until interactive", statistics.median(opened), 1.0, "lower",
+            "2,000 cards: seconds until interactive",
+            statistics.median(opened),
+            1.0,
+            "lower",
             note="navigation start to the end of the page's script, headless Chromium, median of three openings",
         )
         seen = [open_page(p) for p, _ in few]
         yield Figure("console messages", float(sum(len(s.console) for s in seen)), 0.0, "lower")
-        yield Figure("requests", float(sum(len(s.requests) for s in seen)), 0.0, "lower", note="http(s) and ws(s) in the network log")
+        yield Figure(
+            "requests",
+            float(sum(len(s.requests) for s in seen)),
+            0.0,
+            "lower",
+            note="http(s) and ws(s) in the network log",
+        )

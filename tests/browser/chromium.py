@@ -11,10 +11,17 @@ from pathlib import Path
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 REASON = "needs chromium (Debian package `chromium`) on the path"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,14 @@ def _run(extra: list[str], address: str, timeout: float) -> subprocess.Completed
     if PROGRAM is None:
         raise RuntimeError(REASON)
     with tempfile.TemporaryDirectory() as profile:
-        command = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", *extra, address]
+        command = [
+            PROGRAM,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            *extra,
+            address,
+        ]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
@@ -57,9 +71,16 @@ def _requests(log: Path) -> list[str]:
     return sorted({url for line in ours for url in re.findall(r'"url":"((?:https?|wss?)://[^"]*)"', line)})
 
 
-def screenshot(path: Path, out: Path, width: int, height: int, dark: bool = False, fragment: str = "", scale: float = 1) -> Path:
+def screenshot(
+    path: Path, out: Path, width: int, height: int, dark: bool = False, fragment: str = "", scale: float = 1
+) -> Path:
     """A picture of the page's upper left corner."""
-    extra = [f"--window-size={width},{height}", f"--screenshot={out}", f"--force-device-scale-factor={scale:g}", "--virtual-time-budget=2500"]
+    extra = [
+        f"--window-size={width},{height}",
+        f"--screenshot={out}",
+        f"--force-device-scale-factor={scale:g}",
+        "--virtual-time-budget=2500",
+    ]
     _run([*extra, *(["--force-dark-mode"] if dark else [])], f"file://{path}{fragment}", 90)
     if not out.is_file():
         raise RuntimeError(f"chromium made no picture of {path}")

@@ -34,7 +34,9 @@ class Planted:
     tokenizer: Any
 
 
-def planted(words: list[str], outputs: int = 6, inputs: int = 12, rows: int = 4096, length: int = 32, seed: int = 0) -> Planted:
+def planted(
+    words: list[str], outputs: int = 6, inputs: int = 12, rows: int = 4096, length: int = 32, seed: int = 0
+) -> Planted:
     """Inputs fire on words of their own; outputs are OR, AND (with the word before) and AND-NOT of them, with a little noise."""
     g = torch.Generator().manual_seed(seed)
     documents = rows // length
@@ -60,12 +62,29 @@ def planted(words: list[str], outputs: int = 6, inputs: int = 12, rows: int = 40
             weight[o, a], weight[o, half + b] = 1.0, -1.5
             f_out[:, o] = f_in[:, a] * (on[:, a] & ~on[:, half + b])
     noise = torch.rand(f_out.shape, generator=g)
-    f_out = torch.where(noise < 0.02, torch.zeros(()), torch.where((noise > 0.999) & (f_out == 0), torch.tensor(0.3), f_out))
+    f_out = torch.where(
+        noise < 0.02, torch.zeros(()), torch.where((noise > 0.999) & (f_out == 0), torch.tensor(0.3), f_out)
+    )
     connector = Connector.from_dense(weight, torch.where(torch.arange(outputs) % 3 == 1, -0.6, 0.0), solver="Planted()")
-    where = torch.arange(documents)[:, None].expand(-1, length).reshape(-1), torch.arange(length).expand(documents, -1).reshape(-1)
+    where = (
+        torch.arange(documents)[:, None].expand(-1, length).reshape(-1),
+        torch.arange(length).expand(documents, -1).reshape(-1),
+    )
     acts = Activations({HOOK_IN: f_in, HOOK_OUT: f_out}, *where, token.reshape(-1), "invented text")
     segment = Segment(HOOK_IN, HOOK_OUT, lambda x: x, on.shape[1], outputs)
-    bases = {HOOK_IN: Rotation(torch.eye(on.shape[1]), label="planted"), HOOK_OUT: Rotation(torch.eye(outputs), label="planted")}
+    bases = {
+        HOOK_IN: Rotation(torch.eye(on.shape[1]), label="planted"),
+        HOOK_OUT: Rotation(torch.eye(outputs), label="planted"),
+    }
     gates = type_gates(connector, f_in, f_out)
-    gates = [replace(g, verified=True, intervention=replace(g.table, source="interventional")) if g.out % 2 == 0 and g.table else g for g in gates]
-    return Planted(Circuit([segment], bases, {segment.name: connector}, {segment.name: gates}, {"model": "planted", "seed": seed}), acts, Words(words))
+    gates = [
+        replace(g, verified=True, intervention=replace(g.table, source="interventional"))
+        if g.out % 2 == 0 and g.table
+        else g
+        for g in gates
+    ]
+    return Planted(
+        Circuit([segment], bases, {segment.name: connector}, {segment.name: gates}, {"model": "planted", "seed": seed}),
+        acts,
+        Words(words),
+    )

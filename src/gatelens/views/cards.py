@@ -174,9 +174,14 @@ def card(gate: Gate, segment: str = "", labels: Any = None) -> Html:
 
 
 def order_key(gate: Gate) -> tuple:
-    """By evidence: read before not read, verified, then MCC, then firing count; never by hand."""
-    read = str(gate.kind) != "not_read"
-    return (not read, -(gate.verified is True), -(gate.mcc if gate.mcc is not None else -1.0), -gate.firings, gate.out)
+    """By evidence: logic before adders before what was not read; verified, then MCC, then firing count; never by hand."""
+    return (
+        ("adder", "not_read").index(str(gate.kind)) + 1 if str(gate.kind) in ("adder", "not_read") else 0,
+        -(gate.verified is True),
+        -(gate.mcc if gate.mcc is not None else -1.0),
+        -gate.firings,
+        gate.out,
+    )
 
 
 def rule_in_words(gate: Gate) -> str:

@@ -196,7 +196,8 @@ def _sentence(
     changed = sum(p.changed_kind for p in pairs)
     sure = int((outputs.similarity >= alike).sum())
     return (
-        f"{sure} of {count(len(outputs.first), 'output feature')} have a counterpart with a cosine of at least {alike:g}. Of the {count(both, 'wire')} into "
-        f"them, {totals['kept']} were kept, {totals['reweighted']} changed weight and {totals['lost']} were lost; {totals['new']} are new. "
+        f"{sure} of {count(len(outputs.first), 'output feature')} have a counterpart with a cosine of at least {alike:g}. "
+        f"Of the {count(both, 'wire')} into them, {totals['kept']} were kept, {totals['reweighted']} changed weight "
+        f"and {totals['lost']} were lost; {totals['new']} are new. "
         f"{count(changed, 'gate')} changed kind."
     )

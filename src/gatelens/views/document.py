@@ -58,7 +58,8 @@ class Html:
         if not self.whole:
             return self.text
         if len(self.text) > NOTEBOOK_LIMIT:
-            return f'<p>A page of {len(self.text) / 1e6:.1f} MB: too large for a notebook cell. Save it: <code>.save("page.html")</code></p>'
+            size = f"{len(self.text) / 1e6:.1f} MB"
+            return f'<p>A page of {size}, too large for a notebook cell. Save it: <code>.save("page.html")</code></p>'
         frame = f'<iframe sandbox="allow-scripts" width="100%" height="720" style="border:0" srcdoc="{escape(self.text)}"></iframe>'
         return frame
 

@@ -11,11 +11,14 @@ GLYPHS = {
     "or": '<path d="M6 3h5q10 0 16 9q-6 9-16 9h-5q5-9 0-18z"/><path class="w" d="M1 7.5h6.6M1 16.5h6.6M27 12h4"/>',
     "and": '<path d="M7 3h9a9 9 0 0 1 0 18h-9z"/><path class="w" d="M1 7.5h6M1 16.5h6M25 12h6"/>',
     "and_not": '<path d="M10 3h7a9 9 0 0 1 0 18h-7z"/><circle cx="7.4" cy="16.5" r="2.4"/><path class="w" d="M1 7.5h9M1 16.5h4M26 12h5"/>',
-    "k_of_n": '<rect x="7" y="3" width="18" height="18" rx="2"/><path class="w" d="M1 7h6M1 12h6M1 17h6M25 12h6"/><path class="w" d="M12.5 8l6 3.2l-6 3.2M12.5 17.4h6"/>',
+    "k_of_n": '<rect x="7" y="3" width="18" height="18" rx="2"/>'
+    '<path class="w" d="M1 7h6M1 12h6M1 17h6M25 12h6"/><path class="w" d="M12.5 8l6 3.2l-6 3.2M12.5 17.4h6"/>',
     "copy": '<path d="M8 4l15 8l-15 8z"/><path class="w" d="M1 12h7M23 12h8"/>',
     "adder": '<circle cx="16" cy="12" r="9"/><path class="w" d="M1 8h7.5M1 16h7.5M25 12h6M11.5 12h9M16 7.5v9"/>',
-    "mixed": '<rect x="7" y="3" width="18" height="18" rx="2"/><path class="w" d="M1 7h6M1 12h6M1 17h6M25 12h6"/><path class="w" d="M11 9.5q2.5-3.5 5 0t5 0M11 15.5q2.5-3.5 5 0t5 0"/>',
-    "not_read": '<rect class="open" x="7" y="3" width="18" height="18" rx="2"/><path class="w" d="M1 12h6M25 12h6M13 9.5q0-3 3-3t3 2.8q0 2-3 3.2v1.5M16 16.6v.9"/>',
+    "mixed": '<rect x="7" y="3" width="18" height="18" rx="2"/>'
+    '<path class="w" d="M1 7h6M1 12h6M1 17h6M25 12h6"/><path class="w" d="M11 9.5q2.5-3.5 5 0t5 0M11 15.5q2.5-3.5 5 0t5 0"/>',
+    "not_read": '<rect class="open" x="7" y="3" width="18" height="18" rx="2"/>'
+    '<path class="w" d="M1 12h6M25 12h6M13 9.5q0-3 3-3t3 2.8q0 2-3 3.2v1.5M16 16.6v.9"/>',
 }
 
 #: gate kind -> what it is called

@@ -32,7 +32,7 @@ SCHEMAS = ("circuit", "feature_examples", "attribution_graph")
 def schema(name: str) -> dict[str, Any]:
     """A draft-07 JSON schema: "circuit" (ours), "feature_examples" or "attribution_graph" (theirs, written from their field lists)."""
     if name not in SCHEMAS:
-        raise DataError(unknown("schema", name, SCHEMAS))
+        raise DataError(unknown("schema", name, list(SCHEMAS)))
     return json.loads(resources.files("gatelens.views").joinpath("schemas", f"{name}.schema.json").read_text("utf-8"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from ..gates import Gate
@@ -30,7 +31,10 @@ def card_svg(gate: Gate, label: str = "", width: int = 640) -> Html:
         y = _table(parts, gate, c.table, y + 30)
     height = y + 24
     ground = f'<rect width="{width}" height="{height}" fill="#fff"/>'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif" fill="{_INK}">'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="DejaVu Sans, Helvetica, Arial, sans-serif" fill="{_INK}">'
+    )
     return Html(f"{head}{ground}{''.join(parts)}</svg>", whole=False)
 
 
@@ -88,7 +92,7 @@ def _text(parts: list[str], text: str, y: int, width: int, size: int, colour: st
     return y
 
 
-def _table(parts: list[str], gate: Gate, table: list[Pattern] | tuple[Pattern, ...], y: int) -> int:
+def _table(parts: list[str], gate: Gate, table: Sequence[Pattern], y: int) -> int:
     k = len(table[0].on or ())
     step = 58 if k <= 5 else 46
     ends = _LEFT + k * step
@@ -121,7 +125,8 @@ def _pattern(parts: list[str], p: Pattern, y: int, k: int, step: int, ends: int)
         parts.append(f'<text x="{x}" y="{y}" font-size="11" fill="{_SOFT}">never seen</text>')
     else:
         parts.append(
-            f'<rect x="{x}" y="{y - 9}" width="110" height="9" fill="{_LINE}"/><rect x="{x}" y="{y - 9}" width="{110 * p.rate:.1f}" height="9" fill="{_PLUS}"/>'
+            f'<rect x="{x}" y="{y - 9}" width="110" height="9" fill="{_LINE}"/>'
+            f'<rect x="{x}" y="{y - 9}" width="{110 * p.rate:.1f}" height="9" fill="{_PLUS}"/>'
         )
         parts.append(
             f'<path d="M{x + 110 * p.low:.1f} {y - 4.5}H{x + 110 * p.high:.1f}" stroke="{_INK}" stroke-width="2"/>'

@@ -56,14 +56,17 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
         ),
         _table(
             "Beside its baselines",
-            "The same figures for circuits that should do worse: the model's own neurons, virtual weights, shuffled features, random weights.",
+            "The same figures for circuits that should do worse: the model's own neurons, virtual weights, shuffled features, "
+            "random weights.",
             [
                 ("circuit", None),
                 ("wires", "edges"),
                 ("median R²", "median_r2"),
                 (f"{metric}, all replaced", "replaced"),
-                ("gates read", "read"),
-                ("of", "outputs"),
+                ("logic gates", "logic"),
+                ("adders", "adders"),
+                ("verified", "verified"),
+                ("of outputs", "outputs"),
             ],
             _with_own(report, metric),
         ),
@@ -83,7 +86,9 @@ def _with_own(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
         "edges": sum(c.get("edges") or 0 for c in connectors),
         "median_r2": float(np.median(r2)) if r2 else None,
         "replaced": (report.get("all_replaced") or {}).get(metric),
-        "read": sum(g["outputs"] - g["not_read"] for g in gates) if gates else None,
+        "logic": sum(g.get("logic") or 0 for g in gates) if gates else None,
+        "adders": sum((g.get("counts") or {}).get("adder", 0) for g in gates) if gates else None,
+        "verified": sum(g.get("verified") or 0 for g in gates) if gates else None,
         "outputs": sum(g["outputs"] for g in gates) if gates else None,
     }
     return {"this circuit": own} | beside

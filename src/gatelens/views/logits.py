@@ -23,16 +23,16 @@ class Readout:
     """A linear map from a hook point to the model's outputs, and what these are called.
 
     Attributes:
-        matrix: [d, outputs]; the mean over outputs is taken out, which no softmax sees.
+        matrix: [width, outputs]; the mean over outputs is taken out, which no softmax sees.
         name: output -> text.
         note: what the map leaves out.
     """
 
-    matrix: Float[Tensor, "d outputs"]
+    matrix: Float[Tensor, "width outputs"]
     name: Callable[[int], str]
     note: str = ""
 
-    def table(self, direction: Float[Tensor, " d"]) -> Markup:
+    def table(self, direction: Float[Tensor, " width"]) -> Markup:
         """The outputs that a direction raises and lowers most."""
         effect = direction.to(self.matrix.dtype) @ self.matrix
         effect = effect - effect.mean()

@@ -104,15 +104,16 @@ def bipartite(wires: Wires, outs: Sequence[int], targets: dict[int, str], row: i
     place_in = {i: k for k, i in enumerate(ins)}
     height = max(len(outs), len(ins)) * row + 12
     y_in, y_out = _spread(len(ins), height), _spread(len(outs), height)
-    x0, x1, top = 74, width - 74, float(np.abs(wires.weight).max())
+    x0, x1, middle, top = 74, width - 74, width // 2, float(np.abs(wires.weight).max())
     shapes = []
     for o, i, w in zip(wires.out.tolist(), wires.into.tolist(), wires.weight.tolist(), strict=True):
         a, b = y_in[place_in[i]], y_out[place_out[o]]
         stroke = 0.7 + 4.3 * abs(w) / top
         dash = f' stroke-dasharray="{3 + stroke:.0f} {2 + stroke / 2:.0f}"' if w < 0 else ""
         shapes.append(
-            f'<path class="e {"minus" if w < 0 else "plus"}" data-i="{i}" data-o="{o}" data-w="{abs(w):.5g}" stroke-width="{stroke:.1f}"{dash} '
-            f'd="M{x0} {a:.1f}C{width / 2:.0f} {a:.1f} {width / 2:.0f} {b:.1f} {x1} {b:.1f}"><title>IF_{i} → OF_{o}: {figure(w, 3)}</title></path>'
+            f'<path class="e {"minus" if w < 0 else "plus"}" data-i="{i}" data-o="{o}" data-w="{abs(w):.5g}" '
+            f'stroke-width="{stroke:.1f}"{dash} d="M{x0} {a:.1f}C{middle} {a:.1f} {middle} {b:.1f} {x1} {b:.1f}">'
+            f"<title>IF_{i} → OF_{o}: {figure(w, 3)}</title></path>"
         )
     for i, y in zip(ins, y_in, strict=True):
         shapes.append(

@@ -134,11 +134,12 @@ class Maker:
         return (lambda side, feature: labels(hooks[side], feature)) if labels else None
 
     def _with_panels(self, card: Card, data: dict[str, Any]) -> Card:
-        top: Sequence[Examples] = card.output.groups[:1] if card.output else ()
-        windows = [w for e in top for w in e.windows][:PANELS]
+        top: Examples | None = card.output.groups[0] if card.output and card.output.groups else None
+        windows = list(top.windows)[:PANELS] if top else []
+        largest = top.largest if top else None
         names = [f"{card.anchor}-cv{k}" for k in range(len(windows))]
         for name, w in zip(names, windows, strict=True):
-            data[f"{name}-data"] = panel([t.text for t in w.tokens], [t.value for t in w.tokens], top[0].largest).props
+            data[f"{name}-data"] = panel([t.text for t in w.tokens], [t.value for t in w.tokens], largest).props
         return replace(card, panels=strips(names))
 
 

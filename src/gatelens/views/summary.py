@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..gates import Gate
 from .document import count, figure, percent
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How the outputs of one or more segments were read."""
+
+    outputs: int
+    logic: int
+    adders: int
+    verified: int
+    tested: bool
+
+    @classmethod
+    def of(cls, gates: Iterable[Gate]) -> Tally:
+        gates = list(gates)
+        kinds = [str(g.kind) for g in gates]
+        adders, unread = kinds.count("adder"), kinds.count("not_read")
+        verified = sum(g.verified is True and k != "not_read" for g, k in zip(gates, kinds, strict=True))
+        return cls(
+            len(gates), len(gates) - adders - unread, adders, verified, any(g.verified is not None for g in gates)
+        )
+
+    @property
+    def unread(self) -> int:
+        return self.outputs - self.logic - self.adders
+
+    def sentence(self) -> str:
+        """The share that was read at all; adders are said apart, for they are no logic."""
+        if not self.outputs:
+            return "no gates were read"
+        adders = f" and {self.adders:,} as adders" if self.adders else ""
+        share = percent(self.logic / self.outputs)
+        return (
+            f"{self.logic:,} of {count(self.outputs, 'output feature')} ({share}) could be read as logic gates{adders}"
+        )
+
+
 def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
     """How much was read at all: the first thing to know about the list below it."""
     if not gates:
         return "No gates were read in this segment."
-    read = [g for g in gates if str(g.kind) != "not_read"]
-    verified = sum(g.verified is True for g in read)
-    text = (
-        f"{len(read):,} of {count(len(gates), 'output feature')} ({percent(len(read) / len(gates))}) were read as gates"
-    )
+    tally = Tally.of(gates)
+    text = tally.sentence()
     text += (
-        f", {verified:,} of them verified by intervention."
-        if any(g.verified is not None for g in gates)
-        else "; none was tested by intervention."
+        f"; {tally.verified:,} are verified by intervention." if tally.tested else "; none was tested by intervention."
     )
-    cut = (
-        f" Shown: the first {len(shown):,} by evidence (verified, then MCC, then firing count)."
-        if len(shown) < len(gates)
-        else ""
-    )
-    rest = " The others stay unread: their evidence does not carry a rule." if len(read) < len(gates) else ""
-    return text + rest + cut
+    if tally.unread:
+        text += (
+            " The others stay unread: their evidence does not carry a rule."
+            if tally.logic + tally.adders
+            else " None carries a rule; each says why."
+        )
+    if len(shown) < len(gates):
+        text += f" Shown: the first {len(shown):,} by evidence (logic before adders; then verified, MCC, firing count)."
+    return text
 
 
 def title_of(circuit: Any, figures: Mapping[str, Any]) -> str:
@@ -59,18 +92,13 @@ def what_of(circuit: Any, acts: Any, figures: Mapping[str, Any]) -> str:
 
 def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     """How good the reading is, in one honest sentence with its figures."""
-    gates = [g for gs in circuit.gates.values() for g in gs]
-    read = sum(str(g.kind) != "not_read" for g in gates)
-    said = (
-        f"{read:,} of {len(gates):,} output features ({percent(read / len(gates))}) could be read as gates"
-        if gates
-        else "no gates were read"
-    )
+    said = Tally.of(g for gs in circuit.gates.values() for g in gs).sentence()
     edges = sum(c.edges for c in circuit.connectors.values())
     model, replaced = figures.get("model") or {}, figures.get("all_replaced") or {}
     metric = model.get("metric")
     if metric is None or model.get("clean") is None or replaced.get(metric) is None:
-        return f"{count(len(circuit.connectors), 'connector')} of {edges:,} wires; {said}. How well the wires stand in for the model was not measured here."
+        unmeasured = "How well the wires stand in for the model was not measured here."
+        return f"{count(len(circuit.connectors), 'connector')} of {edges:,} wires; {said}. {unmeasured}"
     digits = 3 if metric == "accuracy" else 2
     name = {"accuracy": "accuracy", "ce": "cross-entropy (nats a token)"}.get(metric, metric)
     many = len(circuit.segments)
@@ -105,15 +133,11 @@ def tiles(circuit: Any, figures: Mapping[str, Any]) -> list[tuple[str, str, str]
             )
         )
     mcc, control = _median([g.mcc for g in read]), _median([g.control_mcc for g in read])
-    found.append(("median MCC of the rules", figure(mcc), f"random parents {figure(control)}"))
-    verified, tested = sum(g.verified is True for g in read), any(g.verified is not None for g in gates)
-    found.append(
-        (
-            "gates read",
-            f"{len(read):,}",
-            f"of {count(len(gates), 'output')}, {f'{verified:,} verified' if tested else 'none tested in the model'}",
-        )
-    )
+    found.append(("median MCC, gates read", figure(mcc), f"random parents {figure(control)}"))
+    tally = Tally.of(gates)
+    beside = f"{tally.adders:,} adders, " if tally.adders else ""
+    tested = f"{tally.verified:,} verified" if tally.tested else "none tested in the model"
+    found.append(("logic gates", f"{tally.logic:,}", f"of {count(tally.outputs, 'output')}; {beside}{tested}"))
     r2 = _median(
         [c.get("median_r2") for c in (figures.get("connectors") or {}).values()] if figures else [g.r2 for g in gates]
     )

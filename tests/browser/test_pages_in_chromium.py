@@ -1,0 +1,96 @@
+"""Pages in headless Chromium, from their files, with every host name unresolvable."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from tests.browser.chromium import PROGRAM, REASON, open_page, screenshot
+from tests.support.pages import planted
+from tests.test_views import HOSTILE
+
+from gatelens import views
+from gatelens.views import document
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=REASON)
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    return planted([f" word{i}" for i in range(30)] + HOSTILE, outputs=6, inputs=24)
+
+
+@pytest.fixture(scope="module")
+def page(hostile, tmp_path_factory):
+    made = views.page(hostile.circuit, hostile.acts, tokenizer=hostile.tokenizer, title=HOSTILE[0], token_panels=True)
+    return made.save(tmp_path_factory.mktemp("page") / "page.html")
+
+
+def text_of(dom: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<(script|style)\b.*?</\1>", "", dom, flags=re.S)))
+
+
+def test_the_check_itself_sees_requests_and_errors(tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text("<!doctype html><img src='http://example.invalid/a.png'><script>throw Error('seen')</script>")
+    seen = open_page(bad)
+    assert seen.requests == ["http://example.invalid/a.png"]
+    assert any("seen" in line for line in seen.console)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_is_silent_and_fetches_nothing(page, dark):
+    seen = open_page(page, dark=dark)
+    assert seen.console == []
+    assert seen.requests == []
+    assert "window.ran" in text_of(seen.dom), "hostile tokens are there, as text"
+    assert re.search(r'<div class="cv" id="[^"]+"><', seen.dom), "circuitsvis drew"
+    assert " of 6 shown" in text_of(seen.dom), "the index works"
+
+
+def test_hostile_text_ran_nothing(page, tmp_path):
+    probe = tmp_path / "probe.html"
+    text = page.read_text("utf-8")
+    # only the policy is taken off: without it, whatever the data could run would run
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    probe.write_text(text.replace("</body>", "<script>document.title = 'ran: ' + window.ran</script></body>"), "utf-8")
+    assert "<title>ran: undefined</title>" in open_page(probe).dom
+
+
+def test_the_policy_stops_a_foreign_script_and_picture(tmp_path):
+    made = document.document(
+        "t", document.Markup("<p>x</p><script>document.title='ran'</script><img src='http://example.invalid/p.png'>")
+    )
+    seen = open_page(made.save(tmp_path / "policy.html"))
+    assert "<title>t</title>" in seen.dom
+    assert seen.requests == []
+    assert len(seen.console) >= 2
+
+
+def test_a_link_opens_a_packed_card(tmp_path):
+    p = planted([f" w{i}" for i in range(50)], outputs=70, inputs=24)
+    path = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=70).save(tmp_path / "many.html")
+    anchor = re.findall(r'<details class="card" id="([^"]+)"', path.read_text("utf-8"))[-1]
+    dom = open_page(path, fragment=f"#{anchor}").dom
+    card = dom[dom.index(f'id="{anchor}"') :]
+    assert "Truth table" in card[: card.index("</details>")]
+
+
+def test_the_same_fragment_twice_draws_twice(hostile, tmp_path):
+    shown = hostile.circuit.gate(0)._repr_html_()
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><body>{shown}{shown}</body>", "utf-8")
+    assert text_of(open_page(path).dom).count("Truth table") == 2
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_screenshots_are_of_their_theme_and_nothing_sticks_out(page, tmp_path, width, dark):
+    from PIL import Image
+
+    picture = Image.open(screenshot(page, tmp_path / "shot.png", width, 900, dark=dark)).convert("L")
+    corner = picture.getpixel((3, 3))
+    assert (corner < 60) == dark
+    edge = {picture.getpixel((picture.width - 2, y)) for y in range(picture.height)}
+    assert edge == {corner}, "the right edge is bare: nothing is cut off"

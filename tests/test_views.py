@@ -1,0 +1,390 @@
+"""Pages as values: what they say, what they leave out, and that nothing which came in with the data is markup."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import zlib
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.support.pages import HOOK_IN, HOOK_OUT, Words, planted
+
+from gatelens import views
+from gatelens.errors import DataError, GateLensError, NonFiniteError
+from gatelens.gates import Gate, GateKind, TruthTable
+from gatelens.views import cards, contexts, document, images
+from gatelens.views.examples import Texts, Window, mistakes
+
+HOSTILE = [
+    "</script><script>window.ran=1</script>",
+    "<img src=x onerror=window.ran=1>",
+    "<!--",
+    "&amp;",
+    '" onmouseover="window.ran=1',
+    "'><b>bold</b>",
+    "\u200b",
+    "\n",
+    "\t",
+    "\x07",
+    "]]>",
+    "{{ 7*7 }}",
+]
+
+
+class Elements(HTMLParser):
+    """The elements, attributes and text of a page, as a browser's parser would see them."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.names: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    words = [f" word{i}" for i in range(40)] + HOSTILE
+    return planted(words, outputs=6, inputs=24)
+
+
+@pytest.fixture(scope="module")
+def page(hostile):
+    return views.page(
+        hostile.circuit,
+        hostile.acts,
+        tokenizer=hostile.tokenizer,
+        title=HOSTILE[0],
+        labels=lambda hook, f: HOSTILE[f % 6],
+    )
+
+
+def test_hostile_text_is_text(page):
+    seen = Elements(page.text)
+    assert seen.names.count("script") == 1, "our own script and no other"
+    assert not [name for name, _ in seen.attributes if name.startswith("on")]
+    assert all((v or "").startswith("data:") for n, v in seen.attributes if n in ("src", "srcset"))
+    text = "".join(seen.text)
+    for word in HOSTILE[:6]:
+        assert word in text
+    assert "{{ 7*7 }}" in text, "a label is not a template"
+
+
+def test_hostile_text_adds_no_element(hostile, page):
+    """The same page with harmless words and labels has the same elements in the same order."""
+    harmless = Words([f" word{i}" for i in range(40 + len(HOSTILE))])
+    plain = views.page(hostile.circuit, hostile.acts, tokenizer=harmless, title="title", labels=lambda hook, f: "label")
+    assert Elements(page.text).names == Elements(plain.text).names
+
+
+def vocabulary(folder) -> tuple[list[int], list[str]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return list(range(len(tokenizer))), [tokenizer.decode([i]) for i in range(len(tokenizer))]
+
+
+@pytest.mark.parametrize("which", ["the package's own", "GPT-2's"])
+def test_every_token_of_a_vocabulary_is_inert(which):
+    if which == "GPT-2's" and not os.environ.get("GATELENS_DATA"):
+        pytest.skip("needs GATELENS_DATA with gpt2_tokenizer/ for GPT-2's vocabulary")
+    own = resources.files("gatelens").joinpath("demo", "gpt2-mini")
+    ids, texts = vocabulary(
+        own if which == "the package's own" else Path(os.environ["GATELENS_DATA"]) / "gpt2_tokenizer"
+    )
+    tokens = [contexts.Token(text, 1.0, False, (i,)) for i, text in zip(ids, texts, strict=True)]
+    window = Window(tokens, 1.0)
+    example = cards.Examples("all", windows=[window], largest=1.0)
+    template = document.environment().from_string('{% from "parts.html.j2" import group %}{{ group(e) }}')
+    seen = Elements(template.render(e=example))
+    assert set(seen.names) == {"figure", "figcaption", "p", "span"}
+    assert seen.names.count("span") == len(tokens) + 4
+    shown = "".join(seen.text)
+    assert all(t.shown in shown for t in tokens)
+
+
+def test_policy_names_the_hash_of_the_script_and_nothing_wider(page):
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page.text)[1].replace("&#39;", "'")
+    parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    script = re.findall(r"<script>(.*?)</script>", page.text, re.S)[0]
+    assert parts["default-src"] == "'none'"
+    assert parts["script-src"] == f"'sha256-{document._hash(script)}'"
+    assert "unsafe-inline" not in parts["script-src"]
+    assert parts["img-src"] == "data:"
+
+
+def test_page_says_what_share_was_read_before_it_shows_gates(hostile, page):
+    gates = hostile.circuit.gates[hostile.circuit.segments[0].name]
+    read = sum(g.kind != GateKind.NOT_READ for g in gates)
+    assert f"{read} of {len(gates)} output features" in page.text
+    assert page.text.index("output features") < page.text.index("<details")
+
+
+def test_an_empty_circuit_has_a_page(hostile):
+    bare = replace(hostile.circuit, gates={})
+    text = views.page(bare, hostile.acts, tokenizer=hostile.tokenizer).text
+    assert "No gates were read in this segment." in text
+    assert "<details" not in text
+
+
+def test_a_feature_that_never_fires_is_said_not_divided_by(hostile):
+    acts = replace(hostile.acts, tensors={h: torch.zeros_like(v) for h, v in hostile.acts.tensors.items()})
+    assert "never fired on these rows" in views.page(hostile.circuit, acts, tokenizer=hostile.tokenizer).text
+
+
+def test_order_is_by_evidence():
+    def gate(out, kind="or", verified=None, mcc=None, firings=0):
+        return Gate(out, GateKind(kind), (), (), 0.0, verified=verified, mcc=mcc, firings=firings)
+
+    best = [
+        gate(0, verified=True, mcc=0.6),
+        gate(1, mcc=0.9, firings=5),
+        gate(2, mcc=0.9, firings=3),
+        gate(3, mcc=None),
+        gate(4, "adder", mcc=0.99),
+        gate(5, "not_read", mcc=0.99),
+    ]
+    assert [g.out for g in sorted(best[::-1], key=cards.order_key)] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("excite", "at_least", "inhibit", "words"),
+    [
+        ((1,), 1, (), "On when IF_1 is on."),
+        ((1, 2), 1, (), "On when IF_1 or IF_2 is on."),
+        ((1, 2), 2, (), "On when both IF_1 and IF_2 are on."),
+        ((1, 2, 3), 2, (), "On when at least 2 of IF_1, IF_2 and IF_3 are on."),
+        ((1,), 1, (4,), "On when IF_1 is on, unless IF_4 is on."),
+    ],
+)
+def test_rules_in_words(excite, at_least, inhibit, words):
+    kind = GateKind.AND_NOT if inhibit else GateKind.OR
+    assert (
+        cards.rule_in_words(
+            Gate(0, kind, (1, 2, 3, 4), (1.0,) * 4, 0.0, excite=excite, inhibit=inhibit, at_least=at_least)
+        )
+        == words
+    )
+
+
+def table_gate(k: int, counts: list[int], fired: list[int]) -> Gate:
+    codes = torch.arange(2**k)
+    patterns = ((codes[:, None] >> torch.arange(k)) & 1).bool()
+    table = TruthTable(patterns, torch.tensor(counts), torch.tensor(fired), torch.zeros(2**k))
+    return Gate(9, GateKind.OR, tuple(range(k)), (1.0,) * k, 0.0, excite=(0, 1), table=table)
+
+
+def test_truth_table_rows_say_what_the_rule_says_and_whether_it_holds():
+    rows = cards.patterns(table_gate(2, [100, 50, 50, 5], [2, 45, 10, 5]))
+    assert [(r.on, r.rule, r.agrees) for r in rows] == [
+        ((False, False), False, True),
+        ((True, False), True, True),
+        ((False, True), True, False),  # fires in 10 of 50 rows: the rule is wrong there
+        ((True, True), True, None),  # five rows are too few to say
+    ]
+
+
+def test_unseen_and_rare_patterns_are_pooled_and_counted():
+    counts = [1000 - i for i in range(20)] + [0] * 12
+    rows = cards.patterns(table_gate(5, counts, [c // 2 for c in counts]))
+    assert len(rows) == cards.MAX_PATTERNS + 2
+    rarer, unseen = rows[-2:]
+    assert (rarer.pooled, rarer.count) == (20 - cards.MAX_PATTERNS, sum(counts[cards.MAX_PATTERNS : 20]))
+    assert (unseen.pooled, unseen.count, unseen.rate) == (12, 0, None)
+    assert rarer.low < rarer.rate < rarer.high
+
+
+def test_counterexamples_are_where_rule_and_output_differ(hostile):
+    gate = next(g for gs in hostile.circuit.gates.values() for g in gs if g.kind == GateKind.OR)
+    f_in, f_out = contexts.FeatureRows.of(hostile.acts[HOOK_IN]), contexts.FeatureRows.of(hostile.acts[HOOK_OUT])
+    on = (hostile.acts[HOOK_IN][:, list(gate.excite)] > 0).any(1)
+    fired = hostile.acts[HOOK_OUT][:, gate.out] > 0
+    wrong = mistakes(gate, f_in, f_out, Texts(hostile.acts, hostile.tokenizer))
+    assert wrong[0].note == f"{int((on & ~fired).sum()):,} of {int(on.sum()):,} rows"
+    assert wrong[1].note == f"{int((fired & ~on).sum()):,} of {int(fired.sum()):,} rows"
+
+
+def test_groups_are_the_strongest_then_intervals_of_the_range():
+    f = torch.zeros(1000, 1)
+    f[:100, 0] = torch.arange(100, 0, -1).float()
+    found = contexts.groups(contexts.FeatureRows.of(f), 0, top=10, each=2)
+    assert found[0].rows.tolist() == list(range(10))
+    assert [g.name for g in found] == [
+        "strongest",
+        *(f"{a}%–{b}% of the largest" for a, b in ((60, 80), (40, 60), (20, 40), (0, 20))),
+    ]
+    for group, (low, high) in zip(found[1:], ((60, 80), (40, 60), (20, 40), (0, 20)), strict=True):
+        assert all(low < v <= high for v in group.values.tolist())
+        assert group.population == 20
+
+
+def test_equal_contexts_are_shown_once():
+    f, same = torch.arange(1.0, 7.0)[:, None], np.array([0, 0, 0, 1, 1, 2])
+    assert contexts.groups(contexts.FeatureRows.of(f), 0, top=6, each=0, same=same)[0].rows.tolist() == [5, 4, 2]
+
+
+class Bytes:
+    """A tokenizer of one byte a token, as byte-level ones are at their smallest."""
+
+    def decode(self, ids):
+        return bytes(ids).decode("utf-8", "replace")
+
+
+class Row:
+    def __init__(self, token, document=None):
+        self.token = torch.tensor(token)
+        self.document = torch.tensor(document or [0] * len(token))
+        self.position = torch.arange(len(token))
+
+
+def test_a_character_of_several_tokens_is_joined():
+    windows = contexts.Windows(Row(list("a é €".encode())), Bytes(), reach=9)
+    f = torch.zeros(len(windows.token), 1)
+    f[2] = 2.0
+    shown = windows.window(2, contexts.FeatureRows.of(f), 0)
+    assert [t.text for t in shown] == ["a", " ", "é", " ", "€"]
+    assert (shown[2].value, shown[2].centre) == (2.0, True)
+
+
+def test_windows_stay_within_their_document():
+    windows = contexts.Windows(Row([65, 66, 67, 68], [0, 0, 1, 1]), Bytes())
+    assert windows.rows(1) == [0, 1]
+    assert windows.rows(2) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a b", "a b"),
+        ("\n", "⏎"),
+        ("\t", "⇥"),
+        ("\x00", "\\x00"),
+        ("\u200b", "∅"),
+        ("\u202e", "∅"),
+        ("<|endoftext|>", "<|endoftext|>"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_nothing_hides_in_a_text(text, shown):
+    assert document.visible(text) == shown
+
+
+def test_white_space_alone_is_marked():
+    assert contexts.Token("  ", 0.0, False).shown == "··"
+    assert contexts.Token(" the", 0.0, False).shown == " the"
+
+
+def test_percent_never_rounds_to_all_or_nothing():
+    assert [document.percent(x) for x in (0.0, 0.0001, 0.05, 0.5, 0.9999, 1.0, None, float("nan"))] == [
+        "0\u00a0%", "<\u00a00.1\u00a0%", "5.0\u00a0%", "50\u00a0%", "99.9\u00a0%", "100\u00a0%", "–", "–",
+    ]  # fmt: skip
+
+
+def test_inert_json_cannot_close_its_element_and_refuses_nan():
+    text = str(document.inert_json({"a": HOSTILE}))
+    assert "<" not in text
+    assert json.loads(text) == {"a": HOSTILE}
+    with pytest.raises(NonFiniteError, match="finite numbers"):
+        document.inert_json([float("nan")])
+
+
+def pixels(address: str) -> np.ndarray:
+    assert address.startswith("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB")).astype(int)
+
+
+def test_signed_field_shows_sign_by_colour_and_by_a_dot():
+    address, top, bad = images.field([[1.0, -1.0], [0.0, float("nan")]], size=40)
+    picture = pixels(address)
+    assert (top, bad) == (1.0, 1)
+    assert tuple(picture[2, 2]) == images.POSITIVE
+    assert tuple(picture[2, 22]) == images.NEGATIVE
+    assert tuple(picture[10, 30]) not in (images.NEGATIVE, (255, 255, 255)), "a dot in the middle of a negative pixel"
+    assert tuple(picture[10, 10]) == images.POSITIVE, "none in a positive one"
+    assert tuple(picture[22, 2]) == (255, 255, 255)
+    assert len({tuple(p) for p in picture[20:, 20:].reshape(-1, 3)}) == 2, "hatched: two shades"
+
+
+def test_strip_of_blank_pictures_is_white():
+    assert (pixels(images.strip(np.zeros((2, 4, 4)))) == 255).all()
+
+
+def test_pixel_field_is_the_mean_gradient_of_the_feature():
+    from gatelens.models.mlp import HookedMLP
+
+    model = HookedMLP((4, 3, 2), seed=0)
+    x = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    weight, bias = model.layers[0].weight.detach(), model.layers[0].bias.detach()
+    on = (x @ weight.T + bias > 0).float()
+    got = images.pixel_field(model, lambda a: 2 * a, x, "hook_post.0", 1)
+    torch.testing.assert_close(got, 2 * weight[1] * on[:, 1].mean())
+
+
+def test_packed_cards_come_back_whole():
+    p = planted([f" w{i}" for i in range(50)], outputs=70, inputs=24)
+    text = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=70).text
+    packs = re.findall(r'id="pack-([^"]+)">([^<]*)<', text)
+    assert [name for name, _ in packs] == ["s0-0"]
+    bodies = json.loads(zlib.decompress(base64.b64decode(packs[0][1])))
+    assert len(bodies) == 10
+    assert all("Truth table" in body for body in bodies)
+
+
+def test_save_is_one_file_of_utf8_and_survives_lone_surrogates(tmp_path):
+    path = document.document("a \ud800", "b \ud800").save(tmp_path / "deep" / "page.html")
+    assert "a \ufffd" in path.read_text("utf-8")
+    assert [p.name for p in path.parent.iterdir()] == ["page.html"]
+
+
+def test_a_large_page_is_not_put_into_a_notebook(page):
+    assert "too large" in document.Html("x" * (document.NOTEBOOK_LIMIT + 1))._repr_html_()
+    assert "sandbox" in document.Html("<p>small</p>")._repr_html_()
+    assert "<script" not in document.Html("<script>1</script>")._repr_html_()
+
+
+def test_panels_escape_and_replace(tmp_path):
+    p = views.panel(["<b>", "\n", "", "x"], [1.0, float("nan"), -2.0, float("inf")])
+    assert p.props["tokens"] == ["&lt;b&gt;", "⏎", "∅", "x"]
+    assert p.props["values"] == [1.0, 0.0, -2.0, 0.0]
+    assert (p.props["minValue"], p.props["maxValue"], p.not_finite) == (-2.0, 2.0, 2)
+    assert views.panel(["a"], [0.0]).props["maxValue"] == 1.0, "no division by zero"
+    with pytest.raises(DataError, match="one value a token"):
+        views.panel(["a"], [])
+
+
+def test_the_bundle_is_in_a_page_once_and_only_where_a_panel_is(hostile, page):
+    with_panels = views.page(hostile.circuit, hostile.acts, tokenizer=hostile.tokenizer, token_panels=True).text
+    assert with_panels.count("var CircuitsVis=") == 1
+    assert "CircuitsVis=" not in page.text
+    assert Elements(page.text).names.count("script") == 1
+
+
+def test_card_alone_and_a_card_as_svg():
+    gate = table_gate(2, [100, 50, 50, 5], [2, 45, 40, 5])
+    assert "Truth table" in views.card(gate).text
+    import xml.etree.ElementTree as ET
+
+    root = ET.fromstring(views.card_svg(gate, label="<b>").text)
+    assert "OF_9" in "".join(root.itertext())
+
+
+def test_compare_refuses_circuits_of_other_depth(hostile):
+    with pytest.raises(GateLensError, match="as many segments"):
+        views.compare(hostile.circuit, replace(hostile.circuit, segments=[]))

@@ -1,0 +1,184 @@
+"""What values show in a notebook, comparison of circuits, figures, and exports against their schemas."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from jsonschema import Draft7Validator
+from tests.support.pages import HOOK_IN, planted
+from tests.test_views import Elements
+
+from gatelens import views
+from gatelens.bases.linear import Rotation
+from gatelens.connectors import Connector
+from gatelens.errors import DataError
+from gatelens.gates import GateKind
+from gatelens.views import export, figures, matrix
+from gatelens.views.contexts import FeatureRows, Windows
+from gatelens.views.document import NOTEBOOK_LIMIT
+
+
+@pytest.fixture(scope="module")
+def made():
+    return planted([f" w{i}" for i in range(50)] + ["</script><b>"], outputs=12, inputs=16)
+
+
+def values(made):
+    circuit = made.circuit
+    rotation = Rotation(torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0])
+    return {
+        "Circuit": circuit,
+        "Gate": circuit.gate(1),
+        "Connector": circuit.connectors[circuit.segments[0].name],
+        "Rotation": rotation,
+    }
+
+
+@pytest.mark.parametrize("name", ["Circuit", "Gate", "Connector", "Rotation"])
+def test_values_show_themselves_small_and_without_scripts(made, name):
+    text = values(made)[name]._repr_html_()
+    seen = Elements(text)
+    assert len(text.encode()) < NOTEBOOK_LIMIT
+    assert "script" not in seen.names
+    assert all((v or "").startswith(("#", "data:")) for n, v in seen.attributes if n in ("src", "href"))
+    assert text.startswith('<div class="gl light nb">')
+
+
+def test_a_wide_connector_falls_back_to_its_printed_form():
+    weight = torch.ones(300, 300) * torch.linspace(0.5, 1, 300)
+    shown = Connector.from_dense(weight, torch.zeros(300))._repr_html_()
+    assert len(shown.encode()) < NOTEBOOK_LIMIT
+
+
+def test_the_report_shows_its_sentence_and_tables():
+    from gatelens.evaluation import Report
+
+    report = Report(
+        model={"name": "m", "metric": "accuracy", "clean": 0.9, "ablated": 0.1},
+        bases={"a": {"kind": "<b>", "features": 5, "fvu": 0.25, "l0": None, "dead": 0, "spliced": 0.8}},
+        connectors={
+            "a -> b": {"edges": 7, "median_r2": 0.5, "fvu": None, "max_fan_in": 2, "replaced": 0.7, "gap_closed": 0.75}
+        },
+        all_replaced={"accuracy": 0.7},
+        gates={"a -> b": {"outputs": 4, "not_read": 1, "logic": 2, "counts": {"adder": 1}, "verified": 1}},
+        baselines={
+            "shuffled": {
+                "edges": 7,
+                "median_r2": 0.0,
+                "replaced": 0.2,
+                "logic": 0,
+                "adders": 0,
+                "verified": 0,
+                "outputs": 4,
+            }
+        },
+    )
+    text = "".join(Elements(report._repr_html_()).text)
+    for part in ("2 were read as logic gates", "<b>", "0.250", "0.700", "this circuit", "shuffled", "0.200"):
+        assert part in text
+
+
+def test_compare_tells_each_wire_its_fate(made):
+    circuit = made.circuit
+    name = circuit.segments[0].name
+    old = circuit.connectors[name]
+    weight = old.weight.to_dense().clone()
+    rows = [weight[o].nonzero().flatten().tolist() for o in range(4)]
+    weight[0, rows[0][0]] *= 1.1  # kept: within a quarter
+    weight[1, rows[1][0]] *= 3.0  # reweighted
+    weight[2, rows[2][0]] = 0.0  # lost
+    weight[3, next(i for i in range(16) if i not in rows[3])] = 0.5  # new
+    gates = [replace(g, kind=GateKind.ADDER) if g.out == 3 else g for g in circuit.gates[name]]
+    other = replace(circuit, connectors={name: Connector.from_dense(weight, old.bias)}, gates={name: gates})
+    text = " ".join("".join(Elements(views.compare(circuit, other, names=("a", "</script>")).text).text).split())
+    assert (
+        f"Of the {old.edges} wires into them, {old.edges - 2} were kept, 1 changed weight and 1 were lost; 1 are new. 1 gate changed kind."
+        in text
+    )
+    assert "with inputs matched at random" in text
+
+
+def test_compare_follows_features_that_were_shuffled(made):
+    """Permuting input and output features, with everything that names them, changes nothing."""
+    circuit = made.circuit
+    segment = circuit.segments[0]
+    g = torch.Generator().manual_seed(1)
+    p_in, p_out = torch.randperm(segment.d_in, generator=g), torch.randperm(segment.d_out, generator=g)
+    old = circuit.connectors[segment.name]
+    shuffled = Connector.from_dense(old.weight.to_dense()[p_out][:, p_in], old.bias[p_out])
+    bases = {
+        segment.hook_in: Rotation(torch.eye(segment.d_in)[p_in]),
+        segment.hook_out: Rotation(torch.eye(segment.d_out)[p_out]),
+    }
+    where = {int(o): i for i, o in enumerate(p_out)}
+    gates = [replace(gate, out=where[gate.out]) for gate in circuit.gates[segment.name]]
+    other = replace(circuit, bases=bases, connectors={segment.name: shuffled}, gates={segment.name: gates})
+    assert "Nothing changed." in views.compare(circuit, other).text
+
+
+def test_wires_are_ordered_by_size_and_counted_at_each_threshold():
+    wires = matrix.Wires.of([[0.0, -3.0], [1.0, 2.0]])
+    assert wires.weight.tolist() == [-3.0, 2.0, 1.0]
+    left = matrix._left(wires)
+    assert (left[0], left[-1]) == ((0.0, 3), (3.0, 1))
+    assert dict(left)[1.5] == 2
+
+
+def test_the_map_says_what_it_leaves_out_and_dashes_negatives():
+    weight = np.ones((20, 20))
+    weight[0, 0] = -2.0
+    text = str(matrix.layer_map(weight))
+    assert "drawn: the 300 strongest of 400" in text
+    assert text.index('class="grid"') < text.index('class="wiremap"'), "over 300 wires the matrix comes first"
+    assert text.count("stroke-dasharray") == 1
+    assert "no wires" in str(matrix.layer_map(np.zeros((2, 2))))
+
+
+def test_heat_maps_share_a_scale_and_rescaling_wins_nothing():
+    a = np.array([[1.0, 0.0], [0.0, 1.0]])
+    text = str(figures.heat_maps({"before": a, "after": 0.01 * a}))
+    rows = [line.partition("<table>")[2] for line in text.splitlines() if "<table>" in line]
+    assert "50" in rows[0], "two entries of four are not zero"
+    assert rows[0] == rows[1]
+    assert "1 not finite" in str(figures.heat_maps({"x": [[float("nan"), 1.0]]}))
+
+
+def test_circuit_json_is_whole_and_valid(made):
+    value = json.loads(export.dump(views.circuit_json(made.circuit)))
+    Draft7Validator(views.schema("circuit")).validate(value)
+    segment = made.circuit.segments[0]
+    dense = torch.zeros(segment.d_out, segment.d_in)
+    for out, into, weight in value["segments"][0]["connector"]["wires"]:
+        dense[out, into] = weight
+    torch.testing.assert_close(dense, made.circuit.connectors[segment.name].weight.to_dense())
+    broken = json.loads(export.dump(value))
+    broken["segments"][0]["gates"][0]["kind"] = "nand"
+    assert not Draft7Validator(views.schema("circuit")).is_valid(broken)
+
+
+def test_exports_for_others_are_valid_and_say_what_is_there(made):
+    rows, windows = FeatureRows.of(made.acts[HOOK_IN]), Windows(made.acts, made.tokenizer)
+    examples = views.feature_examples(rows, 2, windows)
+    Draft7Validator(views.schema("feature_examples")).validate(examples)
+    assert examples["act_max"] == pytest.approx(float(made.acts[HOOK_IN][:, 2].max()))
+    gate = next(g for g in made.circuit.gates[made.circuit.segments[0].name] if g.kind == GateKind.OR)
+    row = int((made.acts[HOOK_IN][:, gate.inputs[0]] > 0).nonzero()[20])
+    graph = views.attribution_graph(made.circuit, gate, row, rows, windows)
+    Draft7Validator(views.schema("attribution_graph")).validate(graph)
+    first = next(link for link in graph["links"] if link["source"].split("_")[1] == str(gate.inputs[0]))
+    assert first["weight"] == pytest.approx(gate.weights[0] * float(made.acts[HOOK_IN][row, gate.inputs[0]]))
+    assert "".join(graph["metadata"]["prompt_tokens"]) == graph["metadata"]["prompt"]
+    with pytest.raises(DataError, match="letters, digits"):
+        views.attribution_graph(made.circuit, gate, row, rows, windows, slug="../up")
+    with pytest.raises(DataError, match="did you mean 'circuit'"):
+        views.schema("circiut")
+
+
+def test_pairing_is_one_to_one():
+    pairs = {export.cantor(a, b) for a in range(30) for b in range(30)}
+    assert len(pairs) == 900
+    assert export.cantor(1, 2) == 8
