@@ -15,7 +15,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "features": ("PlantedFeatures", "Planted"),
-        "network": ("PlantedNetwork", "plant_network", "sense_network"),
+        "network": ("PlantedNetwork", "plant_network", "word_network"),
         "scores": ("EdgeScores", "GateScores", "score_edges", "score_gates", "true_connector"),
         "conformance": ("check_basis", "check_solver"),
     },

@@ -85,8 +85,8 @@ class PlantedFeatures:
         counts = [rng.binomial(self.cluster, share, clusters) for _, share, _, _ in roles]
         for c in range(clusters):
             slots = rng.permutation(self.cluster)
-            hosts = slots[: self.cluster // 4]  # always free, and enough of them
-            begin = self.cluster // 4
+            hosts = slots[: max(4, self.cluster // 4)]  # always free, and enough for any gate
+            begin = len(hosts)
             for (name, _, with_, without), count in zip(roles, counts, strict=True):
                 chosen = slots[begin : begin + count[c]]
                 begin += count[c]
