@@ -11,7 +11,7 @@ from sae_lens import SAE
 from gatelens import PretrainedSAE, collect, load_model, mlp_segments, text_batches
 from gatelens.bases.fitness import check_fit, measure_fit
 from gatelens.bases.fitting import fit_bases
-from gatelens.bases.normalised import RowNormalised, usable
+from gatelens.bases.normalised import EXTRA, RowNormalised, usable
 from gatelens.bases.saving import load_basis, save_basis
 from gatelens.errors import BasisError, GateLensWarning, HubError
 from gatelens.evaluation import splice
@@ -83,7 +83,7 @@ def test_row_normalisation_without_state_gives_the_same_values(tmp_path, rows, k
     assert torch.allclose(ours.decode(f), expected, atol=1e-5)
     assert torch.allclose(f[:, :F] / f[:, F : F + 1], expected_f, atol=1e-5)
     assert torch.allclose(ours.decode(f), f @ ours.W_dec, atol=1e-5)  # a linear map, as connectors need
-    assert ours.cfg.d_sae == F + 2
+    assert ours.cfg.d_sae == F + EXTRA
     with pytest.raises(AttributeError):  # what the guard is for: sae-lens cannot decode what it has not just encoded
         theirs.decode(expected_f)
 

@@ -128,6 +128,17 @@ def sae_tensors(d_in: int, d_sae: int, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
+def signed_axes(d_in: int) -> dict[str, Tensor]:
+    """A dictionary that loses nothing at k = d_in: every axis, once in either direction."""
+    decoder = torch.cat([torch.eye(d_in), -torch.eye(d_in)])
+    return {
+        "W_dec": decoder,
+        "W_enc": decoder.T.contiguous(),
+        "b_enc": torch.zeros(2 * d_in),
+        "b_dec": torch.zeros(d_in),
+    }
+
+
 def flat_topk_config(hook: str, d_in: int, d_sae: int, k: int, normalise: str = "layer_norm") -> dict[str, Any]:
     """cfg.json as it was before sae-lens 6, in the form of the published top-k SAEs of GPT-2 small."""
     return {

@@ -1,11 +1,11 @@
-"""SAEs that normalise every row, made free of state: the row's scale and mean travel as two more features.
+"""SAEs that normalise every row, made free of state: the row's scale and mean travel as three more features.
 
 sae-lens keeps the scale of the last encoded rows on the module and needs it to decode, so features that a connector
 predicts could not be decoded at all. Here
 
-    x ~ s (f W_dec + b_dec) + m        is written as        x ~ [s f, s, m] [W_dec; b_dec; 1],
+    x ~ s (f W_dec + b_dec) + m        is written as        x ~ [s f, s, m+, m-] [W_dec; b_dec; 1; -1],
 
-which is a linear map of features again. The same values come out, and every feature is in units of x.
+which is a linear map of features that are never negative. The same values come out, and every feature is in units of x.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from torch import Tensor
 from ..errors import BasisError
 
 LN_EPS = 1e-5  # sae-lens' own, added to the standard deviation
+EXTRA = 3
 KINDS = ("layer_norm", "constant_norm_rescale")
 
 
 class RowNormalised:
-    """A sae-lens SAE of `normalize_activations` "layer_norm" or "constant_norm_rescale", with two features more.
+    """A sae-lens SAE of `normalize_activations` "layer_norm" or "constant_norm_rescale", with `EXTRA` features more.
 
-    Feature d_sae is the row's scale, feature d_sae + 1 its mean (zero for "constant_norm_rescale"); both are dense.
+    Feature d_sae is the row's scale, which is dense; d_sae + 1 and d_sae + 2 are its mean where that is positive and where it
+    is negative (zero for "constant_norm_rescale").
 
     Raises:
         BasisError: for an SAE that normalises otherwise.
@@ -42,11 +44,12 @@ class RowNormalised:
         self.plain.run_time_activation_norm_fn_in = _same
         self.plain.run_time_activation_norm_fn_out = _same
         d_sae, d_in = sae.W_dec.shape
-        tail = torch.stack([sae.b_dec.detach(), torch.ones_like(sae.b_dec)])
+        ones = torch.ones_like(sae.b_dec)
+        tail = torch.stack([sae.b_dec.detach(), ones, -ones])
         self.W_dec: Float[Tensor, "f d"] = torch.cat([sae.W_dec.detach(), tail])
         self.cfg = SimpleNamespace(
             d_in=d_in,
-            d_sae=d_sae + 2,
+            d_sae=d_sae + EXTRA,
             metadata=sae.cfg.metadata,
             normalize_activations="none",
             apply_b_dec_to_input=False,
@@ -61,7 +64,7 @@ class RowNormalised:
             mean = torch.zeros_like(x[..., :1])
             scale = x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
             z = x / scale.clamp_min(torch.finfo(x.dtype).tiny)
-        return torch.cat([self.plain.encode(z) * scale, scale, mean], dim=-1)
+        return torch.cat([self.plain.encode(z) * scale, scale, mean.relu(), (-mean).relu()], dim=-1)
 
     def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
         return f @ self.W_dec
@@ -71,7 +74,7 @@ class RowNormalised:
         self.source.save_model(folder)
 
     def __repr__(self) -> str:
-        return f"RowNormalised({self.kind}: {self.cfg.d_in} -> {self.cfg.d_sae - 2} + scale and mean)"
+        return f"RowNormalised({self.kind}: {self.cfg.d_in} -> {self.cfg.d_sae - EXTRA} + scale and mean)"
 
 
 def usable(sae: Any) -> Any:
