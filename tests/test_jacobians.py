@@ -71,11 +71,15 @@ def test_push_and_pull_are_products_with_the_jacobian(closed, prenorm):
 def test_between_two_bases_it_is_the_derivative_of_encode_forward_decode():
     segment, x = segment_of(mlp("gelu")), rows()
     into = Rotation(polar(random_rotation(D_IN, 1)))
-    out = Invertible.from_matrix(torch.randn(D_OUT, D_OUT, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
+    out = Invertible.from_matrix(
+        torch.randn(D_OUT, D_OUT, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    )
     true = by_autograd(lambda f: out.encode(segment.forward(into.decode(f))), into.encode(x))
     torch.testing.assert_close(feature_jacobian(segment, x, into, out), true)
     stack = true / true.square().mean((1, 2), keepdim=True).sqrt()
-    torch.testing.assert_close(jacobian_columns(segment, x, basis_in=into, basis_out=out), stack.transpose(0, 1).flatten(1))
+    torch.testing.assert_close(
+        jacobian_columns(segment, x, basis_in=into, basis_out=out), stack.transpose(0, 1).flatten(1)
+    )
     rows_of = stack.transpose(1, 2).transpose(0, 1).flatten(1)
     torch.testing.assert_close(jacobian_columns(segment, x, side="in", basis_in=into, basis_out=out), rows_of)
 
@@ -96,7 +100,10 @@ def test_random_columns_are_columns_of_the_whole_jacobian():
 def soft_dictionary(d, f, seed, power=1.0):
     """A ReLU dictionary; with another power its encoder is not linear where it is active."""
     g = torch.Generator().manual_seed(seed)
-    encode, decode = torch.randn(d, f, generator=g, dtype=torch.float64), torch.randn(f, d, generator=g, dtype=torch.float64)
+    encode, decode = (
+        torch.randn(d, f, generator=g, dtype=torch.float64),
+        torch.randn(f, d, generator=g, dtype=torch.float64),
+    )
     return SimpleNamespace(
         W_enc=encode, W_dec=decode, encode=lambda x: torch.relu(x @ encode - 1) ** power, decode=lambda f: f @ decode
     )

@@ -186,7 +186,7 @@ def test_a_rank_deficient_stack_is_warned_of_and_its_span_fitted():
 
 
 def test_a_start_in_full_coordinates_survives_dead_ones():
-    columns, q = planted(n=8, columns=200)
+    columns, _ = planted(n=8, columns=200)
     columns[3] = 0
     start = fit_rotation(columns).matrix
     again = fit_rotation(columns, "lbfgs", start=start, iterations=2)
@@ -231,7 +231,7 @@ def test_bad_columns_are_named():
 
 
 def test_half_precision_columns_are_fitted_in_float32_and_float64_in_float64():
-    columns, q = planted()
+    columns, _ = planted()
     assert fit_rotation(columns.bfloat16(), iterations=30).matrix.dtype == torch.float32
     exact = fit_rotation(columns.double()).matrix
     assert exact.dtype == torch.float64

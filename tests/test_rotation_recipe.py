@@ -24,7 +24,7 @@ from gatelens.bases.rotation import (
     rotation_against_neurons,
     uniqueness,
 )
-from gatelens.bases.rotation.baselines import rotation_report
+from gatelens.bases.rotation.baselines import rotation_report, verdict
 from gatelens.bases.rotation.starts import polar, random_rotation
 from gatelens.errors import BasisError, GateLensWarning, ModelError
 from gatelens.jacobians import feature_jacobian, jacobian_columns, sparsity
@@ -61,8 +61,12 @@ def test_forward_reads_each_layer_in_the_coordinates_of_the_one_before(model, ac
     assert list(bases) == ["hook_post.0", "hook_post.1", "hook_post.2"]
     assert "neurons" in repr(bases["hook_post.0"])
     by_hand = recipe.fit_columns(
-        jacobian_columns(segments[1], acts["hook_post.1"][torch.randperm(200, generator=torch.Generator().manual_seed(0))[:64]],
-                         recipe.per_input(segments[1], "out", 64), basis_in=bases["hook_post.1"])
+        jacobian_columns(
+            segments[1],
+            acts["hook_post.1"][torch.randperm(200, generator=torch.Generator().manual_seed(0))[:64]],
+            recipe.per_input(segments[1], "out", 64),
+            basis_in=bases["hook_post.1"],
+        )
     )
     assert torch.equal(bases["hook_post.2"].matrix, by_hand.matrix)
 
@@ -176,7 +180,7 @@ def test_the_table_of_baselines_is_whole_and_the_verdict_follows_the_figures():
     assert table["rotation"].l1 < min(table[k].l1 for k in table if k != "rotation")
     assert table["fitted to noise"].l1 < sparsity(torch.randn(10, 750)).l1
     answer = rotation_against_neurons(columns, held)
-    assert "wins on the seed measure at every eps" in answer.verdict
+    assert "on the seed measure the rotation wins at every eps" in answer.verdict
     # sparse in the neurons already: a rotation can only lose, and it is said
     g = torch.Generator().manual_seed(0)
     sparse = torch.randn(10, 900, generator=g) * (torch.rand(10, 900, generator=g) < 0.3)
@@ -263,3 +267,31 @@ def test_the_pictures_data_is_on_one_scale_for_both_parts():
     assert picture.scale > 1
     with pytest.raises(BasisError, match="got 50 and 0"):
         jacobian_picture(segment, x[:50], x[:0], None, None)
+
+
+def test_the_figure_is_well_formed_the_same_every_time_and_says_what_it_shows():
+    from xml.etree import ElementTree
+
+    from gatelens.views.jacobians import jacobian_figure, trace_figure
+
+    segment, u, x = hidden_sparse()
+    basis = fit_rotation(jacobian_columns(segment, x[:60]))
+    picture = jacobian_picture(segment, x[:50], x[50:], None, basis)
+    svg = jacobian_figure(picture)
+    assert svg == jacobian_figure(picture)
+    root = ElementTree.fromstring(svg)
+    assert len(root.findall(".//{*}image")) >= 4
+    ElementTree.fromstring(trace_figure(basis.trace))
+    ElementTree.fromstring(trace_figure(fit_rotation(jacobian_columns(segment, x), "svd").trace))
+
+
+def test_the_verdict_names_a_plain_basis_that_does_as_well():
+    g = torch.Generator().manual_seed(0)
+    # one direction an input: what SVD finds by itself, here of very unequal sizes
+    columns = (
+        random_rotation(6, 1)
+        @ torch.diag(2.0 ** -torch.arange(6.0))
+        @ torch.eye(6)[:, torch.randint(6, (300,), generator=g)]
+    )
+    table = baseline_table(columns, columns, fit_rotation(columns, "random", seed=4), noise=False)
+    assert "svd" in verdict(table).split("; ")[-1]

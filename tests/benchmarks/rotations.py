@@ -7,6 +7,7 @@ valued. About five CPU minutes for the first seed, three for each further one.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 import warnings
@@ -46,10 +47,10 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
         nets = [_net(seed, data) for seed in seeds]
         yield from _function_figures(nets)
         yield from _carrying_over(nets)
-        yield from _mini(data)
         yield from _speed_figures(nets)
         yield from _question_figures(nets[0])
         yield from _planted_figures(seeds)
+        yield from _mini(data)
         yield from _gpt2_shape()
     finally:
         torch.set_num_threads(threads)
@@ -133,10 +134,8 @@ def _first_order(columns: torch.Tensor, method: str, start: torch.Tensor, budget
         if clock.seconds[-1] > budget:
             raise Spent
 
-    try:
+    with contextlib.suppress(Spent):
         fit_rotation(columns, method, objective="seed", start=start, lr=lr, iterations=10**7, watcher=watch)
-    except Spent:
-        pass
     return clock
 
 
@@ -161,7 +160,8 @@ def _speed_figures(nets: Sequence[Net]) -> Iterator[Figure]:
         start = random_rotation(WIDTH, net.seed)
         gd = _first_order(net.columns, "expm_sgd", start, GD_SECONDS, None)
         adam = max(
-            (_first_order(net.columns, "adam_expm", start, ADAM_SECONDS, lr) for lr in ADAM_RATES), key=lambda c: c.best_seed()
+            (_first_order(net.columns, "adam_expm", start, ADAM_SECONDS, lr) for lr in ADAM_RATES),
+            key=lambda c: c.best_seed(),
         )
         same = _timed(net.columns, "lbfgs", start=start, objective="seed")
         chain = _timed(net.columns, "chain", zeros=True)
@@ -169,8 +169,10 @@ def _speed_figures(nets: Sequence[Net]) -> Iterator[Figure]:
         gaussian = torch.randn(net.columns.shape, generator=torch.Generator().manual_seed(net.seed))
         noise = fit_rotation(gaussian, zeros=True).matrix @ gaussian
         nulls = {
-            "seed": _nulls(net.columns, lambda y: seed_measure(y, EPS), net.seed) | {"fitted to noise": seed_measure(noise, EPS)},
-            "l1": _nulls(net.columns, lambda y: float(y.abs().mean()), net.seed) | {"fitted to noise": float(noise.abs().mean())},
+            "seed": _nulls(net.columns, lambda y: seed_measure(y, EPS), net.seed)
+            | {"fitted to noise": seed_measure(noise, EPS)},
+            "l1": _nulls(net.columns, lambda y: float(y.abs().mean()), net.seed)
+            | {"fitted to noise": float(noise.abs().mean())},
         }
         runs.append((gd, adam, same, chain, plain, nulls))
     yield from _race(runs)
@@ -178,7 +180,10 @@ def _speed_figures(nets: Sequence[Net]) -> Iterator[Figure]:
 
 
 def _race(runs: Sequence[Any]) -> Iterator[Figure]:
-    for rival, name, bar in ((0, f"the seed's descent (best of {GD_SECONDS:.0f} s)", 100.0), (1, f"Adam (best of three rates, {ADAM_SECONDS:.0f} s)", 15.0)):
+    for rival, name, bar in (
+        (0, f"the seed's descent (best of {GD_SECONDS:.0f} s)", 100.0),
+        (1, f"Adam (best of three rates, {ADAM_SECONDS:.0f} s)", 15.0),
+    ):
         targets = [run[rival].best_seed() for run in runs]
         theirs = [run[rival].reaches(t) for run, t in zip(runs, targets, strict=True)]
         ours, chain = ([run[k].reaches(t) for run, t in zip(runs, targets, strict=True)] for k in (2, 3))
@@ -301,14 +306,24 @@ def _found(rotation: torch.Tensor, q: torch.Tensor) -> float:
 def _planted_figures(seeds: Sequence[int]) -> Iterator[Figure]:
     for n in (64, 128, 256, 512, 768):
         used = seeds if n <= 256 else seeds[:1]
-        shares, seconds, nulls = [], [], {"identity": [], "random rotation": [], "svd": [], "qr": [], "msp": [], "fitted to noise": []}
+        shares, seconds, nulls = (
+            [],
+            [],
+            {"identity": [], "random rotation": [], "svd": [], "qr": [], "msp": [], "fitted to noise": []},
+        )
         for seed in used:
             columns, q = _planted(n, seed)
             began = time.process_time()
             found = fit_rotation(columns, iterations=300)
             seconds.append(time.process_time() - began)
             shares.append(_found(found.matrix, q))
-            for method, name in (("identity", "identity"), ("random", "random rotation"), ("svd", "svd"), ("qr", "qr"), ("msp", "msp")):
+            for method, name in (
+                ("identity", "identity"),
+                ("random", "random rotation"),
+                ("svd", "svd"),
+                ("qr", "qr"),
+                ("msp", "msp"),
+            ):
                 if n <= 256 or method != "msp":
                     nulls[name].append(_found(fit_rotation(columns, method, iterations=30, seed=seed).matrix, q))
             if n <= 128:
@@ -334,16 +349,40 @@ def _question_figures(net: Net) -> Iterator[Figure]:
     answer = inputs_needed(segment, fit, held)
     curve = {c: answer.figures[f"held out, {c} inputs"] for c in (1, 4, 16, 64, 256)}
     beside = {f"{c} inputs": v for c, v in curve.items()} | answer.baselines
-    yield Figure("held-out L1 of 64 inputs over that of 256, %", 100 * (curve[64] / curve[256] - 1), 2.0, "lower", beside, answer.verdict)
-    yield Figure("held-out L1 of 16 inputs over that of 256, %", 100 * (curve[16] / curve[256] - 1), 6.0, "lower", {}, "")
+    yield Figure(
+        "held-out L1 of 64 inputs over that of 256, %",
+        100 * (curve[64] / curve[256] - 1),
+        2.0,
+        "lower",
+        beside,
+        answer.verdict,
+    )
+    yield Figure(
+        "held-out L1 of 16 inputs over that of 256, %", 100 * (curve[16] / curve[256] - 1), 6.0, "lower", {}, ""
+    )
     alone = uniqueness(net.columns, 3)
-    yield Figure("match between fits from random starts", alone.figures["match over starts"], baselines=alone.baselines | alone.figures, note=alone.verdict)
+    yield Figure(
+        "match between fits from random starts",
+        alone.figures["match over starts"],
+        baselines=alone.baselines | alone.figures,
+        note=alone.verdict,
+    )
     layers = _layers(net.model)
     acts = net.acts
     chain = composition_match(layers[0], layers[1], acts)
-    yield Figure("output basis of layer 1 against input basis of layer 2: match", chain.figures["match"], baselines=chain.baselines, note=chain.verdict)
+    yield Figure(
+        "output basis of layer 1 against input basis of layer 2: match",
+        chain.figures["match"],
+        baselines=chain.baselines,
+        note=chain.verdict,
+    )
     ends = ends_are_neurons(layers, acts)
-    yield Figure("is the first layer's rotation the identity: match", ends.figures["hook_post.0: match with the neurons"], baselines=ends.baselines | ends.figures, note=ends.verdict)
+    yield Figure(
+        "is the first layer's rotation the identity: match",
+        ends.figures["hook_post.0: match with the neurons"],
+        baselines=ends.baselines | ends.figures,
+        note=ends.verdict,
+    )
     yield _two_sided(segment, net)
 
 
@@ -360,7 +399,9 @@ def _layers(model: Any) -> list[Segment]:
 
 def _two_sided(segment: Segment, net: Net) -> Figure:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GateLensWarning)  # the input side of a gated linear map, which is the point here
+        warnings.simplefilter(
+            "ignore", GateLensWarning
+        )  # the input side of a gated linear map, which is the point here
         bases = gl.JacobianRotation("both", iterations=60).fit([segment], net.acts)
     x = net.held[segment.hook_in][:200]
     jacobian = gl.feature_jacobian(segment, x)
@@ -381,7 +422,10 @@ def _two_sided(segment: Segment, net: Net) -> Figure:
 def _gpt2_shape() -> Iterator[Figure]:
     g = torch.Generator().manual_seed(0)
     weights = MLPWeights(
-        torch.randn(768, 3072, generator=g) * 0.02, torch.zeros(3072), torch.randn(3072, 768, generator=g) * 0.02, act="gelu_new"
+        torch.randn(768, 3072, generator=g) * 0.02,
+        torch.zeros(3072),
+        torch.randn(3072, 768, generator=g) * 0.02,
+        act="gelu_new",
     )
     segment = Segment("mlp_in", "mlp_out", weights, 768, 768, weights)
     x = torch.randn(64, 768, generator=g)
@@ -391,7 +435,11 @@ def _gpt2_shape() -> Iterator[Figure]:
     held = jacobian_columns(segment, torch.randn(32, 768, generator=g), 64)
     beside = {"seconds": seconds, "L1, neurons": sparsity(held).l1, "L1, rotation": sparsity(basis.encode(held.T)).l1}
     yield Figure(
-        "768 -> 3072 -> 768 MLP, 64 inputs, whole fit: CPU seconds", seconds, 300.0, "lower", beside,
+        "768 -> 3072 -> 768 MLP, 64 inputs, whole fit: CPU seconds",
+        seconds,
+        300.0,
+        "lower",
+        beside,
         "random weights, in which nothing is to be found: the time alone counts",
     )
 
@@ -418,9 +466,13 @@ def _mini(data: Path) -> Iterator[Figure]:
     )
 
 
-def _mini_activations(data: Path, folder: Path) -> tuple[list[Segment], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def _mini_activations(
+    data: Path, folder: Path
+) -> tuple[list[Segment], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     model = gl.load_model(str(folder))
-    fit, test = gl.text_batches(model, str(data / "text" / "gutenberg_frankenstein.txt"), rows=(16, 16), length=64, seed=0, separator="\n\n\n")
+    fit, test = gl.text_batches(
+        model, str(data / "text" / "gutenberg_frankenstein.txt"), rows=(16, 16), length=64, seed=0, separator="\n\n\n"
+    )
     segments = mlp_segments(model, mlp_in="resid_mid")
     a, b = gl.collect(model, fit, segments), gl.collect(model, test, segments)
     g = torch.Generator().manual_seed(0)

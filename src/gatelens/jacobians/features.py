@@ -12,8 +12,8 @@ from torch import Tensor
 from ..bases.linear import Basis
 from ..errors import BasisError, TooLargeError
 from ..segments import Segment
-from .coordinates import encode_push, feature_count, feature_directions
 from .columns import _in_columns, _out_columns
+from .coordinates import encode_push, feature_count, feature_directions
 from .products import push
 
 _MAX_BYTES = 2 * 2**30
@@ -35,7 +35,7 @@ def feature_jacobian(
     size = len(x) * f_in * f_out * x.element_size()
     if size > _MAX_BYTES:
         raise TooLargeError(
-            f"whole Jacobians of {segment.name} at {len(x)} inputs are {len(x)} x {f_out} x {f_in}, {size / 2**30:.1f} GiB (2 GiB at most). "
+            f"whole Jacobians of {segment.name} are {len(x)} x {f_out} x {f_in} numbers, {size / 2**30:.1f} GiB (2 GiB at most). "
             "Take fewer inputs, `active_block` for sparse features, or `jacobian_columns` for a rotation"
         )
     if f_in <= f_out:

@@ -15,7 +15,7 @@ from ...errors import GateLensWarning
 from ...jacobians import Sparsity, jacobian_columns, sparsity
 from ...jacobians.sparsity import EPS
 from ...segments import Segment
-from ..linear import Basis, Rotation
+from ..linear import Basis
 from .fit import fit_rotation
 from .recipe import JacobianRotation, chosen_rows
 from .result import FittedRotation, Invertible
@@ -91,7 +91,9 @@ def rotation_report(
     return report
 
 
-def _columns(segment: Segment, side: str, bases: Mapping[str, Basis], acts: Mapping[str, Tensor], recipe: JacobianRotation):
+def _columns(
+    segment: Segment, side: str, bases: Mapping[str, Basis], acts: Mapping[str, Tensor], recipe: JacobianRotation
+):
     x = chosen_rows(acts[segment.hook_in], recipe.inputs, recipe.seed)
     basis_in = bases.get(segment.hook_in) if side == "out" else None
     basis_out = bases.get(segment.hook_out) if side == "in" else None
@@ -99,26 +101,22 @@ def _columns(segment: Segment, side: str, bases: Mapping[str, Basis], acts: Mapp
 
 
 def verdict(table: Mapping[str, Sparsity]) -> str:
-    """A sentence on the rotation against the neurons: by L1, and by the seed measure at every eps."""
+    """Two or three clauses on the rotation: against the neurons by L1 and by the seed measure, and against what needs no search."""
     rotation, neurons = table["rotation"], table[NEURONS]
     change = 1 - rotation.l1 / neurons.l1
-    first = f"held out, mean |y| is {abs(change):.1%} {'lower' if change > 0 else 'higher'} than in the neuron basis"
-    lost = [e for e in rotation.seed if neurons.seed[e] >= rotation.seed[e]]
-    won = [e for e in rotation.seed if neurons.seed[e] < rotation.seed[e]]
-
-    def listed(eps: list[float]) -> str:
-        return ", ".join(f"{e:g}" for e in eps)
-
-    if not lost:
-        return f"{first}; the rotation also wins on the seed measure at every eps ({listed(won)} RMS)"
-    if not won:
-        return f"{first}; on the seed measure the neuron basis wins at every eps ({listed(lost)} RMS)"
-    return f"{first}; on the seed measure the neuron basis wins at eps {listed(lost)} RMS, the rotation at eps {listed(won)} RMS"
-
-
-def is_rotated(basis: Basis | None) -> bool:
-    """Whether a basis is more than the neurons' own."""
-    return isinstance(basis, Invertible) or (isinstance(basis, Rotation) and basis.label != NEURONS)
+    said = [f"held out, mean |y| is {abs(change):.1%} {'lower' if change > 0 else 'higher'} than in the neuron basis"]
+    lost = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] >= rotation.seed[e])
+    won = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] < rotation.seed[e])
+    if lost and won:
+        said.append(f"on the seed measure the neuron basis wins at eps {lost} RMS, the rotation at eps {won} RMS")
+    elif rotation.seed:
+        said.append(
+            f"on the seed measure the {'neuron basis' if lost else 'rotation'} wins at every eps ({lost or won} RMS)"
+        )
+    better = [name for name in ("random", "svd", "qr") if name in table and table[name].l1 <= rotation.l1]
+    if better:
+        said.append(f"{' and '.join(better)}, which need no search, have as low a mean |y|")
+    return "; ".join(said)
 
 
 @contextmanager

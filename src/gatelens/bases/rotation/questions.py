@@ -70,7 +70,9 @@ def inputs_needed(
         said = f"{enough} inputs come within {tolerance:.0%} of the best of {counts[-1]}; the neuron basis is beaten from {helps[0]} on"
     else:
         said = f"no count up to {counts[-1]} beats the neuron basis on held-out inputs"
-    figures = {f"held out, {c} inputs": v for c, v in curve.items()} | {f"fitted, {c} inputs": v for c, v in train.items()}
+    figures = {f"held out, {c} inputs": v for c, v in curve.items()} | {
+        f"fitted, {c} inputs": v for c, v in train.items()
+    }
     return Answer("How many inputs are needed?", said, figures, table)
 
 
@@ -98,7 +100,9 @@ def composition_match(
     said += "no match" if share < 0.2 else "they match" if share > 0.8 else "a partial match"
     if ceiling - floor < 0.1:
         said += ". One of the two bases is hardly more like itself than a random one, so the question has no sharp answer here"
-    return Answer("Does the output basis match the next input basis?", said, {"match": found}, {"random pairs": floor, **refit})
+    return Answer(
+        "Does the output basis match the next input basis?", said, {"match": found}, {"random pairs": floor, **refit}
+    )
 
 
 def uniqueness(columns: Float[Tensor, "d m"], starts: int = 4, seed: int = 0, iterations: int = 150) -> Answer:
@@ -115,14 +119,23 @@ def uniqueness(columns: Float[Tensor, "d m"], starts: int = 4, seed: int = 0, it
     values = [sparsity(r @ columns).l1 for r in fits]
     spread = (max(values) - min(values)) / min(values)
     floor = random_match(len(columns), seed=seed)
-    figures = {"match over starts": alike, "weighted by energy": weighted, "lowest mean |y|": min(values), "highest mean |y|": max(values)}
+    figures = {
+        "match over starts": alike,
+        "weighted by energy": weighted,
+        "lowest mean |y|": min(values),
+        "highest mean |y|": max(values),
+    }
     if alike > 0.95:
         said = f"the fits agree ({alike:.3f}): the basis does not hang on the start"
     elif spread < 0.01:
         said = f"no: equally sparse fits (mean |y| within {spread:.2%}) are different bases ({alike:.3f}, random pairs {floor:.3f})"
     else:
         said = f"no: fits from other starts differ in value by {spread:.1%} and as bases ({alike:.3f}, random pairs {floor:.3f})"
-    beside = {"random pairs": floor, "neurons, mean |y|": sparsity(columns).l1, "svd, mean |y|": sparsity(svd_rotation(columns) @ columns).l1}
+    beside = {
+        "random pairs": floor,
+        "neurons, mean |y|": sparsity(columns).l1,
+        "svd, mean |y|": sparsity(svd_rotation(columns) @ columns).l1,
+    }
     return Answer("Is the basis unique?", said, figures, beside)
 
 
@@ -149,16 +162,26 @@ def ends_are_neurons(
         figures[f"{segment.hook_out}: match with the neurons"] = match
         figures[f"{segment.hook_out}: from the identity"] = match_rotations(warm, eye.to(warm))
         figures[f"{segment.hook_out}: mean |y| gained"] = 1 - sparsity(best @ columns).l1 / sparsity(columns).l1
-        beside[f"{segment.hook_out}: random rotation"] = match_rotations(random_rotation(segment.d_out, recipe.seed), eye)
+        beside[f"{segment.hook_out}: random rotation"] = match_rotations(
+            random_rotation(segment.d_out, recipe.seed), eye
+        )
         near.append(match > 0.9)
     ends = {"first": near[0], "last": near[-1]}
     yes = [name for name, is_near in ends.items() if is_near]
-    said = f"the identity is found for the {' and '.join(yes)} map" if yes else "not the identity, neither for the first nor for the last map"
+    said = (
+        f"the identity is found for the {' and '.join(yes)} map"
+        if yes
+        else "not the identity, neither for the first nor for the last map"
+    )
     return Answer("Is the rotation the identity for the first and last layers?", said, figures, beside)
 
 
 def rotation_against_neurons(
-    columns: Float[Tensor, "d m"], held_out: Float[Tensor, "d k"], eps: Sequence[float] = EPS, seed: int = 0, zeros: bool = False
+    columns: Float[Tensor, "d m"],
+    held_out: Float[Tensor, "d k"],
+    eps: Sequence[float] = EPS,
+    seed: int = 0,
+    zeros: bool = False,
 ) -> Answer:
     """Does the rotation beat the neuron basis, and at which sharpness of the seed measure? On held-out columns."""
     fitted = fit_rotation(columns, zeros=zeros, seed=seed)
@@ -171,9 +194,13 @@ def rotation_against_neurons(
     return Answer("Does it beat the neuron basis?", verdict(table), flat("rotation"), beside)
 
 
-def _columns(segment: Segment, x: Tensor, recipe: JacobianRotation, count: int | None = None, side: str = "out") -> Tensor:
+def _columns(
+    segment: Segment, x: Tensor, recipe: JacobianRotation, count: int | None = None, side: str = "out"
+) -> Tensor:
     rows = chosen_rows(x, recipe.inputs if count is None else count, recipe.seed)
-    return jacobian_columns(segment, rows, recipe.per_input(segment, side, max(len(rows), recipe.inputs)), side, seed=recipe.seed)
+    return jacobian_columns(
+        segment, rows, recipe.per_input(segment, side, max(len(rows), recipe.inputs)), side, seed=recipe.seed
+    )
 
 
 def _matrix(columns: Tensor, recipe: JacobianRotation) -> Tensor:

@@ -123,16 +123,12 @@ class JacobianRotation:
             progress=self.progress,
         )
 
-    def _columns(
-        self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]
-    ) -> Float[Tensor, "d m"]:
+    def _columns(self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]) -> Float[Tensor, "d m"]:
         """Columns at one end of a segment, in the coordinates so far of the other end."""
         x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
         basis_in = fitted.get(segment.hook_in) if side == "out" else None
         basis_out = fitted.get(segment.hook_out) if side == "in" else None
-        return jacobian_columns(
-            segment, x, self.per_input(segment, side, len(x)), side, basis_in, basis_out, self.seed
-        )
+        return jacobian_columns(segment, x, self.per_input(segment, side, len(x)), side, basis_in, basis_out, self.seed)
 
 
 def columns_for(dimensions: int) -> int:
