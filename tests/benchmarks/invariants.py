@@ -11,6 +11,7 @@ import importlib.util
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from gatelens.evaluation.baselines import baseline_circuits, random_weights
 from gatelens.evaluation.figures import metric
 from gatelens.invariants.lsrdr import cosine
 from gatelens.models.training import Training
+from gatelens.segments import MLPWeights
 
 SEEDS = (0, 1, 2)
 
@@ -41,8 +43,12 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     yield from subspaces(seeds, nets, *mnist)
     yield from rotations(seeds, nets, *mnist)
     digits = gl.image_batches("digits")
-    small = {s: Training(epochs=60, lr=3e-3).fit(gl.HookedMLP((64, 48, 48, 48, 10), seed=s), digits[0], seed=s) for s in seeds}
-    yield from gates("digits", seeds, small, *digits, _Walk(k=12, samples=200_000, mean_edges=8, cap=32))
+    small = {
+        s: Training(epochs=60, lr=3e-3).fit(gl.HookedMLP((64, 48, 48, 48, 10), seed=s), digits[0], seed=s)
+        for s in seeds
+    }
+    yield from planted_gates(seeds)
+    yield from gates("digits", seeds, small, *digits, _Walk(k=6, samples=150_000, mean_edges=6, cap=16, expansion=2))
     yield from gates("MNIST", seeds[:1], nets, *mnist, _Walk(k=32, samples=400_000, mean_edges=16, cap=64))
 
 
@@ -205,7 +211,9 @@ def _grid(p: int) -> Batches:
     tokens = torch.stack([a.flatten(), b.flatten(), torch.full((p * p,), p)], 1)
     targets = torch.full_like(tokens, -100)
     targets[:, 2] = (tokens[:, 0] + tokens[:, 1]) % p
-    return Batches(tokens, targets, targets >= 0, torch.arange(p * p)[:, None].expand_as(tokens), 512, "accuracy", "all pairs")
+    return Batches(
+        tokens, targets, targets >= 0, torch.arange(p * p)[:, None].expand_as(tokens), 512, "accuracy", "all pairs"
+    )
 
 
 def one_frequency(values: torch.Tensor, p: int) -> float:
@@ -376,25 +384,109 @@ def _rotation(seed: int, net: Any, fit: Batches, held_out: Batches) -> dict[str,
 class _Walk:
     """Finds a circuit: dictionaries, wires, gates; these are judged, and tested by intervention, on rows of their own."""
 
-    def __init__(self, k: int, samples: int, mean_edges: int, cap: int):
-        self.k, self.samples = k, samples
+    def __init__(self, k: int, samples: int, mean_edges: int, cap: int, expansion: int = 4):
+        self.sae = gl.TrainedSAE("batchtopk", expansion=expansion, k=k, samples=samples)
         self.solver = gl.GramLasso(mean_edges=mean_edges, cap=cap)
 
     def __call__(self, model: Any, fit: Batches, judge: Batches, seed: int, bases: Any = None) -> Any:
         segments = gl.mlp_segments(model, [0])
         acts = gl.collect(model, fit, segments)
         if bases is None:
-            bases = gl.TrainedSAE("batchtopk", expansion=4, k=self.k, samples=self.samples, seed=seed).fit(segments, acts)
+            bases = replace(self.sae, seed=seed).fit(segments, acts)
         return gl.build_circuit(
             model, segments, bases, acts, self.solver, held_out=gl.collect(model, judge, segments), seed=seed
         )
+
+
+def planted_gates(seeds: Sequence[int]) -> Iterator[Figure]:
+    rows = [_planted(seed) for seed in seeds]
+    for change in ("other inputs", "weight noise 5%", "weight noise 20%"):
+        yield Figure(
+            f"planted network, verified gates found again, {change}: same kind and half of the inputs",
+            _median(rows, f"{change}/verified"),
+            0.6 if change == "other inputs" else None,
+            baselines={
+                "random counterparts (null)": _median(rows, f"{change}/verified random"),
+                "a network of random weights (null)": _median(rows, "random weights/verified"),
+                "edge Jaccard": _median(rows, f"{change}/edges"),
+                "edge Jaccard, random features": _median(rows, f"{change}/edges random"),
+                "verified gates, count": _median(rows, f"{change}/count"),
+            },
+            note="32 known gates computed by a two-layer ReLU MLP, features in superposition; the true dictionaries are kept, wires "
+            "and gates are found again",
+        )
+    yield Figure(
+        "planted network, output variance that verified gates explain",
+        _median(rows, "variance"),
+        baselines={
+            "neurons at equal edges": _median(rows, "neurons variance"),
+            "shuffled inputs (null)": _median(rows, "shuffled variance"),
+            "random weights": _median(rows, "random variance"),
+            "firings that verified rules say": _median(rows, "firings"),
+            "all wires, verified or not": _median(rows, "all variance"),
+        },
+    )
+
+
+def _planted(seed: int) -> dict[str, Any]:
+    network = gl.planted.plant_network(seed=seed)
+    name_in, name_out = network.segment.hook_in, network.segment.hook_out
+    fit, other, judge, unseen = (network.batches(8000, seed=number) for number in range(1, 5))
+    solver = gl.GramLasso(mean_edges=4, cap=12)
+
+    def refit(model: Any, part: Batches, number: int, bases: Any) -> Any:
+        weights = (model.W_in.detach(), model.b_in.detach(), model.W_out.detach(), model.b_out.detach())
+        mlp = MLPWeights(*weights, act="relu")
+        segments = [gl.Segment(name_in, name_out, mlp, network.segment.d_in, network.segment.d_out, mlp)]
+        acts = gl.collect(model, part, segments)
+        judged = gl.collect(model, judge, segments)
+        return gl.build_circuit(
+            model, segments, bases or dict(network.dictionaries), acts, solver, held_out=judged, seed=number
+        )
+
+    null = random_weights(network.model, seed)
+    conditions = [
+        stability.Condition("other inputs", network.model, other, seed, keep_bases=True),
+        stability.Condition(
+            "weight noise 5%", stability.noisy_model(network.model, 0.05, seed), fit, seed, keep_bases=True
+        ),
+        stability.Condition(
+            "weight noise 20%", stability.noisy_model(network.model, 0.2, seed), fit, seed, keep_bases=True
+        ),
+        stability.Condition("random weights", null, fit, seed, keep_bases=True, control=True),
+    ]
+    found: dict[str, Any] = {}
+    for row in stability.stability(network.model, refit, fit, unseen, conditions, seed).rows:
+        found |= {
+            f"{row.change}/verified": row.verified.whole,
+            f"{row.change}/verified random": row.verified.random_whole,
+            f"{row.change}/count": row.verified.gates,
+            f"{row.change}/edges": row.edges,
+            f"{row.change}/edges random": row.random_edges,
+        }
+    circuit = refit(network.model, fit, seed, None)
+    acts, judged = (gl.collect(network.model, part, circuit.segments) for part in (fit, judge))
+    beside: dict[str, Any] = dict(baseline_circuits(network.model, circuit, acts, solver, judged, seed=seed))
+    beside.pop("virtual_weights", None)
+    beside["random_weights"] = (null, refit(null, fit, seed, None))
+    report = measure_coverage(network.model, circuit, unseen, beside, seed=seed)
+    for name, label in (("neurons", "neurons "), ("shuffled", "shuffled "), ("random_weights", "random ")):
+        (one,) = report.beside[name].values()
+        found[f"{label}variance"] = one.variance
+    (one,) = report.circuit.values()
+    return found | {"variance": one.variance, "firings": one.firings, "all variance": one.all_variance}
 
 
 def gates(
     name: str, seeds: Sequence[int], nets: Mapping[int, Any], fit: Batches, held_out: Batches, walk: _Walk
 ) -> Iterator[Figure]:
     rows = [_gates(seed, nets[seed], fit, held_out, walk) for seed in seeds]
-    for change, bar in (("other inputs, bases kept", 0.6), ("other inputs", None), ("other seed", None), ("random weights", None)):
+    for change, bar in (
+        ("other inputs, bases kept", 0.6),
+        ("other inputs", None),
+        ("other seed", None),
+        ("random weights", None),
+    ):
         if _median(rows, f"{change}/verified count") is None:
             continue
         yield Figure(
@@ -411,7 +503,12 @@ def gates(
                 "matched features": _median(rows, f"{change}/features"),
                 "matched features, random counterpart": _median(rows, f"{change}/features random"),
             },
-            note=f"h1 -> h2, two halves of the fitting part; {_median(rows, f'{change}/verified count'):.0f} verified gates",
+            note=f"h1 -> h2, two halves of the fitting part; {_median(rows, f'{change}/verified count'):.0f} verified gates"
+            + (
+                ""
+                if _median(rows, f"{change}/verified count")
+                else ": interventions confirm none, so there is nothing to find again"
+            ),
         )
     for share in ("variance", "firings", "gap"):
         yield Figure(
@@ -465,9 +562,13 @@ def _gates(seed: int, net: Any, fit: Batches, held_out: Batches, walk: _Walk) ->
     beside: dict[str, Any] = dict(baseline_circuits(net, circuit, acts, walk.solver, judged, seed=seed))
     beside.pop("virtual_weights", None)
     # the second half of the fitting part: neither this circuit nor the choice of its verified gates has seen it
-    report = measure_coverage(net, circuit, second.take(5000), beside | {"random_weights": (null, kept["random"])}, seed=seed)
+    report = measure_coverage(
+        net, circuit, second.take(5000), beside | {"random_weights": (null, kept["random"])}, seed=seed
+    )
     for name, covered in {"coverage": report.circuit, **report.beside}.items():
         (one,) = covered.values()
-        found |= {f"{name}/{share}": getattr(one, share) for share in ("variance", "firings", "gap", "verified", "outputs")}
+        found |= {
+            f"{name}/{share}": getattr(one, share) for share in ("variance", "firings", "gap", "verified", "outputs")
+        }
     (one,) = report.circuit.values()
     return found | {"all/variance": one.all_variance, "all/gap": one.all_gap, "sentence": report.sentence}

@@ -44,10 +44,10 @@ def act_rank(options: argparse.Namespace) -> int:
 
 
 def act_stability(options: argparse.Namespace) -> int:
-    from ..pipeline.studies import stability_study
+    from ..pipeline.studies import plain, stability_study
 
     found = stability_study(_walk(options), options.rises, options.steps)
-    return _show(options, str(found), found.to_dict())
+    return _show(options, str(found), plain(found.to_dict()))
 
 
 def _walk(options: argparse.Namespace) -> Any:

@@ -39,7 +39,7 @@ def stability_study(walk: Walk, rises: Sequence[float] = (0.001, 0.01), steps: i
     retrained = _retrained(walk)
     first, conditions = standard_conditions(walk.model, fit, walk.config.seed, rises, steps=steps, retrained=retrained)
     found = stability(walk.model, _refit(walk), first, held_out, conditions, walk.config.seed)
-    store.replace_file(walk.out / "stability.json", store.dump_json(_finite(found.to_dict())))
+    store.replace_file(walk.out / "stability.json", store.dump_json(plain(found.to_dict())))
     return found
 
 
@@ -71,10 +71,10 @@ def _with_seed(walk: Walk, seed: int) -> Config:
     return walk.config.model_copy(update={"seed": seed})
 
 
-def _finite(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NaN as null: a figure that does not exist."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [plain(v) for v in value]
     return None if isinstance(value, float) and value != value else value
