@@ -9,7 +9,7 @@ from ..bases.rotation.picture import JacobianPicture
 from ..bases.rotation.result import Trace
 
 _INK, _SECOND = "#2166ac", "#b35806"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "gatelens",
     "font.size": 8,
