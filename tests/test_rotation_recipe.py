@@ -112,6 +112,19 @@ def test_a_basis_is_a_basis_even_when_it_is_not_orthogonal(model, acts):
     torch.testing.assert_close(basis.decode(basis.encode(acts["hook_post.1"])), acts["hook_post.1"], atol=1e-4, rtol=0)
 
 
+def test_fitted_bases_come_back_from_disk_with_their_traces(model, acts, tmp_path):
+    from gatelens.bases.saving import load_basis, save_basis
+
+    segment = mlp_segments(model)[0]
+    for method in ("chain", "invertible"):
+        basis = JacobianRotation(method=method, columns=20, iterations=10).fit([segment], acts)[segment.hook_out]
+        save_basis(basis, tmp_path / method)
+        again = load_basis(tmp_path / method)
+        assert type(again) is type(basis)
+        assert (again.trace, again.label) == (basis.trace, basis.label)
+        assert torch.equal(again.encode(acts[segment.hook_out]), basis.encode(acts[segment.hook_out]))
+
+
 def test_bad_settings_and_chains_are_named(model, acts):
     segments = mlp_segments(model)
     with pytest.raises(BasisError, match='direction must be "forward"'):

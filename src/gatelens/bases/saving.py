@@ -11,6 +11,7 @@ from .. import store
 from ..errors import BasisError
 from .linear import Basis, Rotation
 from .normalised import usable
+from .rotation.result import FittedRotation, Invertible
 
 
 def save_basis(basis: Basis, folder: str | Path) -> None:
@@ -22,7 +23,8 @@ def save_basis(basis: Basis, folder: str | Path) -> None:
     if isinstance(basis, Rotation):
         tensors = {"matrix": basis.matrix} | ({} if basis.mean is None else {"mean": basis.mean})
         with store.writing(folder, "basis") as out:
-            out.json("basis.json", {"kind": "rotation", "label": basis.label})
+            fit = {"fit": basis.record()} if isinstance(basis, FittedRotation) else {}
+            out.json("basis.json", {"kind": "rotation", "label": basis.label} | fit)
             out.tensors("rotation.safetensors", tensors)
     elif hasattr(basis, "save_inference_model") or hasattr(basis, "save_model"):
         _save_sae(basis, folder)
@@ -46,8 +48,12 @@ def load_basis(folder: str | Path) -> Basis:
 def _read(stored: store.Reading) -> Basis:
     kind = stored.json("basis.json")["kind"]
     if kind == "rotation":
-        tensors = stored.tensors("rotation.safetensors")
-        return Rotation(tensors["matrix"], tensors.get("mean"), stored.json("basis.json")["label"])
+        tensors, about = stored.tensors("rotation.safetensors"), stored.json("basis.json")
+        if "fit" in about:
+            return FittedRotation.from_record(tensors["matrix"], about["label"], about["fit"])
+        return Rotation(tensors["matrix"], tensors.get("mean"), about["label"])
+    if kind == "Invertible":
+        return Invertible.load_from(stored)
     if kind == "sae_lens":
         return _load_sae(stored)
     from . import pair

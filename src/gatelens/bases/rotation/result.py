@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...store import Reading, Writing
 from ..linear import Rotation
 
 
@@ -28,6 +30,14 @@ class Trace:
     def __len__(self) -> int:
         return len(self.value)
 
+    def record(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {"stage": list(self.stage), "value": list(self.value), "seconds": list(self.seconds)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Trace:
+        return cls(tuple(record["stage"]), tuple(record["value"]), tuple(record["seconds"]))
+
     def __repr__(self) -> str:
         steps = [f"{s}: {sum(t == s for t in self.stage)} iterations" for s in dict.fromkeys(self.stage)]
         return f"Trace({'; '.join(steps) or 'no iterations'})"
@@ -46,6 +56,14 @@ class FittedRotation(Rotation):
     trace: Trace = field(default_factory=Trace)
     dead: int = 0
     columns: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """How it was found, as plain values; the matrix and the label are stored beside."""
+        return {"trace": self.trace.record(), "dead": self.dead, "columns": self.columns}
+
+    @classmethod
+    def from_record(cls, matrix: Float[Tensor, "f d"], label: str, record: dict[str, Any]) -> FittedRotation:
+        return cls(matrix, None, label, Trace.from_record(record["trace"]), record["dead"], record["columns"])
 
     def __repr__(self) -> str:
         f, d = self.matrix.shape
@@ -76,6 +94,17 @@ class Invertible:
 
     def decode(self, f: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
         return f @ self.W_dec
+
+    def save_into(self, out: Writing) -> None:
+        """Add to a folder of the store that is being written."""
+        out.json("invertible.json", {"label": self.label, "trace": self.trace.record()})
+        out.tensors("invertible.safetensors", {"W_enc": self.W_enc, "W_dec": self.W_dec})
+
+    @classmethod
+    def load_from(cls, stored: Reading) -> Invertible:
+        """What `save_into` wrote."""
+        tensors, about = stored.tensors("invertible.safetensors"), stored.json("invertible.json")
+        return cls(tensors["W_enc"], tensors["W_dec"], about["label"], Trace.from_record(about["trace"]))
 
     @property
     def condition(self) -> float:
