@@ -39,7 +39,7 @@ TEXT = [" ".join(_DRAW.choices(WORDS, k=40 + i % 7)) for i in range(60)]
 
 
 def gpt2_folder(
-    folder: Path, n_layer: int = 2, n_embd: int = 32, n_ctx: int = 32, vocab: int = 200, **more: Any
+    folder: Path, n_layer: int = 2, n_embd: int = 32, n_ctx: int = 32, vocab: int = 200, n_head: int = 2, **more: Any
 ) -> Path:
     """A random GPT-2 as Hugging Face saves it, with a byte-level BPE tokenizer of its own."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -49,7 +49,7 @@ def gpt2_folder(
     config = GPT2Config(
         n_layer=n_layer,
         n_embd=n_embd,
-        n_head=2,
+        n_head=n_head,
         n_positions=n_ctx,
         vocab_size=vocab,
         bos_token_id=0,

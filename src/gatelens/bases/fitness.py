@@ -7,7 +7,7 @@ only its explained variance tells.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class Fitness:
         l0: active features in a row.
         dead: share of features that fire on no row of the sample.
         rows: how many were looked at.
-        cause: what would make it fit better, "" when nothing was found.
+        cause: what would make it fit better; "" when nothing was found, or not looked for because it fits.
     """
 
     explained_variance: float
@@ -41,7 +41,7 @@ class Fitness:
 
 
 def measure_fit(basis: Any, x: Float[Tensor, "rows d"]) -> Fitness:
-    """Explained variance, L0 and the likely cause of a misfit on some rows.
+    """Explained variance, L0 and, when less than `LOW` is explained, the likely cause.
 
     Raises:
         BasisError: fewer than two rows, or rows that do not vary.
@@ -52,14 +52,14 @@ def measure_fit(basis: Any, x: Float[Tensor, "rows d"]) -> Fitness:
         )
     with torch.no_grad():
         f = basis.encode(x)
-        explained = _explained(basis, x, variance)
+        explained = 1 - (x - basis.decode(f)).double().square().sum().item() / variance
     active = f > 0
     return Fitness(
         explained,
         active.sum(-1).double().mean().item(),
         (~active.any(0)).double().mean().item(),
         len(x),
-        _cause(basis, x, explained),
+        _cause(basis, x, explained) if explained < LOW else "",
     )
 
 
@@ -84,6 +84,8 @@ def check_fit(
         f"at an L0 of {fit.l0:.1f}"
     )
     wanted = f", expected {expected_variance:.3f}" if expected_variance is not None else ""
+    if not fit.cause and expected_variance is not None and fit.explained_variance < expected_variance - SHORTFALL:
+        fit = replace(fit, cause=_cause(basis, x, fit.explained_variance))
     cause = f". Likely cause: {fit.cause}" if fit.cause else ""
     if not fit.explained_variance > 0:
         raise BasisError(
