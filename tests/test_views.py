@@ -22,7 +22,7 @@ from tests.support.pages import HOOK_IN, HOOK_OUT, Words, planted
 from gatelens import views
 from gatelens.errors import DataError, GateLensError, NonFiniteError
 from gatelens.gates import Gate, GateKind, TruthTable
-from gatelens.views import cards, contexts, document, images
+from gatelens.views import cards, contexts, document, images, sections
 from gatelens.views.examples import Texts, Window, mistakes
 
 HOSTILE = [
@@ -338,13 +338,25 @@ def test_pixel_field_is_the_mean_gradient_of_the_feature():
 
 
 def test_packed_cards_come_back_whole():
-    p = planted([f" w{i}" for i in range(50)], outputs=70, inputs=24)
-    text = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=70).text
+    p = planted([f" w{i}" for i in range(50)], outputs=90, inputs=24)
+    text = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=90).text
     packs = re.findall(r'id="pack-([^"]+)">([^<]*)<', text)
-    assert [name for name, _ in packs] == ["s0-0"]
-    bodies = json.loads(zlib.decompress(base64.b64decode(packs[0][1])))
-    assert len(bodies) == 10
+    bodies = [body for _, pack in packs for body in json.loads(zlib.decompress(base64.b64decode(pack)))]
+    assert bodies
+    assert len(bodies) + text.count("Truth table on held-out rows") == 90
     assert all("Truth table" in body for body in bodies)
+
+
+def test_what_stands_in_the_page_is_held_under_its_size():
+    assert sections.fitting(["abc", "de", "f"], 5) == 2
+    assert sections.fitting(["é" * 3, "a"], 6) == 1
+    assert sections.fitting(["a" * 100, "b"], 5) == 1, "one at least"
+    assert sections.fitting([], 5) == 0
+
+
+def test_an_adder_is_not_said_to_be_logic():
+    gate = Gate(0, GateKind.ADDER, (1, 2), (1.0, 1.0), 0.0, excite=(1, 2))
+    assert cards.rule_in_words(gate) == "Adds up its inputs: amounts decide, not the pattern. The nearest rule of on and off: IF_1 or IF_2 is on."
 
 
 def test_save_is_one_file_of_utf8_and_survives_lone_surrogates(tmp_path):

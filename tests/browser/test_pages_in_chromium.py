@@ -69,8 +69,8 @@ def test_the_policy_stops_a_foreign_script_and_picture(tmp_path):
 
 
 def test_a_link_opens_a_packed_card(tmp_path):
-    p = planted([f" w{i}" for i in range(50)], outputs=70, inputs=24)
-    path = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=70).save(tmp_path / "many.html")
+    p = planted([f" w{i}" for i in range(50)], outputs=90, inputs=24)
+    path = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=90).save(tmp_path / "many.html")
     anchor = re.findall(r'<details class="card" id="([^"]+)"', path.read_text("utf-8"))[-1]
     dom = open_page(path, fragment=f"#{anchor}").dom
     card = dom[dom.index(f'id="{anchor}"') :]

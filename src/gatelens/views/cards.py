@@ -10,7 +10,7 @@ import torch
 from markupsafe import Markup
 
 from ..gates import Gate, TruthTable
-from .document import Html, count, figure, fragment, percent
+from .document import Html, figure, fragment, percent
 from .drawing import KIND_NAMES
 
 #: rows of a truth table that are shown one by one; the others are pooled into one
@@ -169,8 +169,18 @@ def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "",
 
 def card(gate: Gate, segment: str = "", labels: Any = None) -> Html:
     """One gate's card by itself, as a fragment without examples."""
-    alone = [card_of(gate, segment, labels)]
-    return Html(str(fragment("cards.html.j2", cards=alone, opened=1, static=1, pack="", per_pack=1)), whole=False)
+    return Html(str(card_list([card_of(gate, segment, labels)], opened=1)), whole=False)
+
+
+def body_of(card: Card) -> Markup:
+    """What is seen of a card when it is open."""
+    return fragment("packed.html.j2", c=card, g=card.gate)
+
+
+def card_list(cards: Sequence[Card], opened: int = 0) -> Markup:
+    """Cards one under the other, the first ones open."""
+    bodies = [body_of(c) for c in cards]
+    return fragment("cards.html.j2", cards=cards, bodies=bodies, opened=opened, static=len(cards), pack="", per_pack=1)
 
 
 def order_key(gate: Gate) -> tuple:
@@ -189,11 +199,18 @@ def rule_in_words(gate: Gate) -> str:
     kind = str(gate.kind)
     if kind == "not_read":
         return f"Not read: {_spelled(gate.why) or 'no reason was recorded'}."
-    if kind == "adder" and not gate.excite:
-        return "Adds up its inputs; no pattern of on and off says more than the sum."
+    claim = _condition(gate)
+    if kind == "adder":
+        nearest = f" The nearest rule of on and off: {claim}." if claim else ""
+        return f"Adds up its inputs: amounts decide, not the pattern.{nearest}"
+    return f"On when {claim}." if claim else "No rule over its inputs was recorded."
+
+
+def _condition(gate: Gate) -> str:
+    """When the rule says on, as a clause; empty without a rule."""
     names = [f"IF_{i}" for i in gate.excite]
     if not names:
-        return "No rule over its inputs was recorded."
+        return ""
     if len(names) == 1:
         core = f"{names[0]} is on"
     elif gate.at_least >= len(names):
@@ -204,7 +221,7 @@ def rule_in_words(gate: Gate) -> str:
         core = f"at least {gate.at_least} of {_listed(names, 'and')} are on"
     off = [f"IF_{i}" for i in gate.inhibit]
     tail = f", unless {_listed(off, 'or')} is on" if off else ""
-    return f"On when {core}{tail}."
+    return f"{core}{tail}"
 
 
 def _spelled(why: str) -> str:
@@ -294,6 +311,6 @@ def evidence(gate: Gate) -> list[tuple[str, str, str]]:
             "of the rows where the rule says on, the share on which the output fired",
         ),
         ("recall", percent(gate.recall), "of the rows on which the output fired, the share that the rule catches"),
-        ("base rate", percent(gate.base_rate), f"the output fired on {count(gate.firings, 'held-out row')}"),
+        ("base rate", percent(gate.base_rate), "the share of held-out rows on which the output fired"),
         ("R²", figure(gate.r2), "of the equation's value for this output, over all held-out rows"),
     ]

@@ -8,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from .. import __version__
-from .cards import order_key
+from ..gates import Gate, GateKind
+from .cards import evidence, order_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
 from .examples import source_of_examples
@@ -49,6 +50,7 @@ def page(
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
     sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels).sections(max_cards)
     ranked = sorted((c for s in sections for c in s.cards), key=lambda c: order_key(c.gate))
+    best = [c for c in ranked if c.kind != "not_read"][:3]
     title = title or title_of(circuit, figures)
     body = fragment(
         "page.html.j2",
@@ -57,7 +59,9 @@ def page(
         what=what_of(circuit, acts, figures),
         sentence=sentence(circuit, figures),
         tiles=tiles(circuit, figures),
-        best=[c for c in ranked if c.kind != "not_read"][:3],
+        best=best,
+        best_title=_best_title([c.kind for c in best]),
+        legend=evidence(Gate(0, GateKind.NOT_READ, (), (), 0.0)),
         segments=sections,
         figures=report_tables(figures),
         jacobians=_jacobians(circuit, acts, model),
@@ -70,9 +74,15 @@ def page(
     return document(title, body, data, [bundle()] if data else [], packs)
 
 
+def _best_title(kinds: list[str]) -> str:
+    if all(kind == "adder" for kind in kinds):
+        return "No logic gate among the cards; the best adders, by evidence"
+    return "The best gate, by evidence" if len(kinds) == 1 else "The best gates, by evidence"
+
+
 def packed(section: Section) -> dict[str, list[str]]:
     """Bodies of the cards beyond the first ones, a pack at a time, for the script to open."""
-    bodies = [str(fragment("packed.html.j2", c=c, g=c.gate)) for c in section.cards[section.static :]]
+    bodies = [str(b) for b in section.bodies[section.static :]]
     starts = range(0, len(bodies), PACK)
     return {f"{section.anchor}-{n}": bodies[start : start + PACK] for n, start in enumerate(starts)}
 

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from . import images
-from .cards import card_of, order_key
+from .cards import card_list, card_of, order_key
 from .document import NOTEBOOK_LIMIT, asset, compact_style, count, fragment
 from .drawing import glyph_symbols
 from .figures import report_tables
@@ -48,9 +48,7 @@ def _gate(gate: Any) -> Markup:
 
 
 def _cards(cards: Sequence[Any], opened: int) -> Markup:
-    return glyph_symbols() + fragment(
-        "cards.html.j2", cards=cards, opened=opened, static=len(cards), pack="", per_pack=1
-    )
+    return glyph_symbols() + card_list(cards, opened)
 
 
 def _connector(connector: Any) -> Markup:

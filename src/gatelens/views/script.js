@@ -33,6 +33,7 @@
     unpack(body.dataset.pack).then(function (bodies) {
       body.innerHTML = bodies[+body.dataset.place];
       body.removeAttribute("data-pack");
+      if (window.CircuitsVis) { panels(body); }
     });
   }, true);
   // search, filter, sort

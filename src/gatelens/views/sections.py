@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..gates import Gate
-from .cards import Card, Examples, FeatureView, card_of, order_key
+from .cards import Card, Examples, FeatureView, body_of, card_of, order_key
 from .contexts import FeatureRows
 from .drawing import KIND_NAMES
 from .examples import Numbers, mistakes
@@ -18,8 +18,8 @@ from .matrix import layer_map
 from .panels import panel, strips
 from .summary import share_read
 
-#: cards of a segment that are in the page as they are; the bodies of further ones are packed
-STATIC = 60
+#: card bodies that stand in a page as they are, in bytes of all segments together; the bodies of further cards are packed
+STATIC = 450_000
 #: card bodies in one pack
 PACK = 40
 #: inputs of a gate whose examples are shown
@@ -34,6 +34,7 @@ class Section:
 
     Attributes:
         opened: cards that are open at first.
+        bodies: what is seen of each card when it is open.
         static: cards whose bodies stand in the page; those of the others are packed.
         data: element id -> properties of the token panels among the cards.
     """
@@ -44,8 +45,9 @@ class Section:
     kinds: Sequence[tuple[str, str]]
     cards: Sequence[Card]
     matrix: Markup
+    bodies: Sequence[Markup] = ()
     opened: int = 0
-    static: int = STATIC
+    static: int = 0
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,9 +82,9 @@ class Maker:
         readout = readout_of(self.model, segment.hook_out, segment.d_out, self.tokenizer)
         data: dict[str, Any] = {}
         cards = []
-        for place, gate in enumerate(shown):
+        for gate in shown:
             card = self._card(segment, gate, f"g{number}-{gate.out}", rows, seen)
-            if self.token_panels and place < STATIC:
+            if self.token_panels:
                 card = self._with_panels(card, data)
             cards.append(
                 replace(card, logits=effects(readout, self.circuit.bases[segment.hook_out], segment.d_out, gate.out))
@@ -92,9 +94,10 @@ class Maker:
         drawing = Markup("")
         if segment.name in self.circuit.connectors:
             drawing = layer_map(self.circuit.connectors[segment.name], [g.out for g in shown] or None, targets)
-        return Section(
-            segment.name, f"s{number}", share_read(gates, shown), kinds, cards, drawing, int(number == 0), data=data
-        )
+        bodies = [body_of(c) for c in cards]
+        static = fitting(bodies, STATIC // len(self.circuit.segments))
+        share = share_read(gates, shown)
+        return Section(segment.name, f"s{number}", share, kinds, cards, drawing, bodies, int(number == 0), static, data)
 
     def _rows(self, segment: Any, shown: Sequence[Gate]) -> tuple[FeatureRows, FeatureRows]:
         """Values of the features that the shown gates name, over the held-out rows."""
@@ -141,6 +144,16 @@ class Maker:
         for name, w in zip(names, windows, strict=True):
             data[f"{name}-data"] = panel([t.text for t in w.tokens], [t.value for t in w.tokens], largest).props
         return replace(card, panels=strips(names))
+
+
+def fitting(texts: Sequence[str], most: int) -> int:
+    """How many of the texts, from the first on, take no more than `most` bytes together; at least one."""
+    total = 0
+    for place, text in enumerate(texts):
+        total += len(text.encode("utf-8", "replace"))
+        if total > most and place:
+            return place
+    return len(texts)
 
 
 def hosted_page(basis: Any, feature: int) -> str:
