@@ -31,6 +31,7 @@ LAYERS = (3, 1, 2, 0)
 FAN_IN = (8, 16)
 WINDOWS, HELD, CE_WINDOWS = 800, 200, 16
 MIN_FIRINGS = 100
+SAMPLES = 200_000
 RIDGE, DENSE, NEURONS, NULL = "gate-free ridge", "dense ridge", "neurons, equal edges", "null: other rows' inputs"
 CEILING = "exact MLP on decoded inputs"
 
@@ -100,7 +101,7 @@ class Run:
     def ladder(self, layer: int) -> Ladder:
         segment = self.segments[layer]
         k = 32 if segment.d_in >= 128 else 12
-        recipe = gl.TrainedSAE("batchtopk", expansion=4, k=k, samples=200_000, seed=self.seed)
+        recipe = gl.TrainedSAE("batchtopk", expansion=4, k=k, samples=SAMPLES, seed=self.seed)
         saes = recipe.fit([segment], self.acts)
         out = saes[segment.hook_out]
         entries = {f"gates, fan-in {k}": Entry(out, gl.GramLasso(mean_edges=k, cap=k)) for k in reversed(FAN_IN)}
