@@ -63,6 +63,7 @@ def test_only_verified_gates_count(known):
     assert found.gap == pytest.approx(1)  # the logits read only what the verified gate computes
     assert found.all_variance == pytest.approx(1)
     assert found.dictionary_variance == pytest.approx(1)
+    assert (found.read, found.read_variance) == (2, pytest.approx(1))
 
 
 def test_nothing_verified_explains_nothing(known):
@@ -75,8 +76,8 @@ def test_nothing_verified_explains_nothing(known):
     assert (found.verified, found.firings, found.gap) == (0, 0, pytest.approx(0))
     assert found.variance == pytest.approx(0, abs=1e-6)
     assert report.sentence == (
-        "Verified gates explain 0 % of the output variance of this MLP; neurons at equal edges 100 %; "
-        "a random model's 0 % (not measured: gates fitted to shuffled inputs)."
+        "Verified gates explain 0 % of the output variance of this MLP (all gates that were read, adders too: 100 %); "
+        "neurons at equal edges 100 %; a random model's 0 % (not measured: gates fitted to shuffled inputs)."
     )
     assert report.to_dict()["baselines"]["neurons"][name]["verified"] == 2
     assert "neurons" in repr(report)

@@ -518,7 +518,8 @@ def gates(
                 "neurons at equal edges": _median(rows, f"neurons/{share}"),
                 "shuffled inputs (null)": _median(rows, f"shuffled/{share}"),
                 "random weights": _median(rows, f"random_weights/{share}"),
-                "all wires, verified or not": _median(rows, f"all/{share}"),
+                "all gates that were read, adders too": _median(rows, f"read/{share}"),
+                "all wires, read or not": _median(rows, f"all/{share}"),
                 "verified gates, count": _median(rows, "coverage/verified"),
                 "outputs, count": _median(rows, "coverage/outputs"),
             },
@@ -571,4 +572,9 @@ def _gates(seed: int, net: Any, fit: Batches, held_out: Batches, walk: _Walk) ->
             f"{name}/{share}": getattr(one, share) for share in ("variance", "firings", "gap", "verified", "outputs")
         }
     (one,) = report.circuit.values()
-    return found | {"all/variance": one.all_variance, "all/gap": one.all_gap, "sentence": report.sentence}
+    return found | {
+        "all/variance": one.all_variance,
+        "all/gap": one.all_gap,
+        "read/variance": one.read_variance,
+        "sentence": report.sentence,
+    }

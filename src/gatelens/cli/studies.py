@@ -12,6 +12,7 @@ from .walks import add_config
 
 
 def add_verbs(verbs: Any) -> None:
+    """A parser for each study."""
     rank = verbs.add_parser(
         "rank",
         help="ranks of each segment's Jacobians, and how few dimensions carry the model's metric",

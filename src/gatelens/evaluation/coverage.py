@@ -7,7 +7,7 @@ metric comes back, how many of the output features' firings the verified rules s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..activations import collect
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..errors import BasisError, DataError
-from ..gates import Gate
+from ..gates import Gate, GateKind
 from ..segments import Segment
 from ..sparse import blocks
 from .figures import gap_closed, metric
@@ -38,6 +38,7 @@ class Coverage:
         variance: share of the segment's output variance that the verified gates' equations explain.
         firings: share of all firings of output features that verified rules say (and the feature does fire).
         gap: share of the metric that ablating every output costs and the verified gates win back; None when it costs nothing.
+        read, read_variance: outputs with any gate that was read (adders and unconfirmed ones too), and what those explain.
         all_variance, all_gap: the same with every output's equation, verified or not: what the wires could give.
         dictionary_variance: the same with the true features: what the dictionary could give.
     """
@@ -48,6 +49,8 @@ class Coverage:
     variance: float
     firings: float
     gap: float | None
+    read: int
+    read_variance: float
     all_variance: float
     all_gap: float | None
     dictionary_variance: float
@@ -66,7 +69,11 @@ class CoverageReport:
     def sentence(self) -> str:
         """The first thing to read: what the verified gates explain, and what neurons and a random model do."""
         which = "this MLP" if len(self.circuit) == 1 else f"these {len(self.circuit)} MLPs (mean)"
-        said = f"Verified gates explain {_percent(_mean(self.circuit))} of the output variance of {which}"
+        read = sum(c.read_variance for c in self.circuit.values()) / max(len(self.circuit), 1)
+        said = (
+            f"Verified gates explain {_percent(_mean(self.circuit))} of the output variance of {which} "
+            f"(all gates that were read, adders too: {_percent(read)})"
+        )
         names = {
             "neurons": "neurons at equal edges",
             "shuffled": "gates fitted to shuffled inputs",
@@ -85,7 +92,10 @@ class CoverageReport:
         }
 
     def __repr__(self) -> str:
-        lines = [self.sentence, f"{'':<18} {'verified':>12} {'edges':>7} {'variance':>9} {'firings':>8} {self.metric + ' gap':>13}"]
+        lines = [
+            self.sentence,
+            f"{'':<18} {'verified':>12} {'edges':>7} {'variance':>9} {'if read':>8} {'firings':>8} {self.metric + ' gap':>13}",
+        ]
         for name in self.circuit:
             lines.append(name)
             for label, found in {"circuit": self.circuit, **self.beside}.items():
@@ -135,7 +145,9 @@ def circuit_coverage(
             )
     features = features_at(circuit.segments, circuit.bases, acts)
     clean = metric(model, held_out)
-    return {s.name: _coverage(model, circuit, s, held_out, acts, features, clean, recipe, seed) for s in circuit.segments}
+    return {
+        s.name: _coverage(model, circuit, s, held_out, acts, features, clean, recipe, seed) for s in circuit.segments
+    }
 
 
 def _coverage(
@@ -151,7 +163,9 @@ def _coverage(
 ) -> Coverage:
     gates = circuit.gates.get(segment.name, [])
     if not gates:
-        raise DataError(f"no gates were read in segment {segment.name}: coverage is theirs. Build the circuit with gates=True")
+        raise DataError(
+            f"no gates were read in segment {segment.name}: coverage is theirs. Build the circuit with gates=True"
+        )
     connector, basis = circuit.connectors[segment.name], circuit.bases[segment.hook_out]
     f_in, f_out, y = features[segment.hook_in], features[segment.hook_out], acts[segment.hook_out]
     n = f_out.shape[1]
@@ -166,22 +180,30 @@ def _coverage(
         return metric(model, held_out, lambda keep: splice(changed, [segment], "connectors", keep=keep))
 
     ablated = score(none)
-    predicted = [(some(b), connector(b)) for b in blocks(f_in, _ROWS)]
+    read = torch.zeros(n, dtype=torch.bool)
+    read[[g.out for g in gates if g.kind != GateKind.NOT_READ]] = True
+    readings = PartialOutputs(connector, read, recipe, mean, seed)
+
+    def explained(wires: Any) -> float:
+        return explained_variance(basis, (wires(b) for b in blocks(f_in, _ROWS)), y)
+
     return Coverage(
         n,
         int(verified.sum()),
         int(connector.fan_in()[verified].sum()),
-        explained_variance(basis, [p for p, _ in predicted], y),
+        explained(some),
         firings_explained([g for g in gates if g.verified], f_in, f_out),
         gap_closed(clean, ablated, score(some)),
-        explained_variance(basis, [p for _, p in predicted], y),
+        int(read.sum()),
+        explained(readings),
+        explained(connector),
         gap_closed(clean, ablated, score(connector)),
-        explained_variance(basis, list(blocks(f_out, _ROWS)), y),
+        explained_variance(basis, blocks(f_out, _ROWS), y),
         recipe,
     )
 
 
-def explained_variance(basis: Any, parts: Sequence[Tensor], y: Float[Tensor, "rows d"]) -> float:
+def explained_variance(basis: Any, parts: Iterable[Tensor], y: Float[Tensor, "rows d"]) -> float:
     """1 - squared error of decode(features) over the variance of y; features come in parts, in the order of the rows."""
     error, start = 0.0, 0
     with torch.no_grad():
@@ -190,7 +212,9 @@ def explained_variance(basis: Any, parts: Sequence[Tensor], y: Float[Tensor, "ro
             start += len(part)
     total = float((y - y.mean(0)).double().square().sum())
     if total == 0:
-        raise DataError(f"the segment's output is constant over {len(y)} held-out rows: there is no variance to explain")
+        raise DataError(
+            f"the segment's output is constant over {len(y)} held-out rows: there is no variance to explain"
+        )
     return 1 - error / total
 
 
@@ -221,4 +245,4 @@ def _percent(share: float) -> str:
 
 def _line(label: str, c: Coverage) -> str:
     gap = "-" if c.gap is None else f"{c.gap:.3f}"
-    return f"  {label:<16} {f'{c.verified} of {c.outputs}':>12} {c.edges:>7} {c.variance:>9.3f} {c.firings:>8.3f} {gap:>13}"
+    return f"  {label:<16} {f'{c.verified} of {c.outputs}':>12} {c.edges:>7} {c.variance:>9.3f} {c.read_variance:>8.3f} {c.firings:>8.3f} {gap:>13}"

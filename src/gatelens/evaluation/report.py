@@ -20,6 +20,7 @@ class Report:
         bases: hook name -> kind, d_in, features, fvu, l0, dead, spliced (the metric with this dictionary in place).
         connectors: segment name -> solver, edges, fan-in, median_r2, fvu, replaced, gap_closed.
         all_replaced: the metric with every segment replaced, and with every dictionary spliced in.
+        coverage: what share of each segment the verified gates explain, in one sentence and in figures.
         ladder, gates, baselines, rotations, timing_s, versions, seed: as named.
     """
 
@@ -64,6 +65,7 @@ class Report:
         m = self.model
         lines = [
             self.summary(),
+            *([self.coverage["sentence"]] if self.coverage else []),
             "",
             f"{'dictionary':<32}{'features':>9}{'FVU':>8}{'L0':>8}{'dead':>7}{'spliced':>9}",
             *(

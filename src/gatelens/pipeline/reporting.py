@@ -10,6 +10,7 @@ from ..bases.sae import TrainedSAE
 from ..circuits import Circuit, build_circuit
 from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits, random_weights
+from ..evaluation.coverage import measure_coverage
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
 from .building import find
@@ -24,17 +25,27 @@ BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
 def report_of(walk: Walk, circuit: Circuit) -> Report:
     """The circuit evaluated on the held-out part, its baselines beside it."""
     fit, held_out = walk.acts
+    beside = _baselines(walk, circuit)
     report = evaluate(
         walk.model,
         circuit,
         walk.batches[1],
         acts=held_out,
         means={hook: x.mean(0) for hook, x in fit.items()},
-        baselines=_baselines(walk, circuit),
+        baselines=beside,
         name=walk.model_name,
         seed=walk.config.seed,
     )
-    return replace(report, versions=versions(), rotations=_rotations(walk))
+    coverage = _coverage(walk, circuit, beside)
+    return replace(report, versions=versions(), rotations=_rotations(walk), coverage=coverage)
+
+
+def _coverage(walk: Walk, circuit: Circuit, beside: dict[str, Any]) -> dict[str, Any]:
+    """What share verified gates explain, beside every baseline that has gates; empty for a circuit without."""
+    if not any(circuit.gates.values()):
+        return {}
+    rivals = {n: c for n, c in beside.items() if any((c[1] if isinstance(c, tuple) else c).gates.values())}
+    return measure_coverage(walk.model, circuit, walk.batches[1], rivals, seed=walk.config.seed).to_dict()
 
 
 def _rotations(walk: Walk) -> dict[str, Any]:
