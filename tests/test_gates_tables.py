@@ -10,11 +10,13 @@ import torch
 
 from gatelens.connectors import Connector
 from gatelens.gates.evidence import Predictor, best_cut, contradiction, cut_mcc, decisive, score
-from gatelens.gates.gate import GateKind
+from gatelens.gates.gate import Gate, GateKind
 from gatelens.gates.harsanyi import dividends, magnitude
 from gatelens.gates.hypotheses import Rule, decide, explained, weight_rule
+from gatelens.gates.interventions import SetTable
 from gatelens.gates.parents import Parents
 from gatelens.gates.tables import Cells, Columns, Counter, halves
+from gatelens.gates.verdict import verdict
 
 
 @pytest.fixture
@@ -214,3 +216,19 @@ def test_copies_dead_and_dense_inputs_are_named():
     assert any("IF_2 fires with IF_0" in note for note in wires.notes)
     assert any("pooled over 1 weaker" in note for note in wires.notes)
     assert any("over 20% of rows: IF_3" in note for note in wires.notes)
+
+
+@pytest.mark.parametrize(("rates", "verified"), [((0.0, 1.0), True), ((0.0, 0.45), None), ((0.0, 0.1), False)])
+def test_a_model_that_is_in_two_minds_is_undecided(rates, verified):
+    gate = Gate(0, GateKind.COPY, (3,), (1.0,), 0.0, excite=(3,))
+    table = SetTable(cells_of(rates, 32.0), cells_of(rates, 32.0))
+    found, why = verdict(Rule(1, 0, 1), gate, table, 10)
+    assert found is verified
+    assert ("undecided" in why, "disagree" in why) == (verified is None, verified is False)
+
+
+def test_too_few_rows_of_one_kind_decide_nothing():
+    gate = Gate(0, GateKind.COPY, (3,), (1.0,), 0.0, excite=(3,))
+    found, why = verdict(Rule(1, 0, 1), gate, SetTable(cells_of((0, 1.0), 4.0), cells_of((0, 1.0), 32.0)), 10)
+    assert found is None
+    assert "fires on 4 of the rows" in why

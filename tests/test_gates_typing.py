@@ -108,3 +108,53 @@ def test_bad_rows_are_refused_by_name():
         type_gates(connector, torch.zeros(9, 7), torch.zeros(9, 1))
     with pytest.raises(SolverError, match="max_inputs"):
         gates_of(inputs(), y, [0], [1.0], max_inputs=40)
+
+
+def test_signed_features_are_read_by_sign_and_say_so():
+    rng = np.random.default_rng(0)
+    f = rng.normal(size=(ROWS, 4)).astype(np.float32)
+    gate = gates_of(f, (f[:, 0] > 0) & (f[:, 1] > 0), [0, 1], [1.0, 1.0])
+    assert gate.kind == GateKind.AND
+    assert "values of both signs" in gate.note
+    assert "over 20% of rows" in gate.note
+
+
+def test_outputs_and_inputs_that_never_or_always_fire_are_not_read():
+    f = inputs()
+    f[:, 5], f[:, 6] = 0.0, 1.0
+    never = gates_of(f, np.zeros(ROWS), [0], [1.0])
+    assert (never.kind, never.mcc, never.r2) == (GateKind.NOT_READ, None, None)
+    dead = gates_of(f, f[:, 0], [5], [1.0])
+    assert dead.kind == GateKind.NOT_READ
+    assert "no wire from a feature that fires" in dead.why
+    constant = gates_of(f, f[:, 0] > 0, [6], [1.0])
+    assert constant.kind == GateKind.NOT_READ
+    assert constant.why
+
+
+def test_inputs_beyond_the_table_are_pooled_and_said():
+    f = inputs()
+    parents = list(range(10))
+    gate = gates_of(f, (f[:, parents] > 0).any(1), parents, [2.0] * 4 + [1.0] * 6, max_inputs=4)
+    assert gate.table.patterns.shape[1] == 4
+    assert len(gate.inputs) == 10
+    assert "pooled over 6 weaker" in gate.note
+
+
+def test_inputs_shuffled_over_the_rows_give_no_gate():
+    """The null: real wires, but each input's rows belong to other outputs."""
+    f = inputs(features=60)
+    rng = np.random.default_rng(3)
+    rows = [rng.choice(60, 3, replace=False) for _ in range(30)]
+    y = np.stack([(f[:, p] > 0).any(1) for p in rows], 1).astype(np.float32)
+    connector = Connector.from_rows([(torch.from_numpy(p), torch.ones(3)) for p in rows], torch.zeros(30), 60)
+    real = type_gates(connector, torch.from_numpy(f), torch.from_numpy(y))
+    null = type_gates(connector, torch.from_numpy(rng.permutation(f)), torch.from_numpy(y))
+    assert {g.kind for g in real} == {GateKind.OR}
+    assert {g.kind for g in null} == {GateKind.NOT_READ}
+
+
+def test_the_same_seed_gives_the_same_gates():
+    f = inputs()
+    y = (f[:, 0] > 0) | (f[:, 1] > 0)
+    assert repr(gates_of(f, y, [0, 1], [1.0, 1.0])) == repr(gates_of(f, y, [0, 1], [1.0, 1.0]))

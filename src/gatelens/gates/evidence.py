@@ -14,7 +14,7 @@ from .tables import Cells, Columns
 
 #: score of a 90 % interval: a pattern contradicts a rule when its whole interval lies on the wrong side
 Z = 1.645
-#: share of the rows with the rule open or the output on that patterns against the rule may make up
+#: share of the busy rows (a parent on, and the rule open or the output firing) that patterns against it may make up
 TOLERATED = 0.05
 
 
@@ -82,7 +82,7 @@ def _cell(cells: Cells, chosen: np.ndarray, on: tuple[int, ...], off: tuple[int,
 
 def contradiction(rule: Rule, cells: Cells, min_count: int) -> Cell | None:
     """The pattern that fires most clearly against the rule, when such patterns make up more than `TOLERATED` of the
-    rows on which the rule is open or the output fires; else None.
+    rows with a parent on and the rule open or the output firing; else None.
 
     A pattern seen at least `min_count` times is against the rule when its whole Wilson interval is beyond the middle
     between the rule's two rates.
@@ -95,7 +95,7 @@ def contradiction(rule: Rule, cells: Cells, min_count: int) -> Cell | None:
     high, low = (np.average(rate[side], weights=np.minimum(cells.count[side], CAP)) for side in (is_open, ~is_open))
     lower, upper = wilson(cells.fired, cells.count, Z)
     beyond = np.where(is_open, (high + low) / 2 - upper, lower - (high + low) / 2) * (cells.count >= min_count)
-    busy = np.where(is_open, cells.count, cells.fired)
+    busy = np.where(is_open, cells.count, cells.fired) * (codes > 0)
     if busy[beyond > 0].sum() <= TOLERATED * busy.sum():
         return None
     worst = int(np.argmax(beyond))
@@ -103,7 +103,7 @@ def contradiction(rule: Rule, cells: Cells, min_count: int) -> Cell | None:
     return Cell(on, off, int(cells.count[worst]), float(rate[worst]), bool(is_open[worst]))
 
 
-def wilson(fired: np.ndarray, count: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
+def wilson(fired: np.ndarray | float, count: np.ndarray | float, z: float) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper end of the Wilson score interval (Wilson 1927); 0 and 1 where nothing was seen."""
     n = np.maximum(count, 1e-9)
     p = fired / n

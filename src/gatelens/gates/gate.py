@@ -84,7 +84,8 @@ class Gate:
         precision, recall, mcc: of the rule on held-out rows (None where undefined).
         control_mcc: the same for matched random parents: the null.
         r2: of the connector's value for this output, on held-out rows.
-        verified: weights, observed and interventional tables agree; None when no intervention was run.
+        verified: weights, observed and interventional tables agree; None when no intervention was run, or when it was
+            undecided (`why` says so).
         magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
         missed: a few held-out rows on which the output fired and the rule says it does not; false_alarms: the reverse.
         note: such as "A minus B" where one cell of the table cannot be seen.

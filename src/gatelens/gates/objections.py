@@ -12,11 +12,12 @@ from .gate import Gate
 from .hypotheses import Rule, explained
 from .tables import Cells
 
-#: least share of the table's deviance that a rule's two rates must explain
-MIN_EXPLAINED = 0.9
+#: least share of the table's deviance that a rule's two rates must explain, where amounts matter or the held-out MCC is
+#: under `CLEAR`; above it an input that fires the output less surely than another does no harm to the reading
+MIN_EXPLAINED, CLEAR = 0.9, 0.75
 #: by how much a cut on the weighted sum may beat the rule in held-out MCC before the amounts, not the pattern, decide
 GRADED = 0.15
-#: and from where on this is worth a word
+#: and from where on amounts matter
 AMOUNTS = 0.05
 
 
@@ -49,7 +50,8 @@ class Objections:
                 says = "open" if cell.is_open else "closed"
                 fires = f"fires in {cell.rate:.0%} of {cell.count} rows"
                 return f"{name} says {says} for {spell(cell, gate)}, which {fires}"
-        if (share := explained(rule, both)) < MIN_EXPLAINED:
+        share = explained(rule, both)
+        if share < MIN_EXPLAINED and (cut > gate.mcc + AMOUNTS or gate.mcc < CLEAR):
             return f"{name} explains {share:.0%} of what the table says, under {MIN_EXPLAINED:.0%}: rates go by degrees"
         if cut > gate.mcc + GRADED:
             return f"{name} has a held-out MCC of {gate.mcc:.2f}, a cut on the weighted sum {cut:.2f}: amounts decide"
