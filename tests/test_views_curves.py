@@ -46,7 +46,9 @@ def test_matched_matrix_is_a_picture_with_axes():
 
 
 def test_figures_of_our_own_results():
-    summary = SummaryCurve("hook_post.0", "accuracy", 0.97, (2, 8), {"active subspace": (0.6, 0.97), "random directions": (0.1, 0.2)})
+    summary = SummaryCurve(
+        "hook_post.0", "accuracy", 0.97, (2, 8), {"active subspace": (0.6, 0.97), "random directions": (0.1, 0.2)}
+    )
     text = "".join(ElementTree.fromstring(summary_figure(summary)).itertext())
     assert "random directions (null)" in text
     assert "dimensions of hook_post.0 kept" in text

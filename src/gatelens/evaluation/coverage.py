@@ -245,4 +245,5 @@ def _percent(share: float) -> str:
 
 def _line(label: str, c: Coverage) -> str:
     gap = "-" if c.gap is None else f"{c.gap:.3f}"
-    return f"  {label:<16} {f'{c.verified} of {c.outputs}':>12} {c.edges:>7} {c.variance:>9.3f} {c.read_variance:>8.3f} {c.firings:>8.3f} {gap:>13}"
+    gates, shares = f"{c.verified} of {c.outputs}", f"{c.variance:>9.3f} {c.read_variance:>8.3f} {c.firings:>8.3f}"
+    return f"  {label:<16} {gates:>12} {c.edges:>7} {shares} {gap:>13}"
