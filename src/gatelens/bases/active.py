@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .codes import offsets, weighted_rows
 
-Activation = Literal["batchtopk", "topk", "relu"]
+#: rules by which a batch's active features are chosen
+ACTIVATIONS = ("batchtopk", "topk", "relu")
 
 
 class Chooser:
@@ -20,7 +21,7 @@ class Chooser:
     "relu" all positive ones. The threshold of the batch before narrows the search, so that no batch is sorted whole.
     """
 
-    def __init__(self, activation: Activation, k: float):
+    def __init__(self, activation: str, k: float):
         self.activation, self.k, self.threshold = activation, k, 0.0
 
     def __call__(self, pre: Float[Tensor, "rows f"]) -> tuple[Int[Tensor, " active"], Int[Tensor, " active"]]:
@@ -31,7 +32,8 @@ class Chooser:
             on = value > 0
             return on.nonzero(as_tuple=True)[0], col[on]
         if self.activation == "relu":
-            return (pre > 0).nonzero(as_tuple=True)
+            rows_on, cols_on = (pre > 0).nonzero(as_tuple=True)
+            return rows_on, cols_on
         count = round(self.k * rows)
         flat = pre.flatten()
         places = self._candidates(flat, count)

@@ -79,7 +79,9 @@ class Codes:
         """As a torch CSR matrix, entries of each row in order."""
         row = self.row
         order = torch.argsort(row * self.width + self.col)
-        return torch.sparse_csr_tensor(self.crow, self.col[order], self.value[order], (len(self), self.width), check_invariants=False)
+        return torch.sparse_csr_tensor(
+            self.crow, self.col[order], self.value[order], (len(self), self.width), check_invariants=False
+        )
 
     def frequency(self) -> Float[Tensor, " width"]:
         """The share of rows in which each feature is on."""

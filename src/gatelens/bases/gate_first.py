@@ -41,6 +41,7 @@ class GateDictionary:
         dense_share: input features that are on in a larger share of the rows are no parents.
         rounds, swap: how often, and how many at first, parents of each gate are exchanged.
         samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
+        refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none.
         memory_gib: the most that the table which finds new parents may take.
     """
 
@@ -57,6 +58,7 @@ class GateDictionary:
     lr: float = 1e-2
     rounds: int = 7
     swap: int = 2
+    refit_rows: int = 60_000
     memory_gib: float = 4.0
     seed: int = 0
     progress: bool = False
@@ -157,13 +159,14 @@ class GateDictionary:
     def _basis(
         self, run: GateRun, units: _Units, segment: Segment, basis_in: Basis, kept_out: dict[str, int], seconds: float
     ) -> GateBasis:
-        threshold, counts = run.threshold()
+        level, counts = run.threshold()
+        threshold = run.refit(level, self.refit_rows) if self.refit_rows else torch.full_like(run.bias.detach(), level)
         weights, bias = run.weights.detach() * units.size_out / units.size_in, run.bias.detach() * units.size_out
         connector = Connector.from_rows(
             list(zip(run.parents, weights, strict=True)),
             bias,
             run.rows.codes.width,
-            threshold=torch.full_like(bias, threshold * units.size_out),
+            threshold=threshold * units.size_out,
             solver=repr(self)
             if self.inputs is None
             else f"GateDictionary(fan_in={self.fan_in}, l0={self.l0}, lam={self.lam})",

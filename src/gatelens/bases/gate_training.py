@@ -15,11 +15,13 @@ from .active import Chooser, decode_active, unit_rows_
 from .codes import Codes
 from .counterfactual import stacked
 from .gate_start import GateStart
+from .normal_equations import NormalEquations
 from .pair_training import falling, level, shuffled
 
 _REGROWN_UNTIL = 0.75
 _SCORED_BATCHES = 16  # batches whose gradients decide which parents come in
 _THRESHOLD_ROWS = 16_384
+_REFIT_BLOCK = 16_384
 _REVIVED_AFTER = 100  # steps before a gate that was never on counts as dead
 
 
@@ -110,7 +112,9 @@ class GateRun:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.power = _mean_square(rows.codes)
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=rows.y.device)
-        self.score: Tensor | None = None  # for each gate and input: [0] the loss's derivative, [1] the sum of f^2 where the gate is on
+        self.score: Tensor | None = (
+            None  # for each gate and input: [0] the loss's derivative, [1] the sum of f^2 where the gate is on
+        )
         self.scored_rows = 0
 
     def train(self) -> None:
@@ -206,7 +210,9 @@ class GateRun:
         gain.scatter_(1, self.parents, -1.0)
         best = gain.topk(swap, dim=1)
         weakest = (self.weights.square() * mass.gather(1, self.parents)).topk(swap, dim=1, largest=False)
-        useful = best.values > weakest.values  # the best against the weakest, the second best against the second weakest, ...
+        useful = (
+            best.values > weakest.values
+        )  # the best against the weakest, the second best against the second weakest, ...
         weakest = weakest.indices
         incoming = torch.where(useful, best.indices, self.parents.gather(1, weakest))
         self.parents.scatter_(1, weakest, incoming)
@@ -254,6 +260,58 @@ class GateRun:
         for part in index.split(1024):
             counts += (self.pre(self.rows.codes.rows(part).dense()) > threshold).sum(0)
         return threshold, counts
+
+    @torch.no_grad()
+    def refit(self, threshold: float, rows: int) -> Float[Tensor, " n"]:
+        """The best dictionary for the gates as they are, in closed form, with the loss of training; which gates are on stays as it is.
+
+        Dictionary rows keep length 1: weights and bias take the scale, and so do the thresholds.
+
+        Returns:
+            [n], the threshold of each gate.
+        """
+        normal = NormalEquations()
+        index = torch.randperm(len(self.rows.y), generator=self.generator)[:rows]
+        for part in index.split(_REFIT_BLOCK):
+            codes, y = self.rows.codes.rows(part), self.rows.y[part]
+            on, left = self._active(codes, threshold), self._beside(codes, y)
+            normal.add(on, left)
+            if self.rows.partner is not None:
+                edited, y_edited = self.rows.partner(part, codes)
+                on_edited, left_edited = self._active(edited, threshold), self._beside(edited, y_edited)
+                normal.add(on_edited, left_edited)
+                if self.settings.lam:
+                    normal.add(difference(on_edited, on), left_edited - left, self.settings.lam, constant=False)
+        dictionary, offset = normal.solve()
+        length = dictionary.norm(dim=0)
+        live = length > 1e-6  # a gate that is never on has no direction of its own: it keeps what it had
+        scale = torch.where(live, length, 1.0)
+        self.dictionary[live] = (dictionary / scale).T[live].to(self.dictionary)
+        self.offset.copy_(offset)
+        self.weights.mul_(scale[:, None])
+        self.bias.mul_(scale)
+        return threshold * scale
+
+    def _active(self, codes: Codes, threshold: float) -> Codes:
+        """The gates that are on."""
+        parts = []
+        for start in range(0, len(codes), 1024):
+            pre = self.pre(codes.rows(torch.arange(start, min(start + 1024, len(codes)))).dense())
+            parts.append(Codes.of(torch.where(pre > threshold, pre, 0.0)))
+        return stacked(parts)
+
+    def _beside(self, codes: Codes, y: Tensor) -> Tensor:
+        """What the bypass leaves to the gates."""
+        return y if self.bypass is None else y - codes.times(self.bypass)
+
+
+def difference(a: Codes, b: Codes) -> Codes:
+    """a - b over the same rows; entries of one feature are left beside one another."""
+    row = torch.cat([a.row, b.row])
+    order = torch.argsort(row, stable=True)
+    return Codes.from_entries(
+        row[order], torch.cat([a.col, b.col])[order], torch.cat([a.value, -b.value])[order], len(a), a.width
+    )
 
 
 def _mean_square(codes: Codes) -> Float[Tensor, " m"]:

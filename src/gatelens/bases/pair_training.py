@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import trange
 
 from ..errors import BasisError
-from .active import Activation, Chooser, active_linear, decode_active, unit_rows_
+from .active import Chooser, active_linear, decode_active, unit_rows_
 
 _RIDGE = 1e-3
 _THRESHOLD_ROWS = 16_384
@@ -55,7 +55,7 @@ class PairTraining:
     """
 
     width: int
-    activation: Activation = "batchtopk"
+    activation: str = "batchtopk"
     k: float = 32
     l1: float = 0.0
     bypass: bool = False
@@ -66,7 +66,9 @@ class PairTraining:
     progress: bool = False
 
 
-def train_pair(x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], settings: PairTraining) -> PairWeights:
+def train_pair(
+    x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], settings: PairTraining
+) -> PairWeights:
     """Minimise the squared error of y (and the L1 penalty) by Adam; dead features are restarted on badly explained rows.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..connectors import Connector
 from ..errors import BasisError
 from ..segments import Segment
-from .active import Activation
+from .active import ACTIVATIONS
 from .linear import Basis, directions
 from .pair import PairBasis
 from .pair_training import PairTraining, PairWeights, train_pair
@@ -30,9 +30,7 @@ class TranscoderBasis(PairBasis):
         transcoder: the sae-lens module, untouched; `transcoder.save_model(folder)` writes sae-lens' format.
     """
 
-    by_construction = (
-        "output features are thresholded linear functions of the segment's input: the MLP's nonlinearity is in the dictionary"
-    )
+    by_construction = "output features are thresholded linear functions of the segment's input: the MLP's nonlinearity is in the dictionary"
 
     def __init__(self, transcoder: Any, hook_in: str = "", hook_out: str = ""):
         architecture = str(transcoder.cfg.architecture())
@@ -76,9 +74,10 @@ class TranscoderBasis(PairBasis):
 
 @dataclass(frozen=True)
 class Transcoder:
-    """Train a transcoder for each segment; or `Transcoder.load` one that is there already.
+    """Train a transcoder for each segment; or take one that is there already.
 
     Attributes:
+        path, sae_id: a folder in sae-lens' format, or the name of a release and an id in it: then nothing is trained.
         activation: "batchtopk" or "topk" (both exported as JumpReLU: sae-lens has no other transcoder with a sparsity rule), or "relu".
         expansion: features per output dimension; `d_sae` overrides it.
         k: mean number of active features ("batchtopk", "topk").
@@ -87,7 +86,7 @@ class Transcoder:
         samples: rows seen in training, with repetition. lr, batch_size, seed: of Adam.
     """
 
-    activation: Activation = "batchtopk"
+    activation: str = "batchtopk"
     expansion: int = 8
     d_sae: int | None = None
     k: float = 32
@@ -97,20 +96,24 @@ class Transcoder:
     batch_size: int = 1024
     lr: float = 2e-3
     seed: int = 0
+    path: str | None = None
+    sae_id: str | None = None
     progress: bool = False
 
     def __post_init__(self):
-        if self.activation not in ("batchtopk", "topk", "relu"):
-            raise BasisError(f"unknown activation {self.activation!r}: expected batchtopk, topk or relu")
+        if self.activation not in ACTIVATIONS:
+            raise BasisError(f"unknown activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         if min(self.k, self.samples, self.batch_size, self.expansion, self.d_sae or 1) < 1 or self.l1 < 0:
             raise BasisError("k, samples, batch_size, expansion and d_sae must be at least 1, and l1 not negative")
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """hook_out -> transcoder. The input's dictionary is chosen apart: any basis at hook_in will do."""
+        if self.path is not None:
+            return {s.hook_out: read_transcoder(self.path, s, self.sae_id) for s in segments}
         return {s.hook_out: self.train(acts[s.hook_in], acts[s.hook_out], s.hook_in, s.hook_out) for s in segments}
 
     def train(
-        self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"], hook_in: str = "", hook_out: str = ""
+        self, x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], hook_in: str = "", hook_out: str = ""
     ) -> TranscoderBasis:
         """A transcoder from the rows of x to those of y."""
         width = self.d_sae or self.expansion * y.shape[1]
@@ -136,28 +139,27 @@ class Transcoder:
             sae_lens_transcoder(found, hook_in, hook_out, jump=self.activation != "relu"), hook_in, hook_out
         )
 
-    @staticmethod
-    def load(source: str | Path, segment: Segment, sae_id: str | None = None) -> TranscoderBasis:
-        """A transcoder from a folder in sae-lens' format, or from a published release when `sae_id` is given.
 
-        Raises:
-            BasisError: nothing there, no transcoder, or one of another segment's widths.
-        """
-        from sae_lens import SAE
+def read_transcoder(source: str | Path, segment: Segment, sae_id: str | None = None) -> TranscoderBasis:
+    """A transcoder from a folder in sae-lens' format, or from a published release when `sae_id` is given.
 
-        if sae_id is not None:
-            module: Any = SAE.from_pretrained(str(source), sae_id)
-        else:
-            missing = [name for name in _FILES if not (Path(source) / name).is_file()]
-            if missing:
-                raise BasisError(
-                    f"{source} holds no {missing[0]}: expected a folder in sae-lens' format, "
-                    "or give sae_id with a release's name"
-                )
-            module = SAE.load_from_disk(source)
-        basis = TranscoderBasis(module, segment.hook_in, segment.hook_out)
-        basis.check(segment)
-        return basis
+    Raises:
+        BasisError: nothing there, no transcoder, or one of another segment's widths.
+    """
+    from sae_lens import SAE
+
+    if sae_id is not None:
+        module: Any = SAE.from_pretrained(str(source), sae_id)
+    else:
+        missing = [name for name in _FILES if not (Path(source) / name).is_file()]
+        if missing:
+            raise BasisError(
+                f"{source} holds no {missing[0]}: expected a folder in sae-lens' format, or give sae_id with a release's name"
+            )
+        module = SAE.load_from_disk(source)
+    basis = TranscoderBasis(module, segment.hook_in, segment.hook_out)
+    basis.check(segment)
+    return basis
 
 
 def sae_lens_transcoder(found: PairWeights, hook_in: str, hook_out: str, jump: bool) -> Any:

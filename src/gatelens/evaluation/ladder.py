@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.codes import Codes
-from ..bases.gate_start import omp_wires
 from ..bases.linear import PCA, Rotation
 from ..connectors import Connector
 from ..errors import DataError
@@ -22,7 +19,8 @@ from ..segments import Segment
 from .causal import addition, edit_figures, removal, subset
 from .figures import fvu, per_output_r2
 from .readings import read_share
-from .rivals import dense_ridge, ridge_to_output
+from .rivals import calibrated as calibrated
+from .rivals import dense_ridge, linear_wires, ridge_to_output
 
 _BLOCK = 2_048
 FIGURES = (
@@ -220,7 +218,7 @@ class _Walk:
         found["dense ridge"] = self._predicted(entry, dense_ridge(self.f_fit, f_out), self.f_held, true)
         fan_in = max(1, round(connector.edges / max(len(connector.bias), 1)))
         for name, basis in (
-            ("neurons, equal edges", _plain_rows),
+            ("neurons, equal edges", Tensor.float),
             ("principal components, equal edges", self._principal()),
         ):
             wires = linear_wires(basis(self.fit.x), f_out, fan_in)
@@ -310,24 +308,6 @@ class _Walk:
         )
 
 
-def linear_wires(f_in: Tensor, f_out: Tensor, fan_in: int) -> Connector:
-    """Wires by forward selection and least squares, with thresholds at which each output is on as often as it should be."""
-    out = Codes.of(f_out)
-    every = torch.ones(f_in.shape[1], dtype=torch.bool)
-    parents, weights, bias = omp_wires(Codes.of(f_in), out, every, fan_in)
-    connector = Connector.from_rows(list(zip(parents, weights, strict=True)), bias, f_in.shape[1], solver="least squares")
-    return calibrated(connector, f_in, out.frequency())
-
-
-def calibrated(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], rows: int = 10_000) -> Connector:
-    """The connector with a threshold for each output at which it is on in the given share of the rows, never below zero."""
-    pre = connector.pre(_first(f_in, rows))
-    count = (rates * len(pre)).round().long().clamp(0, len(pre) - 1)
-    ordered = pre.sort(dim=0, descending=True).values
-    threshold = ordered.gather(0, count[None, :]).squeeze(0).clamp_min(0)
-    return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver + ", calibrated on firing")
-
-
 def patch(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
     """[rows, m] the change that exchanges a quarter of the active features for a quarter of those of another row."""
     donor = f[torch.randperm(len(f), generator=generator)]
@@ -353,14 +333,6 @@ def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Cal
         return [(segment.hook_in, read), (segment.hook_out, write)]
 
     return lambda predict: metric(model, batches, lambda keep: hooks(predict, keep))
-
-
-def _plain_rows(x: Tensor) -> Tensor:
-    return x
-
-
-def _first(f: Tensor, rows: int) -> Tensor:
-    return Codes.of(f).rows(torch.arange(min(rows, len(f)))).dense()
 
 
 def _apply(connector: Connector, f: Tensor) -> Tensor:

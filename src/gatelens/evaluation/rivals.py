@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bases.codes import Codes
-from ..bases.gate_start import scipy_csr
+from ..bases.gate_start import omp_wires
+from ..bases.normal_equations import NormalEquations
 from ..connectors import Connector
 from ..segments import Segment
 
-_SHRINK = 1e-3
 _CALIBRATION_ROWS = 10_000
+_PAIRS = 16_384  # added to the normal equations at a time
 
 
 def ridge_to_output(
@@ -31,11 +32,11 @@ def ridge_to_output(
         pairs: a `Counterfactual`; with it the loss is that of `GateDictionary`: natural rows, edited rows, and `lam` times the
             squared error of each pair's difference.
     """
-    gram = _Normal(segment.d_out)
+    gram = NormalEquations()
     if pairs is None:
         gram.add(Codes.encode(basis_in, x), y)
     else:
-        for pair in pairs.pairs_of(segment, basis_in, x, batch_size=4_096):
+        for pair in pairs.pairs_of(segment, basis_in, x, batch_size=_PAIRS):
             gram.add(pair.codes, pair.y)
             gram.add(pair.edit.codes, pair.y_edited)
             gram.add(pair.edit.change, pair.y_edited - pair.y, lam, constant=False)
@@ -45,10 +46,8 @@ def ridge_to_output(
 
 def dense_ridge(f_in: Tensor, f_out: Tensor) -> Connector:
     """Every output feature from all input features, with thresholds at which each is on as often as it should be."""
-    from .ladder import calibrated
-
     inputs, outputs = Codes.of(f_in), Codes.of(f_out)
-    gram = _Normal(outputs.width)
+    gram = NormalEquations()
     gram.add_sparse(inputs, outputs)
     weight, bias = gram.solve()
     return calibrated(
@@ -56,39 +55,25 @@ def dense_ridge(f_in: Tensor, f_out: Tensor) -> Connector:
     )
 
 
-class _Normal:
-    """Normal equations of weighted least squares with an intercept, from sparse rows; float64."""
+def linear_wires(f_in: Tensor, f_out: Tensor, fan_in: int) -> Connector:
+    """Wires by forward selection and least squares, with thresholds at which each output is on as often as it should be."""
+    out = Codes.of(f_out)
+    every = torch.ones(f_in.shape[1], dtype=torch.bool)
+    parents, weights, bias = omp_wires(Codes.of(f_in), out, every, fan_in)
+    connector = Connector.from_rows(
+        list(zip(parents, weights, strict=True)), bias, f_in.shape[1], solver="least squares"
+    )
+    return calibrated(connector, f_in, out.frequency())
 
-    def __init__(self, outputs: int):
-        self.outputs = outputs
-        self.inner = self.cross = None
 
-    def add(self, codes: Codes, y: Tensor, weight: float = 1.0, constant: bool = True) -> None:
-        a = self._with_constant(codes, constant)
-        self._add(a, weight * (a.T @ a), weight * (a.T @ y.double().cpu().numpy()))
+def calibrated(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], rows: int = 10_000) -> Connector:
+    """The connector with a threshold for each output at which it is on in the given share of the rows, never below zero."""
+    pre = connector.pre(_first(f_in, rows))
+    count = (rates * len(pre)).round().long().clamp(0, len(pre) - 1)
+    ordered = pre.sort(dim=0, descending=True).values
+    threshold = ordered.gather(0, count[None, :]).squeeze(0).clamp_min(0)
+    return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver + ", calibrated on firing")
 
-    def add_sparse(self, codes: Codes, targets: Codes) -> None:
-        a = self._with_constant(codes, True)
-        self._add(a, a.T @ a, (a.T @ scipy_csr(targets)).toarray())
 
-    def _with_constant(self, codes: Codes, constant: bool) -> Any:
-        import numpy as np
-        from scipy.sparse import csr_matrix, hstack
-
-        column = np.full((len(codes), 1), 1.0 if constant else 0.0)
-        return hstack([scipy_csr(codes), csr_matrix(column)], format="csr")
-
-    def _add(self, a: Any, inner: Any, cross: Any) -> None:
-        inner, cross = torch.from_numpy(inner.toarray()), torch.from_numpy(cross)
-        self.inner = inner if self.inner is None else self.inner.add_(inner)
-        self.cross = cross if self.cross is None else self.cross.add_(cross)
-
-    def solve(self) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
-        if self.inner is None or self.cross is None:
-            raise ValueError("no rows were added")
-        inner = self.inner.clone()
-        penalty = _SHRINK * inner.diagonal()[:-1].mean().clamp_min(1e-12)
-        inner.diagonal()[:-1] += penalty
-        inner.diagonal()[-1] += 1e-9
-        solution = torch.linalg.solve(inner, self.cross)
-        return solution[:-1].T.float().contiguous(), solution[-1].float()
+def _first(f: Tensor, rows: int) -> Tensor:
+    return Codes.of(f).rows(torch.arange(min(rows, len(f)))).dense()
