@@ -101,7 +101,7 @@ def test_a_stream_holds_the_rows_of_the_sample_and_seeds_matter():
         ({"width_in": 40}, ("two clusters", "width_in=40")),
         ({"width_in": 64, "cluster": 16, "mix": {"nand": 1.0}}, ("nand", "and")),
         ({"width_in": 64, "cluster": 16, "mix": {"or": 0.0}}, ("positive share",)),
-        ({"width_in": 64, "cluster": 16, "subsets": 0.0}, ("subsets=0",)),
+        ({"width_in": 64, "cluster": 16, "subsets": 0.0}, ("this world has none", "`subsets`")),
         ({"width_in": 64, "cluster": 16, "subsets": 0.9}, ("at most .6",)),
     ],
 )

@@ -53,7 +53,8 @@ class _Parents:
         """A host and a feature that fires only inside it."""
         if not len(self.subset_slot):
             raise ConfigError(
-                "and_not_subset gates need features inside others; got subsets=0. Raise `subsets` or leave the kind out"
+                "and_not_subset gates need features inside others; this world has none. Raise `subsets`, or leave "
+                "the kind out of the mix"
             )
         i = self.rng.integers(len(self.subset_slot))
         cluster, slot = int(self.subset_cluster[i]), int(self.subset_slot[i])

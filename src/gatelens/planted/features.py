@@ -118,7 +118,7 @@ class Planted:
         """f_in [rows, m] and f_out [rows, n], torch sparse CSR, float32, with 32-bit indices where they suffice."""
         blocks = list(self._blocks(rows, seed))
         f_in, f_out = (sparse.vstack(part, format="csr") for part in zip(*blocks, strict=True))
-        return to_torch(f_in), to_torch(f_out)
+        return to_torch(sparse.csr_array(f_in)), to_torch(sparse.csr_array(f_out))
 
     def stream(self, rows: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same rows as `sample`, block by block, so that only one block is in memory."""

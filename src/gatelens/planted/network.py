@@ -18,7 +18,7 @@ from ..data import Batches
 from ..errors import ConfigError
 from ..segments import MLPWeights, Segment
 from .features import Planted, PlantedFeatures, to_torch
-from .truth import Noise, PlantedGate
+from .truth import IN_CLASS, Noise, PlantedGate
 
 HOOK_IN, HOOK_OUT = "hook_resid", "hook_mlp_out"
 QUIET = Noise(0.0, 0.0, 0.0, 0.0)
@@ -133,28 +133,21 @@ def plant_network(
     """
     features = PlantedFeatures(
         width_in=width_in, width_out=width_out, cluster=16, active_clusters=0.5, background_l0=0.5, zipf=0.3,
-        noise=QUIET, seed=seed, **({} if mix is None else {"mix": mix}),
+        noise=QUIET, seed=seed, mix=dict(IN_CLASS if mix is None else mix),
     )  # fmt: skip
     return _build(features.plant(), d_in, d_out, steps, seed)
 
 
-def word_network(d_in: int = 48, d_out: int = 20, steps: int = 3000, seed: int = 0) -> PlantedNetwork:
+def word_network(d_in: int = 56, d_out: int = 22, steps: int = 3000, seed: int = 0) -> PlantedNetwork:
     """Two gates with names among others: former | old | young (weights .26, .23, .10), and said - said_after_quote.
 
     `said_after_quote` fires only where `said` does: a feature inside another. Weights of the other gates are scaled to
     the size of these.
     """
     settings = PlantedFeatures(
-        width_in=64,
-        width_out=24,
-        cluster=8,
-        background=0.5,
-        active_clusters=0.6,
-        background_l0=0.8,
-        zipf=0.3,
-        noise=QUIET,
-        seed=seed,
-    )
+        width_in=64, width_out=24, cluster=8, background=0.7, subsets=0.35, active_clusters=0.3, background_l0=1.5, zipf=0.3,
+        noise=QUIET, seed=seed,
+    )  # fmt: skip
     planted = settings.plant()
     subset, words = (planted.world.role == "subset").nonzero(), {}
     if not len(subset[0]):
@@ -186,7 +179,7 @@ def _build(planted: Planted, d_in: int, d_out: int, steps: int, seed: int) -> Pl
     with torch.no_grad():
         made = model(x)
     error = float((made - y).square().sum() / (y - y.mean(0)).square().sum())
-    read_out = TrueDictionary.fitted(D_out, f_out, made, threshold=0.3 * size)
+    read_out = TrueDictionary.fitted(D_out, f_out, made, threshold=0.2 * size)
     weights = MLPWeights(*(p.detach() for p in (model.W_in, model.b_in, model.W_out, model.b_out)), act="relu")
     segment = Segment(HOOK_IN, HOOK_OUT, weights, d_in, d_out, weights)
     return PlantedNetwork(model, segment, planted, {HOOK_IN: read_in, HOOK_OUT: read_out}, error)

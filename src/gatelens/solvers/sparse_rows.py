@@ -80,16 +80,16 @@ class SparseRows:
         where = np.arange(len(place)) + np.repeat(start - ends + count, count)
         return place, self.column[where], self.row_value[where]
 
-    def product(self, rows: Int[np.ndarray, " r"], values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " width"]:
+    def product(self, rows: Int[np.ndarray, " r"], values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " m"]:
         """sum over rows of value * features: one row of F_out^T F_in, for the rows where that output is on."""
         place, column, value = self.take(rows)
         return np.bincount(column, values[place] * value, minlength=self.width)
 
-    def power(self) -> Float[np.ndarray, " width"]:
+    def power(self) -> Float[np.ndarray, " m"]:
         """Sum of squares of each feature."""
         return np.bincount(self.column, np.square(self.row_value, dtype=np.float64), minlength=self.width)
 
-    def mean(self) -> Float[np.ndarray, " width"]:
+    def mean(self) -> Float[np.ndarray, " m"]:
         """Mean of each feature over all rows."""
         return np.bincount(self.column, self.row_value, minlength=self.width) / self.rows
 
