@@ -145,8 +145,8 @@ def _collect_to(
         for i in tqdm(todo, disable=not progress, desc=f"collect to {folder.name}", delay=2):
             part = [batches.batch(b) for b in pieces[i]]
             rows = sum(int(batch.keep.sum()) for batch in part)
-            kept = capture(model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start)
-            out.write(i, kept, {"rows": rows})
+            made = (model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start)
+            out.write(i, capture(*made), {"rows": rows})  # under no name: it is gone before the next one is made
         wait_for(out)
         return _opened(out.finish())
 

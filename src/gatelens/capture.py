@@ -73,6 +73,8 @@ def capture(
             value = cache[name].detach().flatten(0, batch.keep.ndim - 1).index_select(0, kept.to(device))
             _check_finite(value, name, index, dtype)
             out[name][at : at + len(kept)] = value.cpu()
+        # hooks and cache hold one another in a circle: emptied, the tensors go now and not when Python next looks for circles
+        getattr(cache, "cache_dict", cache).clear()
         where.append(_where(batch))
         at += len(kept)
     return out | {name: torch.cat(part) for name, part in zip(WHERE, zip(*where, strict=True), strict=True)}

@@ -33,6 +33,9 @@ def add_verbs(verbs: Any) -> None:
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON, and nothing else, on standard output"
         )
+        parser.add_argument(
+            "--estimate", action="store_true", help="say what it would take in memory and on disk, and stop"
+        )
         parser.set_defaults(act=act)
 
 
@@ -57,13 +60,31 @@ def act(options: argparse.Namespace) -> int:
     from ..pipeline import run
 
     room = VERBS[options.verb][0]
-    walk = run(config, options.out, until=room, progress=sys.stderr.isatty(), restart=options.restart)
+    if options.estimate:
+        return _estimate(config, options.out, room)
+    walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say)
     if not walk.worker.first:  # one of several processes speaks
         return 0
     if options.json and room in ("evaluate", "view"):
         sys.stdout.write(json.dumps(walk.report.to_dict(), indent=1) + "\n")
         return 0
     sys.stdout.write(f"{_shown(walk, room)}\n")
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _estimate(config: Any, out: str | None, room: str) -> int:
+    from pathlib import Path
+
+    from ..pipeline.estimating import estimates
+    from ..pipeline.walk import ROOMS, Walk
+
+    folder = Path(out) if out else Path("runs") / config.name
+    for estimate in estimates(Walk(config, folder), room, ROOMS):
+        sys.stdout.write(f"{estimate}\n")
     return 0
 
 

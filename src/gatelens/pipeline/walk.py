@@ -242,7 +242,12 @@ class Walk:
 
 
 def run(
-    config: Config, out: str | Path | None = None, until: str = "view", progress: bool = False, restart: bool = False
+    config: Config,
+    out: str | Path | None = None,
+    until: str = "view",
+    progress: bool = False,
+    restart: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Walk:
     """Walk through the rooms up to `until`; what is finished in the run folder is used.
 
@@ -250,8 +255,10 @@ def run(
         out: the run folder; `runs/<name>` by default.
         until: one of `ROOMS`.
         restart: forget what is finished and begin again.
+        say: is told what each room will take before the first begins; a room that cannot fit is refused then.
 
     Raises:
+        TooLargeError: with `say`, when memory or disk could not hold what a room takes.
         StoreError: when the folder holds a run of another config (the differences are shown), or another process runs in it.
     """
     if until not in ROOMS:
@@ -270,6 +277,11 @@ def run(
         if restart:
             _clear(folder)
         claim(folder, config)
+        if say is not None and worker.first:
+            from .estimating import estimates
+
+            for estimate in estimates(walk, until, ROOMS):
+                say(str(estimate.check(folder)))
         for room in ROOMS[: ROOMS.index(until) + 1]:
             if worker.first or room in walk.shared_rooms:
                 _STEPS[room](walk)

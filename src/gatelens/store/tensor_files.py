@@ -21,10 +21,24 @@ def tensor_bytes(tensors: Mapping[str, Any]) -> bytes:
     if any(hasattr(value, "detach") for value in tensors.values()):
         from safetensors.torch import save
 
-        return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+        return save(_apart(tensors))
     from safetensors.numpy import save as save_arrays
 
     return save_arrays(dict(tensors))
+
+
+def _apart(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Each tensor on the CPU with memory of its own, as safetensors wants it; copied only where it shares or views."""
+    seen: set[int] = set()
+    apart = {}
+    for name, value in tensors.items():
+        plain = value.detach().cpu().contiguous()
+        memory = plain.untyped_storage()
+        if memory.nbytes() != plain.nbytes or memory.data_ptr() in seen:
+            plain = plain.clone()
+        seen.add(plain.untyped_storage().data_ptr())
+        apart[name] = plain
+    return apart
 
 
 def tensors_sha256(tensors: Mapping[str, Any]) -> str:

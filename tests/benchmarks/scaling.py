@@ -1,0 +1,163 @@
+"""Scaling: the speed of two processes against one, and what a billion tokens of GPT-2 small would take.
+
+Each process works for itself on its own shards, so the efficiency is T1 / (2 T2) with T1 the time of all shards in one
+process and T2 the time until the later of two has done its share. Start-up (importing torch and transformer-lens) is left
+out: the processes wait for one another before the clock starts. An idle machine is needed: the load is in the notes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gatelens.bench import Figure
+
+SEEDS = (0, 1, 2)
+SHARDS, LAYERS, WIDTH, TOKENS = 8, 12, 768, 1_000_000_000
+
+WORKER = textwrap.dedent("""
+    import json, sys, time, warnings
+    from pathlib import Path
+    warnings.simplefilter("ignore")
+    import numpy as np, torch
+    from gatelens import HookedMLP, ReluOMP, collect
+    from gatelens.data import Batches
+    from gatelens.distributed import this_worker
+
+    work, folder, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    worker = this_worker()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(seed)
+
+    def collecting():
+        rows = 8 * 2048
+        model, places = HookedMLP((784, 1024, 1024, 1024, 10), seed=seed), torch.arange(rows)
+        data = Batches(torch.rand(rows, 784, generator=generator), places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
+        hooks = ["hook_post.0", "hook_post.1"]
+        return lambda: collect(model, data, hooks, store=folder / "acts", shard_rows=2048)
+
+    def fitting():
+        rows, width = 20_000, 256
+        on = torch.rand(rows, width, generator=generator) < 0.05
+        f_in = torch.rand(rows, width, generator=generator) * on
+        mix = (torch.rand(width, width, generator=generator) < 3 / width).float()
+        f_out = (f_in @ mix - 0.3).relu()
+        solver = ReluOMP(max_fan_in=6, store=folder / "blocks", block=32, seed=seed)
+        return lambda: solver.fit(f_in.to_sparse_csr(), f_out.to_sparse_csr())
+
+    act = {"collect": collecting, "ReluOMP": fitting}[work]()
+    (folder / f"ready-{worker.rank}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.005)
+    began, cpu = time.perf_counter(), time.process_time()
+    act()
+    print(json.dumps({"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}))
+""")
+
+
+def run(work: str, world: int, seed: int) -> tuple[float, float]:
+    """Seconds until the last of `world` processes is done, and their processor seconds together."""
+    with tempfile.TemporaryDirectory() as folder:
+        processes = []
+        for rank in range(world):
+            numbers = {"GATELENS_RANK": str(rank), "GATELENS_WORLD": str(world), "OMP_NUM_THREADS": "1"}
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", WORKER, work, folder, str(seed)],
+                    env={**os.environ, **numbers},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        while len(list(Path(folder).glob("ready-*"))) < world:
+            time.sleep(0.05)
+            if any(p.poll() for p in processes):
+                raise RuntimeError(f"a worker of {work} stopped before it began")
+        (Path(folder) / "go").touch()
+        found = [json.loads(p.communicate(timeout=600)[0]) for p in processes]
+    return max(f["seconds"] for f in found), sum(f["cpu"] for f in found)
+
+
+def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
+    """Efficiency at two processes, then the table of a billion tokens."""
+    for work in ("collect", "ReluOMP"):
+        efficiency, by_cpu = [], []
+        for seed in seeds:
+            (one, cpu_one), (two, cpu_two) = run(work, 1, seed), run(work, 2, seed)
+            efficiency.append(one / (2 * two))
+            by_cpu.append(cpu_one / cpu_two)
+        yield Figure(
+            f"efficiency of {work} at 2 processes",
+            statistics.median(efficiency),
+            bar=0.85,
+            baselines={"processor seconds of one / of two together": statistics.median(by_cpu)},
+            note=f"T1 / (2 T2) on {os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}: other work on the machine lowers "
+            "it; the baseline does not depend on it and says what the split itself costs",
+        )
+    yield from billion_tokens(seeds)
+
+
+def billion_tokens(seeds: Sequence[int]) -> Iterator[Figure]:
+    """One shard of GPT-2 small's shapes is collected here (random weights: the time is that of the real ones)."""
+    cost = statistics.median(one_shard(seed) for seed in seeds[:1])
+    rows = 4 * 128
+    per_token = cost / rows
+    disk = TOKENS * (2 * LAYERS * WIDTH * 2 + 24)  # both ends of twelve MLPs, float16
+    memory = 4 * 32_768 * (2 * LAYERS * WIDTH * 2 + 24) + 4 * 124_000_000
+    for workers in (8, 64):
+        hours = TOKENS * per_token / workers / 3600
+        yield Figure(
+            f"1B tokens of GPT-2 small, all 12 MLPs, {workers} CPU workers: hours to collect",
+            hours,
+            better="lower",
+            baselines={
+                "disk, TB (float16, both ends of each MLP)": disk / 1e12,
+                "memory a worker, GB": memory / 1e9,
+                "disk a worker, TB": disk / workers / 1e12,
+            },
+            note=f"computed from one measured shard: {per_token * 1e3:.2f} ms a token on one core, and from sizes; collecting "
+            "has no communication between workers, so time is divided by their number",
+        )
+
+
+def one_shard(seed: int) -> float:
+    """Seconds to collect and store both ends of all MLPs over 4 windows of 128 tokens, on one thread."""
+    import torch
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    from gatelens import collect
+    from gatelens.data import Batches
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    config = HookedTransformerConfig(
+        n_layers=LAYERS,
+        d_model=WIDTH,
+        n_ctx=128,
+        d_head=64,
+        n_heads=12,
+        d_mlp=3072,
+        d_vocab=50257,
+        act_fn="gelu_new",
+        seed=seed,
+    )
+    model = HookedTransformer(config).eval()
+    tokens = torch.randint(0, 50257, (4, 128), generator=torch.Generator().manual_seed(seed))
+    where = torch.arange(4)[:, None].expand(4, 128)
+    batches = Batches(tokens, tokens, torch.ones(4, 128, dtype=torch.bool), where, 4, "ce", "random tokens")
+    hooks = [f"blocks.{i}.{end}" for i in range(LAYERS) for end in ("ln2.hook_normalized", "hook_mlp_out")]
+    collect(model, batches.take(1), hooks)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        collect(model, batches, hooks, store=folder, dtype="float16")
+        seconds = time.perf_counter() - began
+    torch.set_num_threads(threads)
+    return seconds

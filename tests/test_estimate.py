@@ -1,0 +1,107 @@
+"""Estimates: what is said before the work is what the work takes, and what cannot fit is refused before it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from gatelens import estimate
+from gatelens.errors import TooLargeError
+
+MEASURE = textwrap.dedent("""
+    import json, sys, tempfile
+    import torch
+    from gatelens import HookedMLP, collect, ReluOMP, estimate
+    from gatelens.data import Batches
+
+    def now():
+        open("/proc/self/clear_refs", "w").write("5")  # the highest point begins anew
+        return most()
+
+    def most():
+        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+    def collecting(rows, width, shard_rows):
+        model, places = HookedMLP((16, width, width, 10)), torch.arange(rows)
+        data = Batches(torch.rand(rows, 16), places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
+        hooks = ["hook_post.0", "hook_post.1"]
+        collect(model, data.take(512), hooks)
+        said = estimate.collecting(rows, [width, width], shard_rows=shard_rows, pass_bytes=512 * 4 * (2 * width + 26))
+        before = now()
+        with tempfile.TemporaryDirectory() as folder:
+            collect(model, data, hooks, store=folder if shard_rows else None, shard_rows=shard_rows or 1)
+        return said.memory, most() - before
+
+    def greedy(rows, width, active):
+        columns = torch.randint(0, width, (rows, active)).sort(1).values.flatten()
+        starts = torch.arange(rows + 1) * active
+        x = torch.sparse_csr_tensor(starts, columns, torch.rand(rows * active), (rows, width), check_invariants=False)
+        small = torch.rand(50, 5).to_sparse_csr()
+        solver = ReluOMP(max_fan_in=1, min_firings=10**6)
+        solver.fit(small, small)
+        before = now()
+        solver.fit(x, x)
+        return estimate.greedy_fit(rows, width, width, active, active).memory, most() - before
+
+    print(json.dumps({
+        "collect in memory": collecting(30000, 512, None),
+        "collect to a store": collecting(30000, 512, 16384),
+        "ReluOMP": greedy(40000, 2048, 64),
+    }))
+""")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_the_work_stays_within_its_estimate():
+    """Measured in a process of its own, on top of what it had before: at most 1.25 times what was said."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", MEASURE], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for work, (said, measured) in json.loads(done.stdout).items():
+        figures = f"{work} took {measured / 2**20:.0f} MiB, {said / 2**20:.0f} MiB were said"
+        assert measured <= 1.25 * said, figures
+        assert measured >= 0.4 * said, f"{figures}: an estimate that says far too much refuses what would fit"
+
+
+def test_what_cannot_fit_is_refused_and_the_largest_part_named(monkeypatch, tmp_path):
+    said = estimate.collecting(1_000_000, [64, 64], shard_rows=100_000)
+    assert said.disk == 1_000_000 * (128 * 4 + 24)
+    monkeypatch.setattr(estimate, "available_memory", lambda: 1000)
+    with pytest.raises(
+        TooLargeError, match=r"collect would take about .* most of it for a shard; 1000 bytes are available"
+    ):
+        said.check()
+    monkeypatch.setattr(estimate, "available_memory", lambda: None)
+    with pytest.raises(TooLargeError, match=r"collect needs about 4\.0 EiB|collect needs about"):
+        estimate.Estimate("collect", 0, disk=1 << 62).check(tmp_path)
+    assert said.check(tmp_path) is said
+
+
+def test_estimates_print_what_a_person_wants_to_know():
+    assert str(estimate.Estimate("collect", 3 << 20, 5 << 30)) == "collect: about 3.0 MiB of memory, 5.0 GiB on disk"
+    assert str(estimate.gram_fit(1000, 100, 50)).startswith("connect: about")
+
+
+def test_the_command_says_what_it_would_take_and_stops(tmp_path, capsys):
+    import yaml
+
+    from gatelens.cli import main
+
+    values = {
+        "name": "tiny",
+        "model": {"use": "HookedMLP", "sizes": [64, 8, 8, 10]},
+        "data": {"source": "digits", "rows": [100, 50]},
+        "bases": {"use": "TrainedSAE", "k": 2},
+        "solver": {"use": "ReluOMP"},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    out = tmp_path / "run"
+    assert main(["run", str(tmp_path / "c.yaml"), "--out", str(out), "--estimate"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["collect", "bases", "connect", "gates"]
+    assert not out.exists()
