@@ -33,7 +33,8 @@ def schema(name: str) -> dict[str, Any]:
     """A draft-07 JSON schema: "circuit" (ours), "feature_examples" or "attribution_graph" (theirs, written from their field lists)."""
     if name not in SCHEMAS:
         raise DataError(unknown("schema", name, list(SCHEMAS)))
-    return json.loads(resources.files("gatelens.views").joinpath("schemas", f"{name}.schema.json").read_text("utf-8"))
+    file = resources.files("gatelens.views").joinpath("schemas").joinpath(f"{name}.schema.json")
+    return json.loads(file.read_text("utf-8"))
 
 
 def circuit_json(circuit: Any) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
         ),
         _table(
             "Beside its baselines",
-            "The same figures for circuits that should do worse: the model's own neurons, virtual weights, shuffled features, "
-            "random weights.",
+            "The same figures for the baselines, with as many wires where that can be had. A reading is worth as much as it is better "
+            "than these.",
             [
                 ("circuit", None),
                 ("wires", "edges"),
@@ -152,7 +152,10 @@ def jacobian_maps(segment: Any, basis_in: Any, basis_out: Any, held_out: Any, fi
         rows = x[torch.linspace(0, len(x) - 1, min(ROWS, len(x))).long()]
         maps[f"model's own coordinates, {part}"] = _rms(feature_jacobian(segment, rows))
         maps[f"these features, {part}"] = _rms(feature_jacobian(segment, rows, basis_in, basis_out))
-    return heat_maps(maps, f"Root mean square of the Jacobian's entries over {min(ROWS, len(held_out))} rows.")
+    return heat_maps(
+        maps,
+        f"Root mean square of the Jacobian's entries over {min(ROWS, len(held_out))} rows; features that are off there count as zeros.",
+    )
 
 
 def _rms(jacobians: torch.Tensor) -> np.ndarray:

@@ -87,7 +87,7 @@ def what_of(circuit: Any, acts: Any, figures: Mapping[str, Any]) -> str:
         ("wires: " + ", ".join(solvers)) if solvers else "",
         f"seed {figures.get('seed', info.get('seed'))}" if figures.get("seed", info.get("seed")) is not None else "",
     ]
-    return " · ".join(p for p in parts if p)
+    return " · ".join(dict.fromkeys(p for p in parts if p))
 
 
 def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
