@@ -3,7 +3,7 @@
     python tools/make_demo.py sample
     python tools/make_demo.py saes --data DATA        # DATA/text holds the texts that gpt2-mini was trained on
 
-Both are deterministic on one machine and one thread. The SAEs take about a quarter of an hour.
+Both are deterministic on one machine and one thread. The SAEs take about ten CPU minutes, most of them the model's forward passes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ def sample(model, seed: int = 0) -> list[str]:
     for _ in range(DOCUMENTS // 64):
         start = torch.full((64, 1), bos)
         tokens = model.generate(
-            start, max_new_tokens=TOKENS, temperature=0.9, top_k=200, stop_at_eos=False, verbose=False, return_type="tokens"
+            start,
+            max_new_tokens=TOKENS,
+            temperature=0.9,
+            top_k=200,
+            stop_at_eos=False,
+            verbose=False,
+            return_type="tokens",
         )
         for row in tokens[:, 1:].tolist():
             end = row.index(bos) if bos in row else len(row)
@@ -65,7 +71,8 @@ def keep(sae, folder: Path) -> None:
     weights = load_file(folder / "sae_weights.safetensors")
     save_file({name: value.half() for name, value in weights.items()}, folder / "sae_weights.safetensors")
     config = json.loads((folder / "cfg.json").read_text())
-    for figure in ("l0", "num_dead_features"):  # of the last training batch; the exported SAE is measured where it is used
+    # figures of the last training batch go: the exported SAE is measured where it is used
+    for figure in ("l0", "num_dead_features"):
         config["metadata"].pop(figure, None)
     (folder / "cfg.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     (folder / "sae_weights.safetensors").chmod(0o644)
