@@ -128,7 +128,7 @@ def _signs(rule: Rule, parents: int) -> tuple[int, ...]:
     return tuple(1 if rule.excite >> j & 1 else -1 if rule.inhibit >> j & 1 else 0 for j in range(parents))
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=256)  # an entry over 8 parents takes 35 kB
 def _neighbours(signs: tuple[int, ...]) -> tuple[list[Rule], np.ndarray, np.ndarray]:
     """The rules with these signs, with one flipped or one parent dropped; their open patterns [r, 2^k]; sizes [r]."""
     variants = {signs: 0.0}

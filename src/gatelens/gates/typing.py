@@ -190,7 +190,7 @@ class _Reader:
         """The gate with its figures, and with its rule's kind when nothing stands against it.
 
         Args:
-            cut: held-out MCC of a cut on the connector's sum, chosen on the fitting rows.
+            cut: held-out MCC of a cut on the weighted sum of the table's parents, chosen on the fitting rows.
         """
         parents = gate.inputs[: judge.parents]
         figures = score(rule, judge)
