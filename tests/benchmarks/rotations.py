@@ -326,7 +326,7 @@ def _planted_figures(seeds: Sequence[int]) -> Iterator[Figure]:
             ):
                 if n <= 256 or method != "msp":
                     nulls[name].append(_found(fit_rotation(columns, method, iterations=30, seed=seed).matrix, q))
-            if n <= 128:
+            if n <= 256:
                 gaussian = torch.randn(columns.shape, generator=torch.Generator().manual_seed(seed))
                 nulls["fitted to noise"].append(_found(fit_rotation(gaussian).matrix, q))
         beside = {name: _median(values) for name, values in nulls.items() if values}
