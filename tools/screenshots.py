@@ -32,7 +32,9 @@ def main() -> int:
     parser.add_argument("--name", default="", help="put before the names of the pictures")
     options = parser.parse_args()
     if not options.page.is_file():
-        sys.stderr.write(f"{options.page} is not a file; expected a page such as runs/demo/index.html. Make one with `gatelens run`\n")
+        sys.stderr.write(
+            f"{options.page} is not a file; expected a page such as runs/demo/index.html. Make one with `gatelens run`\n"
+        )
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     for name, (width, height, dark) in PICTURES.items():
