@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -279,3 +280,57 @@ def test_spread_in_one_process_resumes_after_an_error(tmp_path):
     stored = spread(tmp_path, "k", {}, 3, work, Worker())
     assert made == [0, 1, None, 2]
     assert int(stored.read(2)["x"]) == 2
+
+
+# whole runs
+
+
+CONFIG = {
+    "name": "tiny",
+    "model": {"use": "HookedMLP", "sizes": [64, 8, 8, 10], "train": {"epochs": 1}},
+    "data": {"use": "image_batches", "source": "digits", "rows": [300, 100]},
+    "bases": {"use": "TrainedSAE", "architecture": "tied", "expansion": 2, "samples": 2000, "batch_size": 100},
+    "solver": {"use": "ReluOMP", "max_fan_in": 3, "block": 4},
+}
+
+
+def test_a_run_by_two_processes_leaves_the_artefacts_of_one(tmp_path):
+    """Activations, SAEs (one a worker) and connectors (blocks of outputs), through the command."""
+    from gatelens.pipeline import run
+    from gatelens.pipeline.config import check_config
+
+    (tmp_path / "c.yaml").write_text(json.dumps(CONFIG))
+    command = [sys.executable, "-m", "gatelens", "connect", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "two")]
+    numbers = {"GATELENS_WORLD": "2", "GATELENS_PATIENCE": "120", "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            command, env={**os.environ, **numbers, "GATELENS_RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    ]
+    run(check_config(CONFIG), tmp_path / "one", until="connect")
+    for process in both:
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    for room in ("model", "activations", "bases", "connectors"):
+        one, two = (
+            {p.relative_to(d): p.read_bytes() for p in (d / room).rglob("*") if p.is_file()}
+            for d in (tmp_path / "one", tmp_path / "two")
+        )
+        assert one
+        assert one == two
+
+
+def test_the_number_of_threads_changes_sums_by_less_than_a_millionth():
+    x = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(statistics.of_rows(x, gram=True))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(found[0].gram, found[1].gram, rtol=1e-6, atol=0)
+    assert torch.equal(found[0].fired, found[1].fired)
+    assert torch.equal(found[0].largest_row, found[1].largest_row)
