@@ -48,6 +48,21 @@ def test_the_published_pair_runs_from_the_cache(cache, tmp_path):
     assert again.connected.connectors[walk.segments[0].name].edges == connector.edges
 
 
+def test_another_width_is_refused_before_the_model_runs(cache, tmp_path, monkeypatch):
+    foreign = flat_topk_config("blocks.1.hook_mlp_out", WIDTH + 2, 2 * (WIDTH + 2), 8)
+    folder = sae_folder(tmp_path / "foreign", foreign, signed_axes(WIDTH + 2))
+    text = tmp_path / "text.txt"
+    text.write_text("<|endoftext|>".join(TEXT), encoding="utf-8")
+    monkeypatch.setattr(
+        "gatelens.pipeline.walk.collect", lambda *a, **k: pytest.fail("the model was run over the data")
+    )
+    changes = [f"data.source={text}", "data.rows=[24, 8]", "data.length=32"]
+    config = read_config(CONFIGS / "gpt2.yaml", changes)
+    config.bases["blocks.1.hook_mlp_out"]["release"] = str(folder)
+    with pytest.raises(BasisError, match=f"vectors of width {WIDTH + 2}, the hook point has width {WIDTH}"):
+        run(config, tmp_path / "run", until="connect")
+
+
 def test_saes_of_another_model_are_told_apart(cache, tmp_path):
     x = torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(0))
     recipe = PretrainedSAE("gpt2-small-resid-mid-v5-32k")

@@ -22,7 +22,7 @@ from support.small_models import flat_topk_config, gpt2_folder, in_hub_cache, sa
 
 SEEDS = (0,)
 WIDTH, FEATURES, K, VOCABULARY = 768, 32_768, 32, 50_257
-ROWS = 48
+ROWS = 24
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:

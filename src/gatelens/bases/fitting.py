@@ -14,6 +14,16 @@ from ..segments import Segment
 from .linear import Basis
 
 
+def preflight(recipes: Mapping[str, Any], segments: Sequence[Segment]) -> None:
+    """Let every recipe refuse what it can refuse without activations: before any forward pass over the data."""
+    widths = {s.hook_in: s.d_in for s in segments} | {s.hook_out: s.d_out for s in segments}
+    for hook, recipe in recipes.items():
+        if hasattr(recipe, "preflight"):
+            for name in [hook] if hook else widths:
+                if name in widths:
+                    recipe.preflight(name, widths[name])
+
+
 def fit_bases(
     recipes: Mapping[str, Any], segments: Sequence[Segment], acts: Mapping[str, Tensor], progress: bool = False
 ) -> dict[str, Basis]:

@@ -59,6 +59,10 @@ class PretrainedSAE:
             raise BasisError(f"PretrainedSAE({self.release!r}) needs sae_id: which SAE of the release")
         return usable(_from_hub(self.release, sae_id, self.device))
 
+    def preflight(self, hook: str, width: int) -> None:
+        """Refuse, before the model is run, an SAE that cannot be had or has another width than the hook point."""
+        check_width(self.load(hook), hook, width)
+
     def load_for(self, hook: str, x: Tensor | None = None) -> Any:
         """The SAE for a hook point; its width, its hook name and how much of the rows it explains are checked.
 

@@ -16,6 +16,7 @@ import torch
 
 from .. import store
 from ..activations import Activations, collect, hook_names
+from ..bases.fitting import preflight
 from ..bases.sae import TrainedSAE
 from ..bases.saving import load_basis, save_basis
 from ..circuits import Circuit, connect, features_at, read_gates
@@ -85,6 +86,7 @@ class Walk:
     def acts(self) -> tuple[Activations, Activations]:
         """Fitting and held-out activations at the segments' hook points."""
         fit, held_out = self.batches
+        preflight(self.recipes, self.segments)
         with self._room("collect"):
             return self._collect("fit", fit), self._collect("held_out", held_out)
 
