@@ -19,8 +19,10 @@ SRC = ROOT / "src" / "gatelens"
 #: and from those before it; rooms joined by = stand side by side
 CORRIDOR = """
 errors lazy sparse store shards statistics distributed estimate data models demo segments capture activations bases.linear
-features jacobians bases.rotation bases connectors solvers bases.saving=bases.pair=bases.gate_basis bases.codes
-bases.active bases.pair_training bases.transcoder bases.gate_start bases.counterfactual bases.gate_training
+features jacobians bases.rotation bases connectors solvers bases.saving=bases.pair=bases.gate_basis=bases.transcoder_basis
+bases.codes
+bases.active bases.pair_training bases.transcoder bases.gate_start bases.normal_equations
+bases.counterfactual bases.gate_training
 bases.gate_first bases.jacobian_pair bases.copies edge_stability gates circuits evaluation rotation_questions
 stability invariants planted views pipeline bench cli
 """.split()

@@ -55,7 +55,7 @@ class GateDictionary:
     dense_share: float = 0.2
     samples: int = 600_000
     batch_size: int = 512
-    lr: float = 1e-2
+    lr: float = 1.5e-2
     rounds: int = 7
     swap: int = 2
     refit_rows: int = 60_000

@@ -107,7 +107,7 @@ class PairBasis:
 def load_from(stored: Any, kind: str) -> Basis:
     """The pair dictionary in a stored artefact; `kind` is the name of its class."""
     from .gate_basis import GateBasis
-    from .transcoder import TranscoderBasis
+    from .transcoder_basis import TranscoderBasis
 
     known = {"TranscoderBasis": TranscoderBasis, "GateBasis": GateBasis}
     if kind not in known:
