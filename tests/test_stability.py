@@ -145,6 +145,15 @@ def test_halves_share_no_document():
     assert not set(first.document.tolist()) & set(second.document.tolist())
 
 
+def test_halves_leave_out_a_window_that_holds_documents_of_both():
+    document = torch.tensor([[0, 0, 0], [0, 1, 1], [1, 2, 2], [2, 2, 3]])
+    tokens = torch.zeros(4, 3, dtype=torch.long)
+    first, second = halves(Batches(tokens, tokens, tokens == 0, document, metric="ce"))
+    # cut at document 2: the third window holds 1 and 2
+    assert first.document.tolist() == [[0, 0, 0], [0, 1, 1]]
+    assert second.document.tolist() == [[2, 2, 3]]
+
+
 def test_gain_kept_is_one_for_the_same_network_and_none_for_another_width():
     generator = torch.Generator().manual_seed(0)
     rotation = torch.linalg.qr(seeded(12, 12)).Q

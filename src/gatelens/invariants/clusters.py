@@ -46,7 +46,7 @@ def neuron_clusters(stack: Float[Tensor, "r n n"], recipe: LSRDR, count: int) ->
     """
     a = checked_stack(stack)
     n, d = a.shape[1], recipe.d
-    if count < 1 or count * d >= n + d or (count - 1) * d + d > n:
+    if count < 1 or count * d > n:
         raise DataError(f"{count} clusters of {d} need at least {count * d} neurons, the stack has {n}. Ask for fewer")
     left = torch.arange(n)
     label = torch.full((n,), -1)

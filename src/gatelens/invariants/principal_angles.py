@@ -20,7 +20,7 @@ class Consistency:
         overlap: mean over pairs of inputs of the mean squared cosine of the r principal angles; 1 for one shared subspace.
         random_overlap: the same for as many Haar-random subspaces; r/d in expectation.
         angles: [r] median over pairs of the principal angles, in degrees, the smallest first; random_angles: of the null.
-        pooled: share of the mean squared mass that the top r directions of E[J^T J] (or E[J J^T]) hold.
+        pooled: share of the squared mass that the top r directions of E[J^T J] (or E[J J^T]) hold, every J scaled alike.
         own: mean share that each input's own top r directions hold; pooled << own means "low rank, another one each time".
         random_pooled: r/d, the share that r random directions hold on average.
     """

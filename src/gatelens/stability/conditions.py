@@ -75,18 +75,24 @@ def standard_conditions(
 
 
 def halves(batches: Batches, seed: int = 0) -> tuple[Batches, Batches]:
-    """Two halves that share no document.
+    """Two halves that share no document: images drawn at random, windows of text by the order of their documents.
+
+    A window that holds documents of both halves is left out.
 
     Raises:
         DataError: fewer than two documents.
     """
-    keys = batches.document if batches.document.ndim == 1 else batches.document[:, 0]
-    documents = torch.unique(keys)
+    documents = torch.unique(batches.document)
     if len(documents) < 2:
         raise DataError(f"{batches.name} has {len(documents)} document: two halves that share none need at least two")
-    order = documents[torch.randperm(len(documents), generator=torch.Generator().manual_seed(seed))]
-    mine = torch.isin(keys, order[: len(order) // 2])
-    return _taken(batches, mine, "first half"), _taken(batches, ~mine, "second half")
+    if batches.document.ndim == 1:
+        order = documents[torch.randperm(len(documents), generator=torch.Generator().manual_seed(seed))]
+        mine = torch.isin(batches.document, order[: len(order) // 2])
+        return _taken(batches, mine, "first half"), _taken(batches, ~mine, "second half")
+    # windows of text may hold several documents, and a document may run on into the next window
+    middle = documents[len(documents) // 2]
+    first, second = (batches.document < middle).all(1), (batches.document >= middle).all(1)
+    return _taken(batches, first, "first half"), _taken(batches, second, "second half")
 
 
 def _taken(batches: Batches, rows: torch.Tensor, name: str) -> Batches:
