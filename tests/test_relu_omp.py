@@ -177,3 +177,9 @@ def test_features_that_it_cannot_read_are_refused(f_in, f_out, error, part):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(SolverError, match=next(iter(bad))):
         ReluOMP(**bad)
+
+
+def test_it_ends_with_every_bar_switched_off():
+    f_in, f_out = PlantedFeatures(width_in=64, cluster=16, width_out=6, seed=1).plant().sample(1500)
+    connector = ReluOMP(noise_factor=0.0, tau=0.0, max_fan_in=4).fit(f_in, f_out)
+    assert connector.fan_in().max() <= 4

@@ -52,13 +52,11 @@ class Search:
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
-        self.rank = rng.random(
-            self.inputs.rows, dtype=np.float32
-        )  # a row is sampled at rate r when its rank is below r
+        # a row is sampled at rate r when its rank is below r
+        self.rank = rng.random(self.inputs.rows, dtype=np.float32)
         self.power, self.mean = self.inputs.power(), self.inputs.mean()
-        self.place = np.full(
-            self.inputs.rows, -1, np.int32
-        )  # row -> place in the sample; -1 not in it, -2 on but not in it
+        # row -> its place in the sample; -1 not in it, -2 not in it although the output fires there
+        self.place = np.full(self.inputs.rows, -1, np.int32)
 
     def solve(self, on: Int[np.ndarray, " firings"], y: Float[np.ndarray, " firings"]) -> Parents:
         """The parents of the output that fires on rows `on` (in order) with values `y`."""
@@ -177,10 +175,10 @@ def _add_all(
 ) -> tuple[OneSided, int]:
     """Add the best input feature, again and again, while one promises `share` of the least gain; at most `most`."""
     room = settings.max_fan_in - len(sample.parents)
-    for added in range(room if most is None else min(room, most)):
-        best = _best_addition(
-            sample, fit, refused, share * _least_gain(sample, fit, settings, start_loss), settings.rho
-        )
+    room = room if most is None else min(room, most)
+    for added in range(room):
+        least = share * _least_gain(sample, fit, settings, start_loss)
+        best = _best_addition(sample, fit, refused, least, settings.rho)
         if best is None:
             return fit, added
         sample.add(best)
@@ -198,7 +196,7 @@ def _best_addition(sample: _Sample, fit: OneSided, refused: set[int], least: flo
     """The input feature that promises to lower the loss most; None when none promises enough.
 
     An exciter also opens rows outside the sample, so a share rho of the feature's power there counts against it; an
-    inhibitor does no harm there.
+    inhibitor does no harm there. The evidence for it must exceed what the best of so many features has by chance.
     """
     pull = sample.v * (sample.y - fit.value)
     slope = sample.column_sums(pull)
@@ -210,7 +208,7 @@ def _best_addition(sample: _Sample, fit: OneSided, refused: set[int], least: flo
     gain[list(refused)] = 0.0
     while True:
         best = int(gain.argmax())
-        if gain[best] < least:
+        if gain[best] <= 0 or gain[best] < least:
             return None
         if sample.evidence(best, pull) >= 2 * math.log(len(gain)):
             return best
