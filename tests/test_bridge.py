@@ -1,10 +1,9 @@
 """The core on a `TransformerBridge`: with transformer-lens 3.9, and with 4.x, which sae-lens does not work with yet.
 
-The second environment, as CI makes it:
+Run it on 4.x with `.ci/bridge`, which lays transformer-lens 4.3.0 over the environment at hand, or in an environment of
+its own without sae-lens:
 
-    python -m venv tl4 && tl4/bin/pip install "transformer-lens==4.3.0" && tl4/bin/pip install --no-deps -e .
-    tl4/bin/pip install einops jaxtyping safetensors scipy scikit-learn jinja2 matplotlib pydantic pyyaml tqdm pytest beartype
-    HF_HUB_OFFLINE=1 tl4/bin/python -m pytest tests/test_bridge.py
+    HF_HUB_OFFLINE=1 python -m pytest tests/test_bridge.py
 
 Nothing here imports sae-lens or HookedTransformer.
 """
