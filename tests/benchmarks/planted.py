@@ -263,7 +263,7 @@ def accumulation(seed: int) -> Iterator[Figure]:
         chosen = np.random.default_rng(seed).choice(width, 1024, replace=False)
         firing = sum(len(f_out.column_of(out)[0]) for out in chosen)
         seconds = cpu(lambda: [f_in.product(*f_out.column_of(out)) for out in chosen])  # noqa: B023
-        ours = rows / (seconds * f_out.row_start[-1] / firing)
+        ours = rows / (seconds * float(f_out.row_start[-1]) / firing)
         some = min(width, 4096)
         x, y = torch.rand(512, width), torch.rand(512, some)
         dense = 512 / (min(cpu(lambda: y.T @ x) for _ in range(2)) * width / some)  # noqa: B023
