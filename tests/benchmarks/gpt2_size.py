@@ -65,7 +65,7 @@ def _dictionary(seed: int) -> dict[str, torch.Tensor]:
     decoder = torch.cat([axes, -axes, torch.nn.functional.normalize(rest, dim=1)])
     return {
         "W_dec": decoder,
-        "W_enc": (decoder * torch.cat([torch.ones(2 * WIDTH), torch.full((len(rest),), 0.5)])[:, None]).T.contiguous(),
+        "W_enc": (decoder * torch.cat([torch.ones(2 * WIDTH), torch.full((len(rest),), 0.05)])[:, None]).T.contiguous(),
         "b_enc": torch.zeros(FEATURES),
         "b_dec": torch.zeros(WIDTH),
     }
