@@ -76,7 +76,7 @@ class Gate:
         kind: the reading; `not_read` when the evidence does not carry one, with the reason in `why`.
         inputs, weights: parents, those of the tables first, the strongest (weight times typical value) at the head;
             then what no table holds: copies of these, and inputs beyond the limit of a table.
-        bias, threshold: of the connector's row.
+        bias, threshold, activation: of the connector's row; rotated coordinates are linear, so "identity".
         excite, inhibit: the inputs that the rule names; at_least: how many exciters it needs.
         table: observed on held-out rows; intervention: with parents set in the real model, None when not run. Their
             columns are the first of `inputs`.
@@ -97,6 +97,7 @@ class Gate:
     weights: tuple[float, ...]
     bias: float
     threshold: float | None = None
+    activation: Literal["relu", "identity"] = "relu"
     excite: tuple[int, ...] = ()
     inhibit: tuple[int, ...] = ()
     at_least: int = 1
@@ -124,7 +125,8 @@ class Gate:
         ]
         if abs(self.bias) >= 0.5 * 10**-digits or not terms:
             terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.{digits}f}")
-        return f"OF_{self.out} = ReLU({' '.join(terms).removeprefix('+ ')})"
+        total = " ".join(terms).removeprefix("+ ")
+        return f"OF_{self.out} = ReLU({total})" if self.activation == "relu" else f"OF_{self.out} = {total}"
 
     def __repr__(self) -> str:
         def figure(x: float | None) -> str:

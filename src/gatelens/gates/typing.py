@@ -165,6 +165,7 @@ class _Reader:
             weights=wires.weights,
             bias=float(self.connector.bias[out]),
             threshold=None if threshold is None else float(threshold[out]),
+            activation=self.connector.activation,
             firings=int(self.out_firings[out]),
             base_rate=float(self.out_firings[out] / self.judge_rows.rows),
             note="; ".join(notes),
@@ -210,6 +211,9 @@ class _Reader:
         )
         notes = self.objections.notes(rule, fit + judge, gate, cut)
         gate = replace(gate, note="; ".join(part for part in (gate.note, *notes) if part))
+        if gate.firings < self.settings.min_count:
+            few = f"the output fired {gate.firings} times on the held-out rows, under {self.settings.min_count}"
+            return replace(gate, why=few)
         why = self.objections.first(rule, fit, judge, gate, cut)
         if not why:
             return replace(gate, kind=rule.kind)

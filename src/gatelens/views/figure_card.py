@@ -61,7 +61,7 @@ def _equation(parts: list[str], gate: Gate, y: int, width: int) -> int:
         )
         x += _CHARACTER * len(text)
 
-    put(f"OF_{gate.out} ≈ ReLU(")
+    put(f"OF_{gate.out} ≈ " + ("ReLU(" if gate.activation == "relu" else "("))
     for k, (i, w) in enumerate(zip(gate.inputs, gate.weights, strict=True)):
         text, minus = f"{figure(abs(w))}·IF_{i}", w < 0
         if x + _CHARACTER * (len(text) + 4) > width - _LEFT:
