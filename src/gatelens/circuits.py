@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ class Circuit:
             if gate.out == out:
                 return gate
         raise DataError(f"no gate was read for output feature {out}; there are {len(gates)} gates in this segment")
+
+    def to_json(self) -> dict[str, Any]:
+        """Wires, gates with their tables and figures, and what the bases are, as plain JSON without NaN.
+
+        The schema is `views.schema("circuit")`. The bases' numbers are not in it: `save` keeps the whole circuit.
+        """
+        return import_module("gatelens.views").circuit_json(self)
 
     def save(self, folder: str | Path, bases: bool = True) -> None:
         """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model.
