@@ -88,7 +88,9 @@ def test_save_and_load(walked, tmp_path):
     circuit.save(tmp_path / "c")
     loaded = Circuit.load(tmp_path / "c")
     x = held_out.inputs
-    assert torch.equal(model.run_with_hooks(x, fwd_hooks=gl.splice(loaded)), model.run_with_hooks(x, fwd_hooks=gl.splice(circuit)))
+    assert torch.equal(
+        model.run_with_hooks(x, fwd_hooks=gl.splice(loaded)), model.run_with_hooks(x, fwd_hooks=gl.splice(circuit))
+    )
     assert repr(loaded.gates) == repr(circuit.gates)
     with pytest.raises(SegmentError, match="without its model"):
         loaded.segments[0].forward(acts[segments[0].hook_in])
@@ -135,7 +137,9 @@ def test_a_chain_hands_its_features_on(walked):
     """Replacing both maps is one connector after the other, on features: not decoded and read again in between."""
     model, held_out, segments, acts, _ = walked
     bases = gl.TrainedSAE(expansion=2, k=4, samples=3000, batch_size=64).fit(segments, acts)
-    circuit = Circuit(segments, bases, connect(segments, bases, features_at(segments, bases, acts), gl.GramLasso(mean_edges=3)))
+    circuit = Circuit(
+        segments, bases, connect(segments, bases, features_at(segments, bases, acts), gl.GramLasso(mean_edges=3))
+    )
     h = model.run_with_cache(held_out.inputs, names_filter=["hook_post.0"])[1]["hook_post.0"]
     first, second = (circuit.connectors[s.name] for s in segments)
     by_hand = model.layers[-1](bases["hook_post.2"].decode(second(first(bases["hook_post.0"].encode(h)))))
@@ -143,7 +147,7 @@ def test_a_chain_hands_its_features_on(walked):
 
 
 def test_baselines_are_what_they_say(walked):
-    model, held_out, segments, acts, unseen = walked
+    model, held_out, segments, acts, _ = walked
     bases = gl.TrainedSAE(expansion=2, k=4, samples=6000, batch_size=64).fit(segments, acts)
     solver = gl.GramLasso(mean_edges=3)
     circuit = gl.build_circuit(model, segments, bases, acts, solver, gates=False)

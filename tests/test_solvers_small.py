@@ -15,7 +15,7 @@ from gatelens.solvers.gram_lasso import least_squares
 from gatelens.solvers.one_sided import one_sided_fit
 from gatelens.solvers.selection import Path, _fista, forward_selection
 from gatelens.solvers.virtual_weights import keep_largest, virtual_weights
-from gatelens.sparse import csr, to_csr
+from gatelens.sparse import csr
 
 
 def planted(rows: int = 4000, m: int = 30, n: int = 8, seed: int = 0):
@@ -38,7 +38,7 @@ def test_gram_of_two_parts_is_gram_of_the_whole():
 
 def test_gram_of_sparse_rows_is_gram_of_dense_rows():
     f_in, f_out, _ = planted()
-    sparse = Gram.of(f_in, f_out.to_sparse_csr())
+    sparse = Gram.of(to_csr(f_in), to_csr(f_out))
     torch.testing.assert_close(sparse.in_in, Gram.of(f_in, f_out).in_in)
 
 

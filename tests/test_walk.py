@@ -121,7 +121,11 @@ def test_configs_are_checked(changes, words):
     [
         ("solver", {"use": "GramLaso"}, "did you mean 'GramLasso'"),
         ("solver", {"use": "GramLasso", "mean_edge": 3}, "unknown key 'mean_edge'; did you mean 'mean_edges'"),
-        ("solver", {"use": "GramLasso", "selection": "stepwise"}, "solver.selection: input should be 'omp' or 'lasso', got 'stepwise'"),
+        (
+            "solver",
+            {"use": "GramLasso", "selection": "stepwise"},
+            "solver.selection: input should be 'omp' or 'lasso', got 'stepwise'",
+        ),
         ("solver", {"mean_edges": 3}, "expected `use: Name`"),
         ("solver", {"use": "nowhere:Thing"}, "cannot be imported"),
         ("bases", {"use": "TrainedSAE", "k": "lots"}, "bases.k: .*got 'lots'"),
@@ -188,7 +192,9 @@ def test_json_prints_the_report_and_nothing_else(finished, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((out / "report.json").read_text())
 
 
-@pytest.mark.parametrize("verb", ["run", "collect", "bases", "connect", "gates", "evaluate", "view", "hooks", "bench", "compare"])
+@pytest.mark.parametrize(
+    "verb", ["run", "collect", "bases", "connect", "gates", "evaluate", "view", "hooks", "bench", "compare"]
+)
 def test_help_of_every_verb(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
@@ -225,7 +231,9 @@ def test_users_own_weights(tmp_path):
     safetensors.torch.save_file(model.state_dict(), tmp_path / "mine.safetensors")
     given = {"use": "HookedMLP", "sizes": [64, 16, 16, 16, 10], "weights": str(tmp_path / "mine.safetensors")}
     walk = run(small(model=given), tmp_path / "run", until="collect")
-    assert all((a == b).all() for a, b in zip(walk.model.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        (a == b).all() for a, b in zip(walk.model.state_dict().values(), model.state_dict().values(), strict=True)
+    )
     from gatelens.errors import ModelError
 
     with pytest.raises(ModelError, match=r"layers\.0\.bias has shape \(16,\), this model expects \(8,\)"):
@@ -254,7 +262,9 @@ def test_a_users_own_solver_goes_by_module_and_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["01_planted_gates.py"])
 def test_examples_run_whole(name, tmp_path):
-    done = subprocess.run([sys.executable, ROOT / "examples" / name], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -262,6 +272,8 @@ def test_mnist_example_runs_whole(data_folder, tmp_path):
     """Real MNIST, 3,000 images of it: the same script, smaller."""
     environment = {**os.environ, "GATELENS_DATA": str(data_folder), "GATELENS_EXAMPLE_ROWS": "3000"}
     script = ROOT / "examples" / "02_mnist.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False, env=environment)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "accuracy" in done.stdout

@@ -213,7 +213,11 @@ def read_gates(
     gates = {}
     unseen = features_at(circuit.segments, circuit.bases, held_out) if held_out is not None else None
     for segment in tqdm(circuit.segments, disable=not progress, desc="gates", delay=2):
-        at = {"segment": segment, "basis_in": circuit.bases[segment.hook_in], "basis_out": circuit.bases[segment.hook_out]}
+        at = {
+            "segment": segment,
+            "basis_in": circuit.bases[segment.hook_in],
+            "basis_out": circuit.bases[segment.hook_out],
+        }
         rest = dict(options)
         if held_out is not None and unseen is not None:
             rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])

@@ -55,9 +55,7 @@ class Connector:
         return cls(to_csr(weight), bias, **rest)
 
     @classmethod
-    def from_rows(
-        cls, rows: Sequence[tuple[Tensor, Tensor]], bias: Float[Tensor, " n"], m: int, **rest
-    ) -> Connector:
+    def from_rows(cls, rows: Sequence[tuple[Tensor, Tensor]], bias: Float[Tensor, " n"], m: int, **rest) -> Connector:
         """From each output's parents and weights; parents may come in any order."""
         counts = torch.tensor([0, *(len(p) for p, _ in rows)])
         order = [torch.argsort(p) for p, _ in rows]

@@ -80,9 +80,7 @@ def this_worker(environment: Mapping[str, str] | None = None) -> Worker:
 def _number(given: Mapping[str, str], name: str) -> int:
     text = given.get(name)
     if text is None or not text.isascii() or not text.isdigit():
-        raise ConfigError(
-            f"{name} must be a whole number, got {text!r}; set it, or unset the others"
-        )
+        raise ConfigError(f"{name} must be a whole number, got {text!r}; set it, or unset the others")
     return int(text)
 
 

@@ -11,17 +11,21 @@ from typing import Any
 from .walks import add_config
 
 
-
 def add_verbs(verbs: Any) -> None:
     """The parser of `rotate`."""
     rotate = verbs.add_parser("rotate", help="rotations in which the Jacobians of a config's segments are sparse")
     add_config(rotate)
     rotate.add_argument("--method", default="chain", help="chain (default), or another named method of fit_rotation")
     rotate.add_argument(
-        "--direction", default="forward", choices=("forward", "backward", "two_sided"), help="which end of a segment comes first"
+        "--direction",
+        default="forward",
+        choices=("forward", "backward", "two_sided"),
+        help="which end of a segment comes first",
     )
     rotate.add_argument("--inputs", type=int, default=64, help="inputs whose Jacobians are made sparse (default: 64)")
-    rotate.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME); rotations.json and .svg go there")
+    rotate.add_argument(
+        "--out", metavar="DIR", help="the run folder (default: runs/NAME); rotations.json and .svg go there"
+    )
     rotate.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
     rotate.set_defaults(act=act)
 
@@ -79,8 +83,8 @@ def _draw(walk: Any, bases: Any, recipe: Any) -> list[Path]:
     paths = []
     fit, held_out = walk.acts
     for number, segment in enumerate(walk.segments):
-        rows = [chosen_rows(a[segment.hook_in], recipe.inputs, recipe.seed) for a in (fit, held_out)]
-        picture = jacobian_picture(segment, *rows, bases.get(segment.hook_in), bases.get(segment.hook_out))
+        seen, unseen = (chosen_rows(a[segment.hook_in], recipe.inputs, recipe.seed) for a in (fit, held_out))
+        picture = jacobian_picture(segment, seen, unseen, bases.get(segment.hook_in), bases.get(segment.hook_out))
         paths.append(walk.out / f"rotations-{number}.svg")
         store.replace_file(paths[-1], jacobian_figure(picture).encode())
     return paths

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..bases.linear import Neurons
 from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
 from ..connectors import Solver
-from ..sparse import take_rows
 from ..solvers.virtual_weights import VirtualWeights
+from ..sparse import take_rows
 
 
 def baseline_circuits(

@@ -14,8 +14,8 @@ from ..bases.linear import Basis
 from ..connectors import Connector
 from ..data import Batches
 from ..features import decode_rows
-from ..sparse import blocks
 from ..models import device_of
+from ..sparse import blocks
 from .splicing import Hook
 
 _ROWS = 4_096

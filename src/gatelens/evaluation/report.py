@@ -81,7 +81,10 @@ class Report:
             ),
         ]
         if self.baselines:
-            lines += ["", f"{'all replaced':<32}{'edges':>9}{'R2':>8}{m['metric'][:8]:>9}{'logic':>7}{'adders':>8}{'verified':>10}"]
+            lines += [
+                "",
+                f"{'all replaced':<32}{'edges':>9}{'R2':>8}{m['metric'][:8]:>9}{'logic':>7}{'adders':>8}{'verified':>10}",
+            ]
             lines.append(self._beside("this circuit", self._own()))
             lines += [self._beside(name, b) for name, b in self.baselines.items() if b]
         return "\n".join(lines)

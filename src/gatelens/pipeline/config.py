@@ -22,11 +22,12 @@ class Evaluation(BaseModel):
 
 
 class Views(BaseModel):
-    """What the page shows."""
+    """What the page shows. `token_panels` draws contexts with circuitsvis too, which adds 1.3 MB to the page."""
 
     model_config = ConfigDict(extra="forbid")
     max_cards: int = Field(default=50, ge=1)
     title: str | None = None
+    token_panels: bool = False
 
 
 class Config(BaseModel):

@@ -213,6 +213,7 @@ class Walk:
                 tokenizer=getattr(self.model, "tokenizer", None),
                 title=self.config.views.title or self.config.name,
                 max_cards=self.config.views.max_cards,
+                token_panels=self.config.views.token_panels,
             )
             html.save(path)
         return path

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..bases.linear import Basis, basis_width, directions, encoder_directions
 from ..connectors import Connector
 from ..errors import SolverError
-from ..sparse import blocks
 from ..segments import ACTIVATIONS, MLPWeights, Segment
+from ..sparse import blocks
 
 
 @dataclass(frozen=True)
