@@ -21,7 +21,7 @@ from ..gates import Gate
 from ..gates.saving import gate_to_dict
 from .contexts import FeatureRows, Windows, groups, histogram
 from .document import finite
-from .matrix import Wires
+from .wires import Wires
 
 #: version of the schema of `circuit_json`
 SCHEMA_VERSION = 1

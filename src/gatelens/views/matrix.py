@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,68 +10,45 @@ from markupsafe import Markup
 
 from . import images
 from .document import count, figure, fragment
+from .steps import steps_of
+from .wires import Wires
 
 #: more wires than this cannot be told apart in a drawing: the strongest are drawn, the matrix comes first
 DRAWN = 300
 #: rows and columns that the matrix shows at most
 SHOWN = 400
+#: cells that the matrix holds as data, for the script to order and light; a fuller one stays a picture
+CELLS = 8000
 _STEPS = 40
 
 
-@dataclass(frozen=True)
-class Wires:
-    """The wires of a connector as parallel arrays, the strongest first."""
-
-    out: np.ndarray
-    into: np.ndarray
-    weight: np.ndarray
-    outputs: int
-    inputs: int
-
-    @classmethod
-    def of(cls, connector: Any) -> Wires:
-        """From a `Connector`, or from a dense matrix [out, in] as array or nested lists."""
-        weight = getattr(connector, "weight", connector)
-        if hasattr(weight, "crow_indices"):
-            crow, col, value = (
-                np.asarray(t) for t in (weight.crow_indices(), weight.col_indices(), weight.values().detach())
-            )
-            out, shape = np.repeat(np.arange(len(crow) - 1), np.diff(crow)), tuple(weight.shape)
-        else:
-            dense = np.asarray(weight, dtype=np.float64)
-            out, col = np.nonzero(dense)
-            value, shape = dense[out, col], dense.shape
-        keep = np.flatnonzero((value != 0) & np.isfinite(value))
-        order = keep[np.argsort(-np.abs(value[keep]), kind="stable")]
-        return cls(out[order], col[order], value[order].astype(np.float64), *shape)
-
-    def into_outputs(self, outs: Sequence[int]) -> Wires:
-        """Only the wires into the given outputs."""
-        keep = np.isin(self.out, list(outs))
-        return Wires(self.out[keep], self.into[keep], self.weight[keep], self.outputs, self.inputs)
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-
-def layer_map(connector: Any, outs: Sequence[int] | None = None, targets: dict[int, str] | None = None) -> Markup:
+def layer_map(
+    connector: Any,
+    outs: Sequence[int] | None = None,
+    targets: dict[int, str] | None = None,
+    trace: Sequence[Any] = (),
+) -> Markup:
     """Drawing and matrix of a connector, as a fragment.
 
     Args:
         connector: a `Connector`, or a matrix [out, in].
         outs: outputs to draw, in this order; None for all.
         targets: output -> the anchor of its card, for links.
+        trace: connectors or matrices [out, in], the steps of the fit in order, for a slider over them.
     """
     whole = Wires.of(connector)
     if not len(whole):
         return Markup('<p class="soft">This connector has no wires.</p>')
     outs = list(outs) if outs is not None else sorted(set(whole.out.tolist()))
     part = whole.into_outputs(outs)
+    matrix = _matrix(part, outs)
     drawn = Wires(part.out[:DRAWN], part.into[:DRAWN], part.weight[:DRAWN], part.outputs, part.inputs)
     return fragment(
         "map.html.j2",
         drawing=bipartite(drawn, outs, targets or {}),
-        matrix=_matrix(part, outs),
+        matrix=matrix,
+        steps=steps_of(trace, matrix["outs"], matrix["ins"], (whole.outputs, whole.inputs)),
+        recorded=len(trace),
         matrix_first=len(part) > DRAWN,
         text=_text(whole, part, drawn, outs),
         largest=float(np.abs(whole.weight).max()),
@@ -153,8 +129,15 @@ def _matrix(wires: Wires, outs: Sequence[int]) -> dict[str, Any]:
         if o in place_out and i in place_in:
             dense[place_out[o], place_in[i]] = w
     scale = int(np.clip(520 // max(dense.shape), 3, 14))
-    url, top, _ = images.field(dense, size=scale * len(dense))
+    url, top, _ = images.field(dense, size=scale * max(dense.shape))
+    cells: list[float] = []
+    for o, i in zip(*np.nonzero(dense), strict=True):
+        cells += [int(o), int(i), float(f"{dense[o, i]:.3g}")]
     return {
+        "outs": outs,
+        "ins": ins,
+        "scale": scale,
+        "cells": cells if len(cells) <= 3 * CELLS else [],
         "url": url,
         "width": scale * len(ins),
         "height": scale * len(outs),
