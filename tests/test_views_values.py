@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from jsonschema import Draft7Validator
-from tests.support.pages import HOOK_IN, planted
+from tests.support.pages import HOOK_IN, HOOK_OUT, planted
 from tests.test_views import Elements
 
 from gatelens import views
@@ -17,9 +17,11 @@ from gatelens.bases.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.gates import GateKind
-from gatelens.views import export, figures, matrix
+from gatelens.solvers import SgdL1
+from gatelens.views import export, figures, matrix, steps
 from gatelens.views.contexts import FeatureRows, Windows
 from gatelens.views.document import NOTEBOOK_LIMIT
+from gatelens.views.wires import Wires
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def test_compare_follows_features_that_were_shuffled(made):
 
 
 def test_wires_are_ordered_by_size_and_counted_at_each_threshold():
-    wires = matrix.Wires.of([[0.0, -3.0], [1.0, 2.0]])
+    wires = Wires.of([[0.0, -3.0], [1.0, 2.0]])
     assert wires.weight.tolist() == [-3.0, 2.0, 1.0]
     left = matrix._left(wires)
     assert (left[0], left[-1]) == ((0.0, 3), (3.0, 1))
@@ -136,6 +138,50 @@ def test_the_map_says_what_it_leaves_out_and_dashes_negatives():
     assert text.index('class="grid"') < text.index('class="wiremap"'), "over 300 wires the matrix comes first"
     assert text.count("stroke-dasharray") == 1
     assert "no wires" in str(matrix.layer_map(np.zeros((2, 2))))
+
+
+def data_of(text: str, name: str):
+    found = next(v for n, v in Elements(text).attributes if n == name)
+    return json.loads(found)
+
+
+def test_the_matrix_holds_its_cells_as_data_unless_it_is_full():
+    weight = np.zeros((3, 4))
+    weight[0, 2], weight[2, 2], weight[2, 0] = 1.5, -2.0, 0.25
+    data = data_of(str(matrix.layer_map(weight, [2, 0])), "data-matrix")
+    assert (data["outs"], data["ins"], data["top"]) == ([2, 0], [2, 0], 2.0)
+    cells = np.array(data["cells"]).reshape(-1, 3)
+    shown = {(data["outs"][int(r)], data["ins"][int(c)]): w for r, c, w in cells}
+    assert shown == {(0, 2): 1.5, (2, 2): -2.0, (2, 0): 0.25}
+    full = str(matrix.layer_map(np.ones((90, 90))))
+    assert "data-matrix" not in full
+    assert 'class="bar-tools order"' not in full, "what cannot be ordered offers no order"
+
+
+def test_a_trace_is_counted_whole_and_cut_to_the_features_of_the_map():
+    end = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+    begin = np.array([[0.5, 0.25, 0.0], [0.0, 0.0, 0.75]])  # the wire from input 1 is lost on the way
+    text = str(matrix.layer_map(end, trace=[begin, end]))
+    first, second = data_of(text, "data-steps")
+    assert first == {"step": 1, "all": 3, "here": 2, "cells": [1, 2, 0.75, 0, 0, 0.5]}
+    assert (second["all"], second["here"]) == (2, 2)
+    assert "2 steps of the fit were recorded; shown at first is the finished circuit" in text
+    with pytest.raises(DataError, match=r"step 0 of the trace is of shape \[1, 3\].*\[2, 3\]"):
+        matrix.layer_map(end, trace=[begin[:1]])
+    with pytest.raises(DataError, match="mapping segment name -> steps"):
+        steps.trace_for([begin], "a -> b", 2)
+
+
+def test_the_trace_of_a_fit_ends_at_the_fit_and_goes_into_a_page(made):
+    f_in, f_out = made.acts[HOOK_IN], made.acts[HOOK_OUT]
+    solver = SgdL1(epochs=3, mean_edges=3, lr=1e-2)
+    trace, fitted = solver.trace(f_in, f_out), solver.fit(f_in, f_out)
+    assert len(trace) == 4
+    torch.testing.assert_close(trace[-1].weight.to_dense(), fitted.weight.to_dense())
+    assert all(c.edges == fitted.edges for c in trace)
+    circuit = replace(made.circuit, connectors={made.circuit.segments[0].name: fitted})
+    text = views.page(circuit, made.acts, tokenizer=made.tokenizer, trace=trace).text
+    assert len(data_of(text, "data-steps")) == 4
 
 
 def test_heat_maps_share_a_scale_and_rescaling_wins_nothing():

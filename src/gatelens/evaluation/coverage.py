@@ -111,6 +111,7 @@ def measure_coverage(
     beside: Mapping[str, Circuit | tuple[Any, Circuit]] | None = None,
     recipe: str = "mean",
     seed: int = 0,
+    acts: Mapping[str, Tensor] | None = None,
 ) -> CoverageReport:
     """Coverage of a circuit, and of others beside it.
 
@@ -118,6 +119,7 @@ def measure_coverage(
         beside: name -> circuit of the same model, or (model, circuit); "neurons", "shuffled" and "random_weights" come into
             the sentence.
         recipe: what unexplained outputs get: "mean", "zero" or "resample" (values of other rows).
+        acts: the model's held-out activations where they are at hand.
 
     Raises:
         BasisError: a circuit whose hook points the model does not have at that width.
@@ -125,17 +127,24 @@ def measure_coverage(
     """
     check_recipe(recipe)
     others = {
-        name: circuit_coverage(*(other if isinstance(other, tuple) else (model, other)), held_out, recipe, seed)
+        name: circuit_coverage(*other, held_out, recipe, seed)
+        if isinstance(other, tuple)
+        else circuit_coverage(model, other, held_out, recipe, seed, acts)
         for name, other in (beside or {}).items()
     }
-    return CoverageReport(circuit_coverage(model, circuit, held_out, recipe, seed), others, held_out.metric)
+    return CoverageReport(circuit_coverage(model, circuit, held_out, recipe, seed, acts), others, held_out.metric)
 
 
 def circuit_coverage(
-    model: Any, circuit: Circuit, held_out: Batches, recipe: str = "mean", seed: int = 0
+    model: Any,
+    circuit: Circuit,
+    held_out: Batches,
+    recipe: str = "mean",
+    seed: int = 0,
+    acts: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Coverage]:
     """segment name -> coverage, each segment taken by itself."""
-    acts = collect(model, held_out, circuit.segments)
+    acts = collect(model, held_out, circuit.segments) if acts is None else acts
     for segment in circuit.segments:
         found = (acts[segment.hook_in].shape[1], acts[segment.hook_out].shape[1])
         if found != (segment.d_in, segment.d_out):
@@ -193,7 +202,7 @@ def _coverage(
         int(connector.fan_in()[verified].sum()),
         explained(some),
         firings_explained([g for g in gates if g.verified], f_in, f_out),
-        gap_closed(clean, ablated, score(some)),
+        gap_closed(clean, ablated, score(some) if verified.any() else ablated),
         int(read.sum()),
         explained(readings),
         explained(connector),

@@ -45,9 +45,7 @@ def evaluate(
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     bench = _Bench(model, circuit, held_out, acts, means)
     beside = {
-        n: _baseline(
-            b, model, held_out, acts if not isinstance(b, tuple) else None, means if not isinstance(b, tuple) else None
-        )
+        n: _baseline(*b, held_out) if isinstance(b, tuple) else _baseline(model, b, held_out, acts, means, bench.scores)
         for n, b in (baselines or {}).items()
     }
     return Report(
@@ -67,19 +65,41 @@ def evaluate(
 
 
 class _Bench:
-    """One circuit in one model over one set of held-out rows; features are computed once."""
+    """One circuit in one model over one set of held-out rows; features, and each pass through the model, are computed once.
 
-    def __init__(self, model: Any, circuit: Circuit, held_out: Batches, acts: Mapping[str, Tensor], means: Any):
+    Args:
+        scores: of another circuit's bench in the same model: the clean model and its ablations are the same there.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        circuit: Circuit,
+        held_out: Batches,
+        acts: Mapping[str, Tensor],
+        means: Any,
+        scores: Mapping[Any, float] | None = None,
+    ):
         self.model, self.circuit, self.held_out, self.acts = model, circuit, held_out, acts
         self.means = means or {h: acts[h].mean(0) for h in acts}
         self.features = features_at(circuit.segments, circuit.bases, acts)
-        self.clean = metric(model, held_out)
+        self.scores = {key: score for key, score in (scores or {}).items() if key[0] != "connectors"}
+
+    @property
+    def clean(self) -> float:
+        return self._score("clean", (), None)
 
     def ablated(self, segments: Sequence[Segment]) -> float:
-        return metric(self.model, self.held_out, lambda keep: splice(self.circuit, segments, "mean", self.means, keep))
+        return self._score("mean", segments, lambda keep: splice(self.circuit, segments, "mean", self.means, keep))
 
     def replaced(self, segments: Sequence[Segment]) -> float:
-        return metric(self.model, self.held_out, lambda keep: splice(self.circuit, segments, "connectors", keep=keep))
+        return self._score("connectors", segments, lambda keep: splice(self.circuit, segments, "connectors", keep=keep))
+
+    def _score(self, how: str, segments: Sequence[Segment], hooks: Any) -> float:
+        key = (how, *(s.name for s in segments))
+        if key not in self.scores:
+            self.scores[key] = metric(self.model, self.held_out, hooks)
+        return self.scores[key]
 
     def bases(self) -> dict[str, Any]:
         return {hook: self._basis(hook, basis) for hook, basis in self.circuit.bases.items() if hook in self.features}
@@ -126,10 +146,11 @@ class _Bench:
         }
 
 
-def _baseline(beside: Any, model: Any, held_out: Batches, acts: Any, means: Any) -> dict[str, Any]:
-    own_model, circuit = beside if isinstance(beside, tuple) else (model, beside)
-    acts = collect(own_model, held_out, circuit.segments) if acts is None else acts
-    bench = _Bench(own_model, circuit, held_out, acts, means)
+def _baseline(
+    model: Any, circuit: Circuit, held_out: Batches, acts: Any = None, means: Any = None, scores: Any = None
+) -> dict[str, Any]:
+    acts = collect(model, held_out, circuit.segments) if acts is None else acts
+    bench = _Bench(model, circuit, held_out, acts, means, scores)
     parts = bench.connectors()
     r2 = [c["median_r2"] for c in parts.values() if c["median_r2"] is not None]
     gates = [gate for gates in circuit.gates.values() for gate in gates]

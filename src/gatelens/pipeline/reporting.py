@@ -45,7 +45,8 @@ def _coverage(walk: Walk, circuit: Circuit, beside: dict[str, Any]) -> dict[str,
     if not any(circuit.gates.values()):
         return {}
     rivals = {n: c for n, c in beside.items() if any((c[1] if isinstance(c, tuple) else c).gates.values())}
-    return measure_coverage(walk.model, circuit, walk.batches[1], rivals, seed=walk.config.seed).to_dict()
+    acts, seed = walk.acts[1], walk.config.seed
+    return measure_coverage(walk.model, circuit, walk.batches[1], rivals, seed=seed, acts=acts).to_dict()
 
 
 def _rotations(walk: Walk) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -49,9 +50,24 @@ class SgdL1:
 
     def train(self, f_in: Tensor, f_out: Tensor) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
         """Dense weights and bias, before the threshold; one training serves several budgets."""
+        return self._train(f_in, f_out)
+
+    def trace(self, f_in: Tensor, f_out: Tensor) -> list[Connector]:
+        """The connector as training goes: at the start and after each epoch, each cut to the budget, without fine-tuning.
+
+        For `views.page(..., trace=...)`. The last one is what `fit` gives without `fine_tune`.
+        """
+        steps: list[Connector] = []
+        plain = replace(self, fine_tune=0)
+        self._train(f_in, f_out, lambda weight, bias: steps.append(plain.cut(weight, bias, f_in, f_out)))
+        return steps
+
+    def _train(
+        self, f_in: Tensor, f_out: Tensor, seen: Callable[[Tensor, Tensor], None] | None = None
+    ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
         x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
         weight = self._initial(x, y)
-        return self._adam(x, y, weight, torch.zeros(y.shape[1]), self.epochs, self.l1, None)
+        return self._adam(x, y, weight, torch.zeros(y.shape[1]), self.epochs, self.l1, None, seen)
 
     def cut(self, weight: Tensor, bias: Tensor, f_in: Tensor, f_out: Tensor) -> Connector:
         """Keep the largest weights; fine-tune those when asked."""
@@ -85,11 +101,14 @@ class SgdL1:
         epochs: int,
         l1: float,
         mask: Bool[Tensor, "n m"] | None,
+        seen: Callable[[Tensor, Tensor], None] | None = None,
     ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
         generator = torch.Generator().manual_seed(self.seed)
         W, b = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         optimiser = torch.optim.Adam([W, b], lr=self.lr)
         for _ in trange(epochs, disable=not self.progress, desc="Adam", delay=2):
+            if seen is not None:
+                seen(W.detach().clone(), b.detach().clone())
             for rows in torch.randperm(len(x), generator=generator).split(self.batch_size):
                 error = torch.relu(x[rows] @ W.T + b) - y[rows]
                 loss = error.square().sum(1).mean() + (l1 * W.abs().sum() if l1 else 0.0)
@@ -98,4 +117,6 @@ class SgdL1:
                 if mask is not None and W.grad is not None:
                     W.grad *= mask
                 optimiser.step()
+        if seen is not None:
+            seen(W.detach().clone(), b.detach().clone())
         return W.detach(), b.detach()

@@ -31,6 +31,7 @@ def page(
     max_cards: int = 50,
     labels: Callable[[str, int], str] | None = None,
     token_panels: bool = False,
+    trace: Any = None,
 ) -> Html:
     """Everything about a circuit that a person wants to look at, in one file.
 
@@ -44,11 +45,13 @@ def page(
         max_cards: gates shown in full, the best of each segment by evidence; the page says how many there are.
         labels: (hook name, feature) -> a name for it, shown as text.
         token_panels: draw the strongest contexts with circuitsvis too; its bundle adds 1.3 MB, once.
+        trace: connectors or matrices [out, in] as a fit went (`SgdL1.trace`), for a slider over its steps; a mapping
+            segment name -> such a list where there are several segments.
     """
     figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
-    sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels).sections(max_cards)
+    sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace).sections(max_cards)
     ranked = sorted((c for s in sections for c in s.cards), key=lambda c: order_key(c.gate))
     best = [c for c in ranked if c.kind != "not_read"][:3]
     title = title or title_of(circuit, figures)

@@ -12,7 +12,7 @@ from ..errors import BasisError, GateLensError
 from ..stability import Matching, edge_jaccard, gate_agreement, match_directions
 from .document import Html, count, document, figure, fragment, percent, visible
 from .drawing import KIND_NAMES, glyph_symbols
-from .matrix import Wires
+from .wires import Wires
 
 #: pairs of features less alike than this are not taken for the same feature
 ALIKE = 0.7

@@ -16,6 +16,7 @@ from .examples import Numbers, mistakes
 from .logits import effects, readout_of
 from .matrix import layer_map
 from .panels import panel, strips
+from .steps import trace_for
 from .summary import share_read
 
 #: card bodies that stand in a page as they are, in bytes of all segments together; the bodies of further cards are packed
@@ -59,6 +60,7 @@ class Maker:
         source: of examples: token windows, pictures or numbers.
         labels: (hook name, feature) -> a name for it, or None.
         token_panels: draw the strongest contexts with circuitsvis too.
+        trace: steps of the fit, as `page` takes them.
     """
 
     circuit: Any
@@ -68,6 +70,7 @@ class Maker:
     tokenizer: Any = None
     labels: Callable[[str, int], str] | None = None
     token_panels: bool = False
+    trace: Any = None
 
     def sections(self, max_cards: int) -> list[Section]:
         """One a segment; the cards are shared out evenly, each segment's best by evidence."""
@@ -93,7 +96,8 @@ class Maker:
         targets = {c.gate.out: c.anchor for c in cards}
         drawing = Markup("")
         if segment.name in self.circuit.connectors:
-            drawing = layer_map(self.circuit.connectors[segment.name], [g.out for g in shown] or None, targets)
+            trace = trace_for(self.trace, segment.name, len(self.circuit.segments))
+            drawing = layer_map(self.circuit.connectors[segment.name], [g.out for g in shown] or None, targets, trace)
         bodies = [body_of(c) for c in cards]
         static = fitting(bodies, STATIC // len(self.circuit.segments))
         share = share_read(gates, shown)
