@@ -2,7 +2,7 @@
 
 import gatelens as gl
 
-model = gl.load_model("gpt2-mini")  # a small GPT-2 in the package; "gpt2", or your own HookedTransformer, works the same
+model = gl.load_model("gpt2-mini")  # ships with the package; "gpt2" or your own HookedTransformer works too
 fit, held_out = gl.text_batches(model, "gpt2-mini-sample", rows=(320, 120), length=96)
 segments = gl.mlp_segments(model, layers=[3])
 acts, unseen = gl.collect(model, fit, segments), gl.collect(model, held_out, segments)
