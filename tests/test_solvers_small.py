@@ -15,7 +15,7 @@ from gatelens.solvers.gram_lasso import least_squares
 from gatelens.solvers.one_sided import one_sided_fit
 from gatelens.solvers.selection import Path, _fista, forward_selection
 from gatelens.solvers.virtual_weights import keep_largest, virtual_weights
-from gatelens.sparse import csr
+from gatelens.sparse import csr, to_csr
 
 
 def planted(rows: int = 4000, m: int = 30, n: int = 8, seed: int = 0):

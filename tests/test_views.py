@@ -22,7 +22,7 @@ from tests.support.pages import HOOK_IN, HOOK_OUT, Words, planted
 from gatelens import views
 from gatelens.errors import DataError, GateLensError, NonFiniteError
 from gatelens.gates import Gate, GateKind, TruthTable
-from gatelens.views import cards, contexts, document, images, sections
+from gatelens.views import cards, contexts, document, images, sections, truth
 from gatelens.views.examples import Texts, Window, mistakes
 
 HOSTILE = [
@@ -194,7 +194,7 @@ def table_gate(k: int, counts: list[int], fired: list[int]) -> Gate:
 
 
 def test_truth_table_rows_say_what_the_rule_says_and_whether_it_holds():
-    rows = cards.patterns(table_gate(2, [100, 50, 50, 5], [2, 45, 10, 5]))
+    rows = truth.patterns(table_gate(2, [100, 50, 50, 5], [2, 45, 10, 5]))
     assert [(r.on, r.rule, r.agrees) for r in rows] == [
         ((False, False), False, True),
         ((True, False), True, True),
@@ -205,12 +205,40 @@ def test_truth_table_rows_say_what_the_rule_says_and_whether_it_holds():
 
 def test_unseen_and_rare_patterns_are_pooled_and_counted():
     counts = [1000 - i for i in range(20)] + [0] * 12
-    rows = cards.patterns(table_gate(5, counts, [c // 2 for c in counts]))
-    assert len(rows) == cards.MAX_PATTERNS + 2
+    rows = truth.patterns(table_gate(5, counts, [c // 2 for c in counts]))
+    assert len(rows) == truth.MAX_PATTERNS + 2
     rarer, unseen = rows[-2:]
-    assert (rarer.pooled, rarer.count) == (20 - cards.MAX_PATTERNS, sum(counts[cards.MAX_PATTERNS : 20]))
+    assert (rarer.pooled, rarer.count) == (20 - truth.MAX_PATTERNS, sum(counts[truth.MAX_PATTERNS : 20]))
     assert (unseen.pooled, unseen.count, unseen.rate) == (12, 0, None)
     assert rarer.low < rarer.rate < rarer.high
+
+
+def test_a_long_table_is_over_the_inputs_of_the_rule():
+    gate = table_gate(5, list(range(32)), [c // 2 for c in range(32)])
+    assert [gate.inputs[c] for c in truth.shown_inputs(gate)] == [0, 1]
+    rows = truth.patterns(gate)
+    assert [r.on for r in rows] == [(False, False), (True, False), (False, True), (True, True)]
+    for number, row in enumerate(rows):
+        together = range(number, 32, 4)  # the patterns whose first two inputs are these
+        assert row.count == sum(together)
+        assert row.rate == pytest.approx(sum(c // 2 for c in together) / sum(together))
+    assert "Over the inputs that the rule names; the other 3 were as they came." in views.card(gate).text
+
+
+def test_patterns_on_which_the_rule_says_on_are_shown_though_they_are_rare():
+    codes = torch.arange(64)
+    patterns = ((codes[:, None] >> torch.arange(6)) & 1).bool()
+    count = torch.where(patterns.all(1), 3, 1000)
+    table = TruthTable(patterns, count, torch.where(patterns.all(1), 3, 0), torch.zeros(64))
+    gate = Gate(9, GateKind.AND, tuple(range(6)), (1.0,) * 6, 0.0, excite=tuple(range(6)), at_least=6, table=table)
+    on = [r for r in truth.patterns(gate) if r.rule]
+    assert [(r.on, r.count, r.rate) for r in on] == [((True,) * 6, 3, 1.0)]
+
+
+def test_an_intervention_that_decided_nothing_is_not_said_to_be_none():
+    gate = table_gate(2, [9] * 4, [1] * 4)
+    assert "not tested by intervention" in views.card(gate).text
+    assert "undecided by intervention" in views.card(replace(gate, intervention=gate.table)).text
 
 
 def test_counterexamples_are_where_rule_and_output_differ(hostile):

@@ -207,6 +207,21 @@ def test_circuit_json_is_whole_and_valid(made):
     assert not Draft7Validator(views.schema("circuit")).is_valid(broken)
 
 
+def test_logit_effects_go_into_the_feature_file_where_the_unembedding_reads(made):
+    class Model:
+        W_U = torch.randn(12, 51, generator=torch.Generator().manual_seed(0))
+
+    rows, windows = FeatureRows.of(made.acts[HOOK_OUT]), Windows(made.acts, made.tokenizer)
+    basis = made.circuit.bases[HOOK_OUT]
+    found = views.feature_examples(rows, 3, windows, model=Model(), hook=HOOK_OUT, basis=basis)
+    order = Model.W_U[3].argsort(descending=True).tolist()  # the basis is the identity
+    assert found["top_logits"] == [made.tokenizer.decode([i]) for i in order[:10]]
+    assert found["bottom_logits"] == [made.tokenizer.decode([i]) for i in order[::-1][:10]]
+    Draft7Validator(views.schema("feature_examples")).validate(found)
+    elsewhere = views.feature_examples(rows, 3, windows, model=Model(), hook=HOOK_IN, basis=basis)
+    assert elsewhere["top_logits"] == [], "not what the unembedding reads"
+
+
 def test_exports_for_others_are_valid_and_say_what_is_there(made):
     rows, windows = FeatureRows.of(made.acts[HOOK_IN]), Windows(made.acts, made.tokenizer)
     examples = views.feature_examples(rows, 2, windows)
@@ -229,3 +244,21 @@ def test_pairing_is_one_to_one():
     pairs = {export.cantor(a, b) for a in range(30) for b in range(30)}
     assert len(pairs) == 900
     assert export.cantor(1, 2) == 8
+
+
+def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatch):
+    from gatelens.pipeline.config import check_config
+    from gatelens.pipeline.walk import Walk
+
+    plain = {"name": "x", "model": {}, "data": {}, "bases": {"use": "Rotation"}}
+    asked = []
+    monkeypatch.setattr(
+        views, "page", lambda *a, **k: asked.append(k["token_panels"]) or views.Html("page"), raising=False
+    )
+    for extra in ({}, {"views": {"token_panels": True}}):
+        walk = Walk(check_config(plain | extra), tmp_path)
+        for name in ("circuit", "report", "model"):
+            walk.__dict__[name] = None
+        walk.__dict__["acts"] = walk.__dict__["batches"] = (None, None)
+        _ = walk.page
+    assert asked == [False, True]

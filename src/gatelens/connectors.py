@@ -119,8 +119,8 @@ class Connector:
     def load(cls, folder: str | Path) -> Connector:
         stored = store.reading(folder, "connector")
         tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
-        n, m = config["shape"]
         with store.understood(folder):
+            n, m = config["shape"]
             crow, col, values = tensors["crow"], tensors["col"], tensors["values"]
             weight = csr(crow, col, values, (n, m), check=True)
             return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import pytest
 from tests.browser.chromium import PROGRAM, REASON, open_page, screenshot
@@ -11,7 +12,7 @@ from tests.support.pages import planted
 from tests.test_views import HOSTILE
 
 from gatelens import views
-from gatelens.views import document
+from gatelens.views import document, matrix
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=REASON)
 
@@ -77,6 +78,30 @@ def test_a_link_opens_a_packed_card(tmp_path):
     assert "Truth table" in card[: card.index("</details>")]
 
 
+def test_the_map_follows_the_steps_of_a_fit_and_lights_both_drawings(tmp_path):
+    end = [[1.0, 0.0, 0.0], [0.0, 0.5, -1.0]]
+    begin = [[0.5, 0.0, 0.0], [0.0, 0.0, 0.75]]
+    made = document.document("map", matrix.layer_map(end, trace=[begin, end])).text
+    made = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", made, count=1)
+    moves = """<script>
+var steps = document.querySelector("form.steps");
+steps.step.value = 0;
+steps.dispatchEvent(new Event("input"));
+document.querySelector("text.o[data-o='1']").dispatchEvent(new Event("focusin", {bubbles: true}));
+var left = Array.from(document.querySelectorAll(".e:not(.gone)")).map(function (e) { return e.firstChild.textContent; });
+document.title = [steps.querySelector("output").textContent, left.sort().join(), document.querySelector(".at").textContent,
+  document.querySelectorAll(".e.hit:not(.gone)").length, document.querySelectorAll("canvas").length].join(" | ");
+</script></body>"""
+    path = tmp_path / "map.html"
+    path.write_text(made.replace("</body>", moves), "utf-8")
+    seen = open_page(path)
+    assert seen.console == []
+    title = html.unescape(re.search(r"<title>(.*?)</title>", seen.dom)[1])
+    assert title == (
+        "step 1: 2 wires in all, 2 between these features | IF_0 → OF_0: 0.500,IF_2 → OF_1: 0.750 | OF_1 | 1 | 1"
+    )
+
+
 def test_the_same_fragment_twice_draws_twice(hostile, tmp_path):
     shown = hostile.circuit.gate(0)._repr_html_()
     path = tmp_path / "notebook.html"
@@ -84,12 +109,19 @@ def test_the_same_fragment_twice_draws_twice(hostile, tmp_path):
     assert text_of(open_page(path).dom).count("Truth table") == 2
 
 
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
-def test_screenshots_are_of_their_theme_and_nothing_sticks_out(page, tmp_path, width, dark):
+def test_screenshots_are_of_their_theme_and_nothing_sticks_out(page, width, dark):
     from PIL import Image
 
-    picture = Image.open(screenshot(page, tmp_path / "shot.png", width, 900, dark=dark)).convert("L")
+    # kept, for a person to look at
+    SCREENSHOTS.mkdir(exist_ok=True)
+    out = SCREENSHOTS / f"page-{width}-{'dark' if dark else 'light'}.png"
+    out.unlink(missing_ok=True)
+    picture = Image.open(screenshot(page, out, width, 900, dark=dark)).convert("L")
     corner = picture.getpixel((3, 3))
     assert (corner < 60) == dark
     edge = {picture.getpixel((picture.width - 2, y)) for y in range(picture.height)}

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """All verbs; nothing heavy is imported for it."""
     parser = argparse.ArgumentParser(
         prog="gatelens",
         description="Read an MLP as logic: sparse wires between features, read as gates, checked against the model.",

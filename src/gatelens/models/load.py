@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import HubError, ModelError, unknown
+from ..errors import GateLensError, HubError, ModelError, unknown
 from .huggingface import hooked_config, hooked_state_dict, read_json, tokenizer_of
 
 TL_CONFIG, TL_WEIGHTS = "tl_config.json", "tl_state_dict.safetensors"
@@ -185,9 +185,11 @@ def _from_folder(path: Path, wanted: Processing, device: str, dtype: torch.dtype
         )
     try:
         cfg = HookedTransformerConfig(**settings | {"device": device, "dtype": dtype, "init_weights": False})
-    except TypeError as error:
-        raise ModelError(f"{folder}: the config does not fit transformer-lens ({error})") from error
-    model = HookedTransformer(cfg, tokenizer=tokenizer_of(folder))
+        model = HookedTransformer(cfg, tokenizer=tokenizer_of(folder))
+    except GateLensError:
+        raise
+    except Exception as error:  # whatever transformer-lens makes of a config that somebody else wrote
+        raise ModelError(f"{folder}: the config does not fit transformer-lens ({error!r}). Compare it with the model's own") from error
     file = path if path.is_file() else folder / TL_WEIGHTS
     weights = hooked_state_dict(folder, cfg) if hugging_face else _tl_weights(file, dtype)
     _check_weights(model, weights, path)

@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from markupsafe import Markup
 
-from ..gates import Gate, TruthTable
+from ..gates import Gate
 from .document import Html, figure, fragment, percent
 from .drawing import KIND_NAMES
-
-#: rows of a truth table that are shown one by one; the others are pooled into one
-MAX_PATTERNS = 12
-#: a pattern seen less often says little; its row is marked
-FEW = 10
+from .truth import Pattern, patterns, shown_inputs
 
 
 @dataclass(frozen=True)
@@ -30,33 +25,6 @@ class Term:
     @property
     def sign(self) -> str:
         return "−" if self.weight < 0 else "+"
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """One row of the truth table, as shown. `on` is None for the pooled rest."""
-
-    on: tuple[bool, ...] | None
-    count: int
-    rate: float | None
-    low: float
-    high: float
-    magnitude: float | None
-    rule: bool | None
-    set_rate: float | None = None
-    set_count: int = 0
-    pooled: int = 0
-
-    @property
-    def few(self) -> bool:
-        return self.count < FEW
-
-    @property
-    def agrees(self) -> bool | None:
-        """Whether the rule says what most rows of the pattern do; None where too few were seen or no rule is claimed."""
-        if self.rule is None or self.rate is None or self.few:
-            return None
-        return (self.rate > 0.5) == self.rule
 
 
 @dataclass(frozen=True)
@@ -121,9 +89,20 @@ class Card:
         return KIND_NAMES[self.kind]
 
     @property
+    def columns(self) -> list[int]:
+        """The features of the truth table's columns."""
+        return [self.gate.inputs[c] for c in shown_inputs(self.gate)]
+
+    @property
+    def left_out(self) -> int:
+        """Inputs of the gate's table that are counted together, for the rule does not name them."""
+        return self.gate.table.patterns.shape[1] - len(self.columns) if self.gate.table is not None else 0
+
+    @property
     def verdict(self) -> str:
+        undecided = "undecided by intervention" if self.gate.intervention is not None else "not tested by intervention"
         return {
-            None: "not tested by intervention",
+            None: undecided,
             True: "verified by intervention",
             False: "not confirmed by intervention",
         }[self.gate.verified]
@@ -236,66 +215,6 @@ def _listed(names: Sequence[str], word: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def patterns(gate: Gate) -> list[Pattern]:
-    """The observed table, the interventional one beside where it was made; many patterns are cut to the commonest."""
-    table = gate.table
-    if table is None:
-        return []
-    lower, upper = table.wilson()
-    k = table.patterns.shape[1]
-    rows = [
-        Pattern(
-            tuple(table.patterns[i].tolist()),
-            int(table.count[i]),
-            float(table.rate[i]) if table.count[i] > 0 else None,
-            float(lower[i]),
-            float(upper[i]),
-            float(table.magnitude[i]) if table.count[i] > 0 else None,
-            _rule_says(gate, table.patterns[i].tolist()),
-            *_set(gate.intervention, table.patterns[i].tolist()),
-        )
-        for i in range(len(table.count))
-    ]
-    shown = [r for r in rows if r.count or r.set_count] if k > 3 else rows
-    shown.sort(key=lambda r: -(r.count + r.set_count))
-    shown, rarer = shown[:MAX_PATTERNS], shown[MAX_PATTERNS:]
-    shown.sort(key=lambda r: (sum(r.on or ()), [not x for x in r.on or ()]))
-    unseen = 2**k - len(shown) - len(rarer)
-    if rarer:
-        shown.append(_pooled(rarer))
-    if unseen:
-        shown.append(Pattern(None, 0, None, 0.0, 1.0, None, None, pooled=unseen))
-    return shown
-
-
-def _rule_says(gate: Gate, pattern: Sequence[bool]) -> bool | None:
-    if not gate.excite:
-        return None
-    on = {i for i, p in zip(gate.inputs, pattern, strict=False) if p}
-    return len(on & set(gate.excite)) >= gate.at_least and not on & set(gate.inhibit)
-
-
-def _set(table: TruthTable | None, pattern: Sequence[bool]) -> tuple[float | None, int]:
-    """Rate and count of a pattern in the interventional table."""
-    if table is None:
-        return None, 0
-    for i, row in enumerate(table.patterns.tolist()):
-        if list(row) == list(pattern) and table.count[i] > 0:
-            return float(table.rate[i]), int(table.count[i])
-    return None, 0
-
-
-def _pooled(rest: Sequence[Pattern]) -> Pattern:
-    n = sum(r.count for r in rest)
-    fired = round(sum((r.rate or 0.0) * r.count for r in rest))
-    total = sum((r.magnitude or 0.0) * r.count for r in rest)
-    lower, upper = TruthTable(
-        torch.zeros(1, 0, dtype=torch.bool), torch.tensor([n]), torch.tensor([fired]), torch.zeros(1)
-    ).wilson()
-    rate = fired / n if n else None
-    return Pattern(None, n, rate, float(lower), float(upper), total / n if n else None, None, pooled=len(rest))
-
-
 def evidence(gate: Gate) -> list[tuple[str, str, str]]:
     """(name, figure, what it means) of everything measured on held-out rows."""
     return [
@@ -312,5 +231,10 @@ def evidence(gate: Gate) -> list[tuple[str, str, str]]:
         ),
         ("recall", percent(gate.recall), "of the rows on which the output fired, the share that the rule catches"),
         ("base rate", percent(gate.base_rate), "the share of held-out rows on which the output fired"),
+        (
+            "fired on",
+            f"{gate.firings:,} {'row' if gate.firings == 1 else 'rows'}",
+            "of a handful of rows every figure here is uncertain",
+        ),
         ("R²", figure(gate.r2), "of the equation's value for this output, over all held-out rows"),
     ]

@@ -146,9 +146,13 @@ class Token:
         return json.dumps(self.text, ensure_ascii=False)
 
     def shade(self, largest: float) -> str:
-        """Class names: nine shades by value, and the middle."""
+        """Class names: nine shades by value, the middle, and white space, which is set apart from the next mark."""
         level = min(max(math.ceil(9 * self.value / largest), 1), 9) if largest > 0 and self.value > 0 else 0
-        return f"t{f' a{level}' if level else ''}{' c' if self.centre else ''}"
+        return f"t{f' a{level}' if level else ''}{' c' if self.centre else ''}{' ws' if self.blank else ''}"
+
+    @property
+    def blank(self) -> bool:
+        return not self.text.strip()
 
 
 class Windows:

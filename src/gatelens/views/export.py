@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..bases.linear import directions
 from ..errors import DataError, unknown
 from ..gates import Gate
 from ..gates.saving import gate_to_dict
 from .contexts import FeatureRows, Windows, groups, histogram
 from .document import finite
+from .logits import readout_of
 from .wires import Wires
 
 #: version of the schema of `circuit_json`
 SCHEMA_VERSION = 1
+#: tokens at either end of a feature's logit effects, in a feature-example file
+LOGITS = 10
 SCHEMAS = ("circuit", "feature_examples", "attribution_graph")
 
 
@@ -80,14 +84,24 @@ def _connector(connector: Any) -> dict[str, Any]:
 
 
 def feature_examples(
-    features: FeatureRows, feature: int, windows: Windows, top: int = 20, each: int = 5
+    features: FeatureRows,
+    feature: int,
+    windows: Windows,
+    top: int = 20,
+    each: int = 5,
+    model: Any = None,
+    hook: str = "",
+    basis: Any = None,
 ) -> dict[str, Any]:
     """A feature's examples as circuit-tracer's frontend reads them: groups of token windows with values, a histogram.
 
     Args:
         features, windows: values and contexts over the same rows.
         top, each: examples of the strongest group, and of each interval.
+        model, hook, basis: for the tokens that the feature raises and lowers most, straight through the unembedding;
+            these lists are empty without them, and at a hook point that the unembedding does not read.
     """
+    up, down = _logits(model, hook, basis, feature, windows)
     _, values = features.on(feature)
     counts, largest = histogram(values)
     return finite(
@@ -97,8 +111,8 @@ def feature_examples(
                 {"quantile_name": g.name, "examples": [_example(windows, features, feature, int(r)) for r in g.rows]}
                 for g in groups(features, feature, top, each, windows.marks())
             ],
-            "top_logits": [],
-            "bottom_logits": [],
+            "top_logits": up,
+            "bottom_logits": down,
             "act_min": 0.0,
             "act_max": largest,
             "quantile_values": [float(q) for q in np.quantile(values, np.linspace(0, 1, 11))] if len(values) else [],
@@ -106,6 +120,18 @@ def feature_examples(
             "activation_frequency": len(values) / max(features.rows, 1),
         }
     )
+
+
+def _logits(model: Any, hook: str, basis: Any, feature: int, windows: Windows) -> tuple[list[str], list[str]]:
+    unembedding = getattr(model, "W_U", None)
+    if unembedding is None or basis is None:
+        return [], []
+    width = unembedding.shape[0]
+    readout = readout_of(model, hook, width, windows.tokenizer)
+    if readout is None:
+        return [], []
+    up, down = readout.ends(directions(basis, width)[feature], LOGITS)
+    return [windows.text(i) for i, _ in up], [windows.text(i) for i, _ in down]
 
 
 def _example(windows: Windows, features: FeatureRows, feature: int, row: int) -> dict[str, Any]:

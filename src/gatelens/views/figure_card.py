@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 from ..gates import Gate
-from .cards import Pattern, card_of, evidence
+from .cards import card_of, evidence
 from .document import Html, figure, percent, visible
 from .drawing import GLYPHS
+from .truth import Pattern, shown_inputs
 
 _INK, _SOFT, _LINE, _PLUS, _MINUS = "#1a1f24", "#59636e", "#d8dde2", "#2166ac", "#b35806"
 _ROW, _LEFT, _CHARACTER = 20, 24, 7.3
@@ -17,6 +18,9 @@ _MONO = 'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace"'
 
 def card_svg(gate: Gate, label: str = "", width: int = 640) -> Html:
     """A gate as an SVG document; `.save("gate.svg")`. White ground, made for print.
+
+    For a PNG, let a browser draw the file, at twice the size here (the SVG's own width and height in `--window-size`):
+    `chromium --headless --force-device-scale-factor=2 --window-size=640,480 --screenshot=gate.png gate.svg`.
 
     Args:
         label: a name for the output, shown as text.
@@ -93,10 +97,11 @@ def _text(parts: list[str], text: str, y: int, width: int, size: int, colour: st
 
 
 def _table(parts: list[str], gate: Gate, table: Sequence[Pattern], y: int) -> int:
-    k = len(table[0].on or ())
+    inputs = [gate.inputs[c] for c in shown_inputs(gate)]
+    k = len(inputs)
     step = 58 if k <= 5 else 46
     ends = _LEFT + k * step
-    heads = [(_LEFT + j * step + step / 2 - 8, f"IF_{i}", "middle") for j, i in enumerate(gate.inputs[:k])]
+    heads = [(_LEFT + j * step + step / 2 - 8, f"IF_{i}", "middle") for j, i in enumerate(inputs)]
     heads += [(ends + 46, "rows", "end"), (ends + 62, f"OF_{gate.out} fired", "start"), (ends + 250, "rule", "start")]
     for x, text, anchor in heads:
         parts.append(

@@ -16,6 +16,8 @@ from .document import fragment, visible
 
 #: outputs listed at either end
 ENDS = 7
+#: (output, effect) each
+Effects = list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,21 @@ class Readout:
     name: Callable[[int], str]
     note: str = ""
 
-    def table(self, direction: Float[Tensor, " width"]) -> Markup:
-        """The outputs that a direction raises and lowers most."""
+    def ends(self, direction: Float[Tensor, " width"], most: int = ENDS) -> tuple[Effects, Effects]:
+        """The outputs that a direction raises and lowers most, as (output, effect); empty where an effect is not finite."""
         effect = direction.to(self.matrix.dtype) @ self.matrix
         effect = effect - effect.mean()
         order = effect.argsort(descending=True).tolist()
-        ends = min(ENDS, len(order) // 2)
-        if not ends or not torch.isfinite(effect).all():
-            return Markup("")
+        most = min(most, len(order) // 2)
+        if not most or not torch.isfinite(effect).all():
+            return [], []
+        up, down = order[:most], order[: -most - 1 : -1]
+        return [(i, float(effect[i])) for i in up], [(i, float(effect[i])) for i in down]
 
-        def listed(places: list[int]) -> list[tuple[str, float]]:
-            return [(self.name(i), float(effect[i])) for i in places]
-
-        return fragment("logits.html.j2", up=listed(order[:ends]), down=listed(order[: -ends - 1 : -1]), note=self.note)
+    def table(self, direction: Float[Tensor, " width"]) -> Markup:
+        """The same as a table."""
+        up, down = ([(self.name(i), x) for i, x in end] for end in self.ends(direction))
+        return fragment("logits.html.j2", up=up, down=down, note=self.note) if up else Markup("")
 
 
 def readout_of(model: Any, hook: str, d: int, tokenizer: Any = None) -> Readout | None:
