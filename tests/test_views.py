@@ -205,7 +205,7 @@ def test_truth_table_rows_say_what_the_rule_says_and_whether_it_holds():
 
 def test_unseen_and_rare_patterns_are_pooled_and_counted():
     counts = [1000 - i for i in range(20)] + [0] * 12
-    rows = truth.patterns(table_gate(5, counts, [c // 2 for c in counts]))
+    rows = truth.patterns(replace(table_gate(5, counts, [c // 2 for c in counts]), excite=()))
     assert len(rows) == truth.MAX_PATTERNS + 2
     rarer, unseen = rows[-2:]
     assert (rarer.pooled, rarer.count) == (20 - truth.MAX_PATTERNS, sum(counts[truth.MAX_PATTERNS : 20]))
