@@ -189,7 +189,9 @@ def _from_folder(path: Path, wanted: Processing, device: str, dtype: torch.dtype
     except GateLensError:
         raise
     except Exception as error:  # whatever transformer-lens makes of a config that somebody else wrote
-        raise ModelError(f"{folder}: the config does not fit transformer-lens ({error!r}). Compare it with the model's own") from error
+        raise ModelError(
+            f"{folder}: the config does not fit transformer-lens ({error!r}). Compare it with the model's own"
+        ) from error
     file = path if path.is_file() else folder / TL_WEIGHTS
     weights = hooked_state_dict(folder, cfg) if hugging_face else _tl_weights(file, dtype)
     _check_weights(model, weights, path)
