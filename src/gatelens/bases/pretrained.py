@@ -98,7 +98,7 @@ class PretrainedSAE:
 
         try:
             sae = SAE.load_from_disk(folder, device=device)
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        except Exception as error:  # whatever sae-lens makes of files that somebody else wrote
             raise BasisError(
                 f"{folder} is not an SAE for inference ({type(error).__name__}: {error}). "
                 "Expected what sae-lens' save_inference_model writes"
