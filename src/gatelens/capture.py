@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .data import Batch, Batches
-from .errors import DataError, NonFiniteError, TooLargeError
+from .errors import DataError, NonFiniteError, StoreError, TooLargeError
 from .models import Model, device_of
 from .shards import ShardFolder
 
@@ -119,8 +119,14 @@ class Stored(Mapping[str, Tensor]):
         return {hook: first[hook].shape[1] for hook in self.hooks}
 
     def where(self) -> tuple[Tensor, Tensor, Tensor]:
-        """document, position, token of every row."""
+        """document, position, token of every row; every shard is seen to hold all hook points."""
         shards = [self.folder.read(i) for i in range(self.folder.count)]
+        for i, shard in enumerate(shards):
+            missing = [name for name in (*WHERE, *self.hooks) if name not in shard]
+            if missing:
+                raise StoreError(
+                    f"shard {i} of {self.folder.folder} holds no {missing[0]!r}; it has {', '.join(shard)}. Collect again"
+                )
         document, position, token = (torch.cat([shard[name] for shard in shards]) for name in WHERE)
         return document, position, token
 

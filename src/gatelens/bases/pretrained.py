@@ -147,6 +147,8 @@ def _check_folder(folder: Path) -> None:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (ValueError, SafetensorError) as error:
         raise BasisError(f"{folder} is damaged ({error}). Download or save the SAE again") from error
+    if not isinstance(config, dict):
+        raise BasisError(f"{folder / CONFIG} should hold a mapping of settings. Download or save the SAE again")
     expected = config.get("d_sae"), config.get("d_in")
     if None not in expected and shapes.get("W_dec", expected) != expected:
         raise BasisError(
