@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test check clean
 
 demo: $(VENV)/installed
-	OMP_NUM_THREADS=2 $(BIN)/gatelens run configs/demo.yaml --out runs/demo
+	OMP_NUM_THREADS=1 $(BIN)/gatelens run configs/demo.yaml --out runs/demo
 
 test: $(VENV)/installed-tests
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
