@@ -14,6 +14,7 @@ from . import contexts, images
 from .cards import Examples, FeatureView
 from .document import figure
 from .drawing import bars
+from .labels import Labels
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Numbers:
     def __init__(self, acts: Any):
         self.acts = acts
         self.same: np.ndarray | None = None
+        self.labels: Labels | None = None
 
     def view(self, features: contexts.FeatureRows, hook: str, feature: int, brief: bool, **rest: Any) -> FeatureView:
         """Everything about one feature; `brief` leaves out the intervals below the strongest rows."""
@@ -88,6 +90,7 @@ class Texts(Numbers):
         super().__init__(acts)
         self.windows = contexts.Windows(acts, tokenizer)
         self.same = self.windows.marks()
+        self.labels = Labels(acts.token, self.windows.text)
 
     def examples(self, name, note, rows, features, feature, largest):
         values = features.value(feature, rows)
@@ -109,6 +112,7 @@ class Pictures(Numbers):
         # a row's image: the one whose document it is, else the one at its place
         self.place = _places(acts.document, batches)
         self.model, self.bases, self.source = model, bases, source
+        self.labels = Labels(acts.token, str)
 
     def pictures(self, rows: np.ndarray) -> torch.Tensor:
         return self.inputs[self.place[torch.as_tensor(np.asarray(rows).copy())]]

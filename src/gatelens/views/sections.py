@@ -58,7 +58,7 @@ class Maker:
 
     Attributes:
         source: of examples: token windows, pictures or numbers.
-        labels: (hook name, feature) -> a name for it, or None.
+        labels: (hook name, feature) -> a name for it; None names features by the texts on which they fire.
         token_panels: draw the strongest contexts with circuitsvis too.
         trace: steps of the fit, as `page` takes them.
     """
@@ -124,7 +124,7 @@ class Maker:
         return card_of(
             gate,
             segment.name,
-            self._names(segment),
+            self._names(segment, rows),
             anchor,
             output=self._view(f_out, segment.hook_out, gate.out, f"OF_{gate.out}", brief=False),
             parents=[replace(seen[i], sign="−" if w < 0 else "+") for i, w in signed],
@@ -132,13 +132,18 @@ class Maker:
         )
 
     def _view(self, rows: FeatureRows, hook: str, feature: int, name: str, brief: bool) -> FeatureView:
-        label = self.labels(hook, feature) if self.labels else ""
+        seen = self.source.labels
+        label = self.labels(hook, feature) if self.labels else seen.full(rows, feature) if seen else ""
         link = hosted_page(self.circuit.bases[hook], feature)
         return self.source.view(rows, hook, feature, brief, name=name, label=label, link=link)
 
-    def _names(self, segment: Any) -> Callable[[str, int], str] | None:
-        labels, hooks = self.labels, {"in": segment.hook_in, "out": segment.hook_out}
-        return (lambda side, feature: labels(hooks[side], feature)) if labels else None
+    def _names(self, segment: Any, rows: tuple[FeatureRows, FeatureRows]) -> Callable[[str, int], str] | None:
+        """What stands beside a feature in an equation: ("in" | "out", feature) -> text."""
+        given, seen = self.labels, self.source.labels
+        hooks, values = {"in": segment.hook_in, "out": segment.hook_out}, {"in": rows[0], "out": rows[1]}
+        if given:
+            return lambda side, feature: given(hooks[side], feature)
+        return (lambda side, feature: seen.short(values[side], feature)) if seen else None
 
     def _with_panels(self, card: Card, data: dict[str, Any]) -> Card:
         top: Examples | None = card.output.groups[0] if card.output and card.output.groups else None

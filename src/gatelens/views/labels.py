@@ -1,0 +1,62 @@
+"""Labels: the tokens or classes on which a feature is strong, with their share of it. What was seen, not what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .contexts import FeatureRows
+from .document import percent, visible
+
+#: at most so many texts stand in a label, each with at least this share of the feature's total
+MOST, LEAST = 3, 0.1
+#: when those named hold less than this together, the label ends in an ellipsis
+NEARLY_ALL = 0.8
+
+
+class Labels:
+    """Names features by the texts of the rows on which they fire.
+
+    Args:
+        token: [rows] a token or a class for each row.
+        text: token -> its text.
+    """
+
+    def __init__(self, token: Any, text: Callable[[int], str]):
+        self.token, self.text = np.asarray(token), text
+
+    @cached_property
+    def _texts(self) -> tuple[list[str], np.ndarray]:
+        """The distinct texts, white space around words left out, and each row's place among them."""
+        distinct, place = np.unique(self.token, return_inverse=True)
+        shown = [self.text(int(t)) for t in distinct]
+        names, group = np.unique([t.strip() or t for t in shown], return_inverse=True)
+        return names.tolist(), group[place.reshape(-1)]
+
+    def shares(self, features: FeatureRows, feature: int) -> list[tuple[str, float]]:
+        """Texts and their shares of the sum of the feature's values, the largest first; what holds little is left out."""
+        rows, values = features.on(feature)
+        if not len(rows):
+            return []
+        names, place = self._texts
+        mass = np.bincount(place[rows], values, len(names))
+        mass /= mass.sum()
+        best = np.argsort(-mass, kind="stable")[:MOST]
+        return [(names[i], float(mass[i])) for i in best if mass[i] >= LEAST]
+
+    def short(self, features: FeatureRows, feature: int) -> str:
+        """For an equation: “he” “she” …; empty for a feature without a text of its own."""
+        shares = self.shares(features, feature)
+        rest = [] if sum(share for _, share in shares) >= NEARLY_ALL else ["…"]
+        return " ".join([*(f"“{_shown(text)}”" for text, _ in shares), *rest]) if shares else ""
+
+    def full(self, features: FeatureRows, feature: int) -> str:
+        """For a feature's own place: “he” 48 %, “she” 31 %."""
+        return ", ".join(f"“{_shown(text)}” {percent(share)}" for text, share in self.shares(features, feature))
+
+
+def _shown(text: str) -> str:
+    return visible(text, spaces=not text.strip(" "))
