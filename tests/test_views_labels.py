@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gatelens.views.contexts import FeatureRows
+from gatelens.views.document import percent
 from gatelens.views.labels import Labels
 
 WORDS = [" said", "said", " he", ".", "\n", " she", " it", " they"]
@@ -22,7 +23,7 @@ def test_shares_are_of_the_sum_of_values_and_spaces_around_a_word_do_not_part_it
     assert [name for name, _ in of.shares(features, 0)] == ["he", "said"]
     assert [share for _, share in of.shares(features, 0)] == pytest.approx([4 / 8.4, 4 / 8.4])
     assert of.short(features, 0) == "“he” “said”"
-    assert of.full(features, 0) == "“he” 48 %, “said” 48 %"
+    assert of.full(features, 0) == f"“he” {percent(4 / 8.4)}, “said” {percent(4 / 8.4)}"
 
 
 def test_a_feature_of_many_texts_says_so_and_one_that_never_fired_has_no_label():
