@@ -58,8 +58,10 @@ def capture(
     if rows == 0 and whole == 0:
         raise DataError("no position is kept: every one is BOS or padding. Give longer documents, or keep_bos=True")
     device, deep = device_of(model), forward_kwargs(model, names)
+    # whole from the start: small tensors that outlive a batch would lie between its freed large ones, which the allocator
+    # can then not use again, and the process would grow to twice what it keeps
     out: dict[str, Tensor] = {}
-    where: list[tuple[Tensor, Tensor, Tensor]] = []
+    where = {name: torch.empty(rows, dtype=torch.long) for name in WHERE}
     at = 0
     for index, batch in enumerate(batches, first):
         with torch.no_grad():
@@ -73,11 +75,12 @@ def capture(
             value = cache[name].detach().flatten(0, batch.keep.ndim - 1).index_select(0, kept.to(device))
             _check_finite(value, name, index, dtype)
             out[name][at : at + len(kept)] = value.cpu()
+        for name, value in zip(WHERE, _where(batch), strict=True):
+            where[name][at : at + len(kept)] = value
         # hooks and cache hold one another in a circle: emptied, the tensors go now and not when Python next looks for circles
         getattr(cache, "cache_dict", cache).clear()
-        where.append(_where(batch))
         at += len(kept)
-    return out | {name: torch.cat(part) for name, part in zip(WHERE, zip(*where, strict=True), strict=True)}
+    return out | where
 
 
 def split_where(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
