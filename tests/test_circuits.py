@@ -10,7 +10,8 @@ from gatelens.bases.saving import load_basis, save_basis
 from gatelens.circuits import Circuit, connect, features_at
 from gatelens.errors import BasisError, ConfigError, DataError, NonFiniteError, SegmentError
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
-from gatelens.evaluation.figures import fvu, gap_closed, metric, per_output_r2
+from gatelens.evaluation.figures import fvu, gap_closed, per_output_r2
+from gatelens.evaluation.passes import metric
 from gatelens.sparse import blocks, stack_csr, take_rows, to_csr
 
 

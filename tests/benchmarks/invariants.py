@@ -25,7 +25,7 @@ from gatelens.data import Batches
 from gatelens.errors import DataError, GateLensWarning
 from gatelens.evaluation import measure_coverage
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
-from gatelens.evaluation.figures import metric
+from gatelens.evaluation.passes import metric
 from gatelens.invariants.lsrdr import cosine
 from gatelens.models.training import Training
 from gatelens.segments import MLPWeights

@@ -22,7 +22,8 @@ from gatelens.data import Batches
 from gatelens.errors import DataError
 from gatelens.evaluation import Polish
 from gatelens.evaluation.baselines import random_weights
-from gatelens.evaluation.figures import connector_figures, metric
+from gatelens.evaluation.figures import connector_figures
+from gatelens.evaluation.passes import metric
 from gatelens.models.training import Training
 
 SEEDS = (0, 1, 2)

@@ -15,14 +15,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..activations import collect
+from ..activations import collect, hook_names
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..errors import BasisError, DataError
 from ..gates import Gate, GateKind
 from ..segments import Segment
 from ..sparse import blocks
-from .figures import gap_closed, metric
+from .figures import gap_closed
+from .passes import Passes
 from .recipes import PartialOutputs, check_recipe, with_wires
 from .splicing import splice
 
@@ -126,13 +127,16 @@ def measure_coverage(
         DataError: a segment without gates.
     """
     check_recipe(recipe)
+    passes = Passes(model, held_out, hook_names(circuit.segments))
     others = {
         name: circuit_coverage(*other, held_out, recipe, seed)
         if isinstance(other, tuple)
-        else circuit_coverage(model, other, held_out, recipe, seed, acts)
+        else circuit_coverage(model, other, held_out, recipe, seed, acts, passes)
         for name, other in (beside or {}).items()
     }
-    return CoverageReport(circuit_coverage(model, circuit, held_out, recipe, seed, acts), others, held_out.metric)
+    return CoverageReport(
+        circuit_coverage(model, circuit, held_out, recipe, seed, acts, passes), others, held_out.metric
+    )
 
 
 def circuit_coverage(
@@ -142,8 +146,9 @@ def circuit_coverage(
     recipe: str = "mean",
     seed: int = 0,
     acts: Mapping[str, Tensor] | None = None,
+    passes: Passes | None = None,
 ) -> dict[str, Coverage]:
-    """segment name -> coverage, each segment taken by itself."""
+    """segment name -> coverage, each segment taken by itself; `passes` of the model, where others share them."""
     acts = collect(model, held_out, circuit.segments) if acts is None else acts
     for segment in circuit.segments:
         found = (acts[segment.hook_in].shape[1], acts[segment.hook_out].shape[1])
@@ -153,20 +158,16 @@ def circuit_coverage(
                 f"here these hook points have widths {found[0]} and {found[1]}. Give the model that it was found in"
             )
     features = features_at(circuit.segments, circuit.bases, acts)
-    clean = metric(model, held_out)
-    return {
-        s.name: _coverage(model, circuit, s, held_out, acts, features, clean, recipe, seed) for s in circuit.segments
-    }
+    passes = passes or Passes(model, held_out, hook_names(circuit.segments))
+    return {s.name: _coverage(passes, circuit, s, acts, features, recipe, seed) for s in circuit.segments}
 
 
 def _coverage(
-    model: Any,
+    passes: Passes,
     circuit: Circuit,
     segment: Segment,
-    held_out: Batches,
     acts: Mapping[str, Tensor],
     features: Mapping[str, Tensor],
-    clean: float,
     recipe: str,
     seed: int,
 ) -> Coverage:
@@ -186,9 +187,9 @@ def _coverage(
 
     def score(wires: Any) -> float:
         changed = with_wires(circuit, segment.name, wires)
-        return metric(model, held_out, lambda keep: splice(changed, [segment], "connectors", keep=keep))
+        return passes.metric(lambda keep: splice(changed, [segment], "connectors", keep=keep))
 
-    ablated = score(none)
+    clean, ablated = passes.clean, score(none)
     read = torch.zeros(n, dtype=torch.bool)
     read[[g.out for g in gates if g.kind != GateKind.NOT_READ]] = True
     readings = PartialOutputs(connector, read, recipe, mean, seed)

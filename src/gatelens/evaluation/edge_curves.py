@@ -19,7 +19,8 @@ from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..errors import ConfigError
 from ..sparse import blocks
-from .figures import gap_closed, metric
+from .figures import gap_closed
+from .passes import Passes
 from .recipes import PartialWires, check_recipe, split_wires, with_wires
 from .splicing import splice
 
@@ -82,12 +83,13 @@ def edge_curve(
     strength = _strength(connector, spread, directions(circuit.bases[here.hook_out], len(connector.bias)))
     order = torch.argsort(strength, descending=True, stable=True)
     random = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
-    clean = metric(model, held_out)
+    passes = Passes(model, held_out, [here.hook_in, here.hook_out])
+    clean = passes.clean
 
     def score(keep: Tensor) -> float:
         wires = PartialWires(*split_wires(connector, keep), recipe, mean, seed)
         changed = with_wires(circuit, here.name, wires)
-        return metric(model, held_out, lambda kept: splice(changed, [here], "connectors", keep=kept))
+        return passes.metric(lambda kept: splice(changed, [here], "connectors", keep=kept))
 
     def only(chosen: Tensor) -> Tensor:
         mask = torch.zeros(len(order), dtype=torch.bool)

@@ -1,40 +1,19 @@
-"""The figures themselves: a model's metric under hooks, explained variance, per-output R2."""
+"""The figures themselves: explained variance, per-output R2, the share of an ablation's cost that is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..bases.linear import Basis
 from ..connectors import Connector
-from ..data import Batches
 from ..features import decode_rows
-from ..models import device_of
 from ..sparse import blocks
-from .splicing import Hook
 
 _ROWS = 4_096
-
-
-def metric(model: Any, batches: Batches, hooks: Callable[[Tensor], Sequence[Hook]] | None = None) -> float:
-    """The model's accuracy, or its cross-entropy in nats a token, with hooks made for each batch from its `keep`."""
-    device, right, count = device_of(model), 0.0, 0
-    for batch in batches:
-        with torch.no_grad():
-            fwd_hooks = list(hooks(batch.keep)) if hooks else []
-            logits = model.run_with_hooks(batch.inputs.to(device), fwd_hooks=fwd_hooks).cpu()
-        known = batch.targets >= 0
-        if batches.metric == "accuracy":
-            right += float((logits.argmax(-1) == batch.targets)[known].sum())
-        else:
-            right += float(F.cross_entropy(logits[known].float(), batch.targets[known], reduction="sum"))
-        count += int(known.sum())
-    return right / max(count, 1)
 
 
 def gap_closed(clean: float, ablated: float, replaced: float) -> float | None:

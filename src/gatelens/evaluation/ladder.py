@@ -18,11 +18,13 @@ from ..features import encode_rows, output_features
 from ..segments import Segment
 from .causal import addition, edit_figures, removal, subset
 from .figures import fvu, per_output_r2
+from .passes import Passes
 from .readings import read_share
 from .rivals import calibrated as calibrated
 from .rivals import dense_ridge, linear_wires, ridge_to_output
 
 _BLOCK = 2_048
+CEILING = "exact MLP on decoded inputs"
 FIGURES = (
     "fvu", "metric", "read", "median_r2", "over_half", "over_07", "removals", "subsets", "additions", "patches", "on_off", "off_on",
     "edges", "fan_in", "l0", "true_l0", "seconds",
@@ -156,9 +158,7 @@ def measure_ladder(
     """
     measure = measure or Measure()
     walk = _Walk(segment, basis_in, fit, held_out, measure)
-    rungs: dict[str, dict[str, float | None]] = {
-        "exact MLP on decoded inputs": walk.exact(next(iter(entries.values()), None))
-    }
+    rungs: dict[str, dict[str, float | None]] = {CEILING: walk.exact(next(iter(entries.values()), None))}
     connectors: dict[str, Connector] = {}
     for name, entry in entries.items():
         connectors[name], rungs[name] = walk.entry(entry)
@@ -318,7 +318,7 @@ def patch(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator)
 
 def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Callable[[Tensor], Tensor]], float]:
     """For `Measure.replaced`: the model's accuracy or CE with the segment's output replaced, where positions count."""
-    from .figures import metric
+    passes = Passes(model, batches, [segment.hook_in, segment.hook_out])
 
     def hooks(predict: Callable[[Tensor], Tensor], keep: Tensor) -> Sequence[Any]:
         seen: list[Tensor] = []
@@ -332,7 +332,7 @@ def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Cal
 
         return [(segment.hook_in, read), (segment.hook_out, write)]
 
-    return lambda predict: metric(model, batches, lambda keep: hooks(predict, keep))
+    return lambda predict: passes.metric(lambda keep: hooks(predict, keep))
 
 
 def _apply(connector: Connector, f: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..activations import collect
+from ..activations import collect, hook_names
 from ..bases.linear import basis_width
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..gates import Gate, GateKind
 from ..segments import Segment
-from .figures import connector_figures, dictionary_figures, gap_closed, metric
+from .figures import connector_figures, dictionary_figures, gap_closed
+from .passes import Passes
 from .report import Report
 from .splicing import splice
 
@@ -45,7 +47,7 @@ def evaluate(
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     bench = _Bench(model, circuit, held_out, acts, means)
     beside = {
-        n: _baseline(*b, held_out) if isinstance(b, tuple) else _baseline(model, b, held_out, acts, means, bench.scores)
+        n: _baseline(_Bench(*b, held_out) if isinstance(b, tuple) else bench.of(b))
         for n, b in (baselines or {}).items()
     }
     return Report(
@@ -65,41 +67,50 @@ def evaluate(
 
 
 class _Bench:
-    """One circuit in one model over one set of held-out rows; features, and each pass through the model, are computed once.
-
-    Args:
-        scores: of another circuit's bench in the same model: the clean model and its ablations are the same there.
-    """
+    """One circuit in one model over one set of held-out rows; features, and each pass through the model, are computed once."""
 
     def __init__(
         self,
         model: Any,
         circuit: Circuit,
         held_out: Batches,
-        acts: Mapping[str, Tensor],
-        means: Any,
-        scores: Mapping[Any, float] | None = None,
+        acts: Mapping[str, Tensor] | None = None,
+        means: Mapping[str, Tensor] | None = None,
     ):
-        self.model, self.circuit, self.held_out, self.acts = model, circuit, held_out, acts
-        self.means = means or {h: acts[h].mean(0) for h in acts}
-        self.features = features_at(circuit.segments, circuit.bases, acts)
-        self.scores = {key: score for key, score in (scores or {}).items() if key[0] != "connectors"}
+        self.acts = collect(model, held_out, circuit.segments) if acts is None else acts
+        self.means = means or {h: x.mean(0) for h, x in self.acts.items()}
+        self.passes = Passes(model, held_out, hook_names(circuit.segments))
+        self.ablations: dict[tuple[str, ...], float] = {}
+        self._begin(circuit)
+
+    def of(self, circuit: Circuit) -> _Bench:
+        """Another circuit of the same segments in the same model: the clean model and its ablations are the same there."""
+        other = copy.copy(self)
+        other._begin(circuit)
+        return other
+
+    def _begin(self, circuit: Circuit) -> None:
+        self.circuit, self.replacements = circuit, {}
+        self.features = features_at(circuit.segments, circuit.bases, self.acts)
 
     @property
     def clean(self) -> float:
-        return self._score("clean", (), None)
+        return self.passes.clean
 
     def ablated(self, segments: Sequence[Segment]) -> float:
-        return self._score("mean", segments, lambda keep: splice(self.circuit, segments, "mean", self.means, keep))
+        return self._once(self.ablations, segments, how="mean", means=self.means)
 
     def replaced(self, segments: Sequence[Segment]) -> float:
-        return self._score("connectors", segments, lambda keep: splice(self.circuit, segments, "connectors", keep=keep))
+        return self._once(self.replacements, segments, how="connectors")
 
-    def _score(self, how: str, segments: Sequence[Segment], hooks: Any) -> float:
-        key = (how, *(s.name for s in segments))
-        if key not in self.scores:
-            self.scores[key] = metric(self.model, self.held_out, hooks)
-        return self.scores[key]
+    def _once(self, scores: dict[tuple[str, ...], float], segments: Sequence[Segment], **how: Any) -> float:
+        key = tuple(s.name for s in segments)
+        if key not in scores:
+            scores[key] = self._spliced(segments, **how)
+        return scores[key]
+
+    def _spliced(self, segments: Sequence[Segment], **how: Any) -> float:
+        return self.passes.metric(lambda keep: splice(self.circuit, segments, keep=keep, **how))
 
     def bases(self) -> dict[str, Any]:
         return {hook: self._basis(hook, basis) for hook, basis in self.circuit.bases.items() if hook in self.features}
@@ -112,13 +123,7 @@ class _Bench:
             "d_in": x.shape[1],
             "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
             **dictionary_figures(basis, x, self.features[hook]),
-            "spliced": metric(
-                self.model,
-                self.held_out,
-                lambda keep: splice(self.circuit, [], "dictionaries", keep=keep, hooks=[hook]),
-            )
-            if reads
-            else None,
+            "spliced": self._spliced([], how="dictionaries", hooks=[hook]) if reads else None,
         }
 
     def connectors(self) -> dict[str, Any]:
@@ -138,20 +143,14 @@ class _Bench:
         segments = self.circuit.segments
         replaced = self.replaced(segments)
         return {
-            self.held_out.metric: replaced,
-            "dictionaries": metric(
-                self.model, self.held_out, lambda keep: splice(self.circuit, segments, "dictionaries", keep=keep)
-            ),
+            self.passes.batches.metric: replaced,
+            "dictionaries": self._spliced(segments, how="dictionaries"),
             "gap_closed": gap_closed(self.clean, self.ablated(segments), replaced),
         }
 
 
-def _baseline(
-    model: Any, circuit: Circuit, held_out: Batches, acts: Any = None, means: Any = None, scores: Any = None
-) -> dict[str, Any]:
-    acts = collect(model, held_out, circuit.segments) if acts is None else acts
-    bench = _Bench(model, circuit, held_out, acts, means, scores)
-    parts = bench.connectors()
+def _baseline(bench: _Bench) -> dict[str, Any]:
+    circuit, parts = bench.circuit, bench.connectors()
     r2 = [c["median_r2"] for c in parts.values() if c["median_r2"] is not None]
     gates = [gate for gates in circuit.gates.values() for gate in gates]
     return {

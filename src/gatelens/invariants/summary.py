@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batches
-from ..evaluation.figures import metric
+from ..evaluation.passes import metric
 from ..models import Model, check_hook_names
 from .subspaces import Subspace
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..data import Batches
 from ..errors import ConfigError, DataError
-from ..evaluation.figures import metric
+from ..evaluation.passes import metric
 from ..models import device_of
 
 

@@ -1,0 +1,120 @@
+"""Passes: one model over the same batches again and again, under changing hooks; what lies below the hooks runs once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import Batch, Batches
+from ..models import device_of
+from .splicing import Hook
+
+HooksFor = Callable[[Tensor], Sequence[Hook]]
+#: residual streams are kept up to this many bytes; beyond, every pass is a whole one
+KEPT_BYTES = 2 * 2**30
+_TOLERANCE = 1e-4
+
+
+class Passes:
+    """The metric of a model on some batches, under hooks that are made for each batch from its `keep`.
+
+    Where the model can start at a block (`start_at_layer`), the residual stream that enters the first block with one of
+    `points` in it is kept from the clean pass, and passes whose hooks all lie there or later start from it. That this gives
+    the logits of a whole pass is proved on the first batch; where it does not, every pass is a whole one.
+
+    Args:
+        points: hook names at which passes will differ from the model's own.
+    """
+
+    def __init__(self, model: Any, batches: Batches, points: Iterable[str] = ()):
+        self.model, self.batches, self.device = model, batches, device_of(model)
+        self.first = _first_block(points)
+        self._kept: list[Tensor] = []
+
+    @cached_property
+    def clean(self) -> float:
+        """The metric of the model as it is."""
+        hooks = [(f"blocks.{self.first}.hook_resid_pre", self._keep)] if self._can_start() else []
+        clean = self._metric(self._whole(batch, hooks) for batch in self.batches)
+        if self._kept and not self._starts_right():
+            self._kept.clear()
+        return clean
+
+    def metric(self, hooks: HooksFor) -> float:
+        """The metric with hooks on."""
+        if self._can_start():
+            _ = self.clean  # which keeps what the others start from
+        return self._metric(self._logits(i, batch, hooks(batch.keep)) for i, batch in enumerate(self.batches))
+
+    def _metric(self, logits: Iterator[Tensor]) -> float:
+        total, count = 0.0, 0
+        for batch, found in zip(self.batches, logits, strict=True):
+            known = batch.targets >= 0
+            total += _total(found.cpu(), batch, known, self.batches.metric)
+            count += int(known.sum())
+        return total / max(count, 1)
+
+    def _logits(self, i: int, batch: Batch, hooks: Sequence[Hook]) -> Tensor:
+        block = _first_block(name for name, _ in hooks)
+        if not self._kept or block is None or block < (self.first or 0):
+            return self._whole(batch, hooks)
+        return self._run(self._kept[i], hooks, start_at_layer=self.first)
+
+    def _whole(self, batch: Batch, hooks: Sequence[Hook]) -> Tensor:
+        return self._run(batch.inputs.to(self.device), hooks)
+
+    def _run(self, inputs: Tensor, hooks: Sequence[Hook], **how: Any) -> Tensor:
+        with torch.no_grad():
+            return self.model.run_with_hooks(inputs, fwd_hooks=list(hooks), **how)
+
+    def _keep(self, value: Tensor, hook: Any = None) -> None:
+        self._kept.append(value.detach())
+
+    def _can_start(self) -> bool:
+        """Whether there are blocks to spare, the model can start behind them, and there is room for what enters them."""
+        model, config = self.model, getattr(self.model, "cfg", None)
+        return bool(
+            self.first
+            and "start_at_layer" in inspect.signature(model.forward).parameters
+            and f"blocks.{self.first}.hook_resid_pre" in model.hook_dict
+            # padding on the left is masked by the embedding, which a later start leaves out
+            and getattr(getattr(model, "tokenizer", None), "padding_side", "right") == "right"
+            and self.batches.keep.numel() * int(getattr(config, "d_model", 2**31)) * 4 <= KEPT_BYTES
+        )
+
+    def _starts_right(self) -> bool:
+        try:
+            started = self._run(self._kept[0], [], start_at_layer=self.first)
+        except NotImplementedError:  # a bridge has the argument, not the means
+            return False
+        whole = self._whole(self.batches.batch(0), [])
+        return bool((started - whole).abs().max() <= _TOLERANCE * whole.abs().max())
+
+
+def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float:
+    """The model's accuracy, or its cross-entropy in nats a token, with hooks made for each batch from its `keep`.
+
+    For many passes over the same batches see `Passes`.
+    """
+    passes = Passes(model, batches)
+    return passes.clean if hooks is None else passes.metric(hooks)
+
+
+def _total(logits: Tensor, batch: Batch, known: Tensor, metric: str) -> float:
+    """Right answers, or cross-entropy summed, over the positions with a target."""
+    if metric == "accuracy":
+        return float((logits.argmax(-1) == batch.targets)[known].sum())
+    return float(F.cross_entropy(logits[known].float(), batch.targets[known], reduction="sum"))
+
+
+def _first_block(names: Iterable[str]) -> int | None:
+    """The first block that holds one of the hook points; None when one lies in no block, or there is none."""
+    blocks = [re.match(r"blocks\.(\d+)\.", name) for name in names]
+    return min((int(b[1]) for b in blocks if b), default=None) if all(blocks) else None
