@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ..gates import Gate
 from .document import Html, figure, fragment, percent
 from .drawing import KIND_NAMES
+from .labels import UNNAMED, Label
 from .truth import Pattern, patterns, shown_inputs
 
 
@@ -20,7 +21,7 @@ class Term:
 
     feature: int
     weight: float
-    label: str = ""
+    label: Label = UNNAMED
 
     @property
     def sign(self) -> str:
@@ -70,7 +71,7 @@ class Card:
     terms: Sequence[Term]
     table: Sequence[Pattern]
     rule: str
-    label: str = ""
+    label: Label = UNNAMED
     output: FeatureView | None = None
     parents: Sequence[FeatureView] = ()
     misses: Sequence[Examples] = ()
@@ -116,9 +117,9 @@ class Card:
             *(f"IF_{i}" for i in self.gate.inputs),
             self.kind_name,
             self.kind,
-            self.label,
+            str(self.label),
         ]
-        return " ".join([*names, *(t.label for t in self.terms), *self.centres]).lower()
+        return " ".join([*names, *(str(t.label) for t in self.terms), *self.centres]).lower()
 
     @property
     def centres(self) -> list[str]:
@@ -131,9 +132,12 @@ def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "",
     """What a card shows of a gate by itself.
 
     Args:
-        labels: ("in" | "out", feature) -> text, for names of features where there are any.
+        labels: ("in" | "out", feature) -> text or `Label`, for names of features where there are any.
     """
-    name = labels or (lambda side, feature: "")
+
+    def name(side: str, feature: int) -> Label:
+        return Label.of(labels(side, feature) if labels else "")
+
     return Card(
         gate,
         segment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,33 @@ from .document import percent, visible
 MOST, LEAST = 3, 0.1
 #: when those named hold less than this together, the label ends in an ellipsis
 NEARLY_ALL = 0.8
+
+
+@dataclass(frozen=True)
+class Label:
+    """Texts that name a feature, and whether it fires on much else."""
+
+    texts: tuple[str, ...] = ()
+    more: bool = False
+
+    @classmethod
+    def of(cls, name: str | Label) -> Label:
+        """A name that somebody gave stands by itself."""
+        return name if isinstance(name, Label) else cls((name,) if name else ())
+
+    @property
+    def shown(self) -> list[str]:
+        """Each text as it is drawn."""
+        return [shown(text) for text in self.texts]
+
+    def __bool__(self) -> bool:
+        return bool(self.texts)
+
+    def __str__(self) -> str:
+        return " ".join(self.shown)
+
+
+UNNAMED = Label()
 
 
 class Labels:
@@ -47,16 +75,16 @@ class Labels:
         best = np.argsort(-mass, kind="stable")[:MOST]
         return [(names[i], float(mass[i])) for i in best if mass[i] >= LEAST]
 
-    def short(self, features: FeatureRows, feature: int) -> str:
-        """For an equation: “he” “she” …; empty for a feature without a text of its own."""
+    def short(self, features: FeatureRows, feature: int) -> Label:
+        """For an equation, where each text stands in a box: he she …; empty for a feature without a text of its own."""
         shares = self.shares(features, feature)
-        rest = [] if sum(share for _, share in shares) >= NEARLY_ALL else ["…"]
-        return " ".join([*(f"“{_shown(text)}”" for text, _ in shares), *rest]) if shares else ""
+        return Label(tuple(text for text, _ in shares), bool(shares) and sum(s for _, s in shares) < NEARLY_ALL)
 
     def full(self, features: FeatureRows, feature: int) -> str:
         """For a feature's own place: “he” 48 %, “she” 31 %."""
-        return ", ".join(f"“{_shown(text)}” {percent(share)}" for text, share in self.shares(features, feature))
+        return ", ".join(f"“{shown(text)}” {percent(share)}" for text, share in self.shares(features, feature))
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """The text with nothing hidden; where it is white space alone, that is marked."""
     return visible(text, spaces=not text.strip(" "))

@@ -137,7 +137,7 @@ class Maker:
         link = hosted_page(self.circuit.bases[hook], feature)
         return self.source.view(rows, hook, feature, brief, name=name, label=label, link=link)
 
-    def _names(self, segment: Any, rows: tuple[FeatureRows, FeatureRows]) -> Callable[[str, int], str] | None:
+    def _names(self, segment: Any, rows: tuple[FeatureRows, FeatureRows]) -> Callable[[str, int], Any] | None:
         """What stands beside a feature in an equation: ("in" | "out", feature) -> text."""
         given, seen = self.labels, self.source.labels
         hooks, values = {"in": segment.hook_in, "out": segment.hook_out}, {"in": rows[0], "out": rows[1]}
