@@ -103,11 +103,12 @@ def test_save_and_load(walked, tmp_path):
         loaded.gate(0)
 
 
-@pytest.mark.parametrize("architecture", ["batchtopk", "topk", "relu", "tied"])
+@pytest.mark.parametrize("architecture", ["batchtopk", "sparse", "topk", "relu", "tied"])
 def test_every_architecture_keeps_the_contract(architecture, walked, tmp_path):
     """Non-negative features, unit decoder rows, the same bytes for the same seed, back from disk unchanged."""
     acts = walked[3]
-    recipe = gl.TrainedSAE(architecture, expansion=2, k=4, samples=4000, batch_size=64)
+    how = {"trainer": "sparse"} if architecture == "sparse" else {"architecture": architecture}
+    recipe = gl.TrainedSAE(**how, expansion=2, k=4, samples=4000, batch_size=64)
     x = acts["hook_post.0"]
     sae, again = recipe.train(x, "hook_post.0"), recipe.train(x, "hook_post.0")
     f = sae.encode(x)
@@ -173,6 +174,8 @@ def test_bad_input(walked):
         gl.build_circuit(model, segments, {}, acts, gl.GramLasso())
     with pytest.raises(BasisError, match="choose k <= 24"):
         gl.TrainedSAE(expansion=1, k=25).train(acts["hook_post.0"])
+    with pytest.raises(BasisError, match="trainer 'sparse' does not train 'relu': expected sae-lens"):
+        gl.TrainedSAE("relu", trainer="sparse")
     with pytest.raises(NonFiniteError, match="must be finite"):
         gl.Connector.from_dense(torch.full((2, 2), torch.nan), torch.zeros(2))
     with pytest.raises(ConfigError, match="needs `means`"):

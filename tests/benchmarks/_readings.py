@@ -53,8 +53,9 @@ def layer_figures(name: str, readings: Sequence[Reading], firings: int) -> Itera
         if column:
             value = column.pop(gates, None)
             yield Figure(f"{name}: {words}, fan-in {FAN_IN[-1]}", value, None, better, column, note)  # type: ignore[arg-type]
-    if readings[0].gates:
-        yield from _gate_figures(name, [gate for r in readings for gate in r.gates], len(readings))
+    read = [r for r in readings if r.gates]
+    if read:
+        yield from _gate_figures(name, [gate for r in read for gate in r.gates], len(read))
 
 
 def _gate_figures(name: str, gates: Sequence[Gate], seeds: int) -> Iterator[Figure]:

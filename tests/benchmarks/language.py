@@ -20,13 +20,13 @@ import _texts
 from _readings import FAN_IN, GATES, Reading, best_layer, layer_figures
 
 import gatelens as gl
-from gatelens.bases.transcoder import Transcoder
 from gatelens.bench import Figure
 from gatelens.data import Batches
 from gatelens.errors import DataError
 from gatelens.evaluation.figures import fvu
 from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
 from gatelens.evaluation.passes import Passes
+from gatelens.evaluation.rivals import calibrated
 from gatelens.gates import Gate, type_gates
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
@@ -36,11 +36,11 @@ LAYERS = (3, 1, 2, 0)
 WINDOWS, HELD, CE_WINDOWS = 800, 320, 16
 #: held-out rows on which an output feature must fire to be counted
 MIN_FIRINGS = 200
-SAMPLES = 200_000
+SAES: dict[str, Any] = {"samples": 300_000, "batch_size": 1_024, "lr": 2e-3}
 ROWS = 40_000  # that connectors and gates are fitted on
 #: the encoder's layers, and the share of outputs with R2 > .5 at fan-in 16 that the independent study found there
 ENCODER = {1: 0.45, 3: 0.36}
-ENCODER_WINDOWS, ENCODER_SAMPLES, ENCODER_FIRINGS = (2_000, 400), 1_000_000, 30
+ENCODER_WINDOWS, ENCODER_SAMPLES, ENCODER_FIRINGS = (1_600, 320), 600_000, 30
 SINK = 3.0
 
 
@@ -61,7 +61,7 @@ def _gpt2_mini(model: Any, texts: tuple[list[str], list[str]], seeds: Sequence[i
     for seed in seeds:
         run = Run(model, LAYERS, *_batches(model, texts, seed, WINDOWS, HELD), seed)
         for layer in LAYERS:
-            found[layer].append(run.read(layer))
+            found[layer].append(run.read(layer, gates=seed == seeds[0]))
     for layer in LAYERS:
         yield from layer_figures(f"gpt2-mini layer {layer}", found[layer], MIN_FIRINGS)
     yield from best_layer({layer: [r.ladder for r in readings] for layer, readings in found.items()}, MIN_FIRINGS)
@@ -115,16 +115,16 @@ class Run:
         self.segments = dict(zip(layers, gl.mlp_segments(model, layers), strict=True))
         self.acts, self.test = (gl.collect(model, part, self.segments.values()) for part in (fit, held))
 
-    def read(self, layer: int) -> Reading:
+    def read(self, layer: int, gates: bool = True) -> Reading:
         segment = self.segments[layer]
         k = 32 if segment.d_in >= 128 else 12
-        recipe = gl.TrainedSAE("batchtopk", expansion=4, k=k, samples=SAMPLES, seed=self.seed)
+        recipe = gl.TrainedSAE(expansion=4, k=k, trainer="sparse", seed=self.seed, **SAES)
         saes = recipe.fit([segment], self.acts)
         inner, outer = saes[segment.hook_in], saes[segment.hook_out]
         fit, test = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in (self.acts, self.test))
         replaced = replaced_metric(self.model, self.held.take(CE_WINDOWS), segment)
         settings = Measure(causal_rows=0, min_firings=MIN_FIRINGS, replaced=replaced, seed=self.seed, solver_rows=ROWS)
-        entries, gates = _entries(inner, outer, fit, test)
+        entries, found = _entries(inner, outer, fit, test, gates)
         ladder = measure_ladder(segment, inner, entries, fit, test, settings)
         mean = fit.y.mean(0)
         rungs = {
@@ -135,16 +135,18 @@ class Run:
             },
             "mean-ablated": {"metric": replaced(lambda x: mean.expand(len(x), -1))},
         }
-        return Reading(Ladder(ladder.segment, {**rungs, **ladder.rungs}, ladder.rows), gates)
+        return Reading(Ladder(ladder.segment, {**rungs, **ladder.rungs}, ladder.rows), found)
 
 
-def _entries(inner: Any, outer: Any, fit: Rows, test: Rows) -> tuple[dict[str, Entry], list[Gate]]:
-    """The connectors of each fan-in, the widest first, and the gates read in the narrowest, judged on held-out rows."""
+def _entries(inner: Any, outer: Any, fit: Rows, test: Rows, gates: bool) -> tuple[dict[str, Entry], list[Gate]]:
+    """The connectors of each fan-in, the widest first and again with thresholds; gates read in the narrowest, judged held out."""
     f_in, f_out = _encoded(inner, fit.x[:ROWS]), _encoded(outer, fit.y[:ROWS])
     connectors = {k: gl.GramLasso(mean_edges=k, cap=k).fit(f_in, f_out) for k in reversed(FAN_IN)}
     held = _encoded(inner, test.x[:ROWS]), _encoded(outer, test.y[:ROWS])
-    gates = type_gates(connectors[FAN_IN[0]], f_in, f_out, held_out=held)
-    return {GATES.format(k): Entry(outer, connector) for k, connector in connectors.items()}, gates
+    found = type_gates(connectors[FAN_IN[0]], f_in, f_out, held_out=held) if gates else []
+    quiet = calibrated(connectors[FAN_IN[-1]], f_in, (f_out != 0).float().mean(0))
+    entries = {GATES.format(k): Entry(outer, connector) for k, connector in connectors.items()}
+    return entries | {f"{GATES.format(FAN_IN[-1])}, as often as the output": Entry(outer, quiet)}, found
 
 
 def _encoder(data: Path, seed: int) -> Iterator[Figure]:
@@ -159,14 +161,12 @@ def _encoder(data: Path, seed: int) -> Iterator[Figure]:
         gl.collect(model, part, segments.values())
         for part in windows(model.tokenizer, documents(data / "text"), ENCODER_WINDOWS, seed)
     ]
-    recipe = Transcoder(
-        d_sae=8 * model.embeddings.word_embeddings.embedding_dim, k=32, samples=ENCODER_SAMPLES, seed=seed
-    )
-    settings = Measure(causal_rows=0, min_firings=ENCODER_FIRINGS, seed=seed, solver_rows=100_000)
+    recipe = gl.TrainedSAE(expansion=8, k=32, trainer="sparse", seed=seed, **SAES | {"samples": ENCODER_SAMPLES})
+    settings = Measure(causal_rows=0, min_firings=ENCODER_FIRINGS, seed=seed)
     for layer, known in ENCODER.items():
         segment = segments[layer]
         fit, test = (_without_sinks(part[segment.hook_in], part[segment.hook_out]) for part in parts)
-        inner, outer = (_Same(recipe.train(x, x)) for x in (fit.x, fit.y))
+        inner, outer = (recipe.train(x) for x in (fit.x, fit.y))
         entries = {GATES.format(FAN_IN[-1]): Entry(outer, gl.GramLasso(mean_edges=FAN_IN[-1], cap=FAN_IN[-1]))}
         ladder = measure_ladder(segment, inner, entries, fit, test, settings)
         share = ladder[GATES.format(FAN_IN[-1])]["over_half"] or 0.0
@@ -179,19 +179,6 @@ def _encoder(data: Path, seed: int) -> Iterator[Figure]:
             f"{len(fit.x)} fitting rows, outputs firing >= {ENCODER_FIRINGS} times in {len(test.x)} held-out rows, as there",
         )
         yield from layer_figures(f"sentence encoder layer {layer}", [Reading(ladder)], ENCODER_FIRINGS)
-
-
-class _Same:
-    """A transcoder from a hook point to itself, as the dictionary of that point."""
-
-    def __init__(self, transcoder: Any):
-        self.transcoder, self.W_dec = transcoder, transcoder.W_dec
-
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        return self.transcoder.features_from(x)
-
-    def decode(self, f: torch.Tensor) -> torch.Tensor:
-        return self.transcoder.decode(f)
 
 
 def _without_sinks(x: torch.Tensor, y: torch.Tensor) -> Rows:

@@ -1,4 +1,4 @@
-"""Sparse autoencoders trained on a segment's activations, through sae-lens; what comes back is a sae-lens SAE."""
+"""Sparse autoencoders trained on a segment's activations; what comes back is a sae-lens SAE."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..activations import hook_names
 from ..errors import BasisError
 from ..segments import Segment
 from .linear import Basis
+from .pair_training import PairTraining, PairWeights, train_pair
 
 Architecture = Literal["batchtopk", "topk", "relu", "tied"]
 
@@ -32,6 +33,8 @@ class TrainedSAE:
         k: mean (batchtopk) or exact (topk) number of active features.
         l1: coefficient of the penalty ("relu", "tied").
         samples: rows seen in training, with repetition.
+        trainer: "sae-lens"; or "sparse" ("batchtopk" only), our own, whose steps visit only active features and which
+            restarts dead ones: several times faster, and far fewer features die in short trainings.
         seed: of the initial weights and of the order of rows.
     """
 
@@ -43,6 +46,7 @@ class TrainedSAE:
     samples: int = 1_000_000
     batch_size: int = 512
     lr: float = 3e-3
+    trainer: Literal["sae-lens", "sparse"] = "sae-lens"
     seed: int = 0
     progress: bool = False
 
@@ -50,6 +54,11 @@ class TrainedSAE:
         known = ("batchtopk", "topk", "relu", "tied")
         if self.architecture not in known:
             raise BasisError(f"unknown SAE architecture {self.architecture!r}: expected one of {', '.join(known)}")
+        trainers = ("sae-lens", "sparse") if self.architecture == "batchtopk" else ("sae-lens",)
+        if self.trainer not in trainers:
+            raise BasisError(
+                f"trainer {self.trainer!r} does not train {self.architecture!r}: expected {' or '.join(trainers)}"
+            )
         if self.k < 1 or self.samples < 1 or self.expansion < 1:
             raise BasisError(
                 f"k, samples and expansion must be positive, got {self.k}, {self.samples}, {self.expansion}"
@@ -68,9 +77,23 @@ class TrainedSAE:
             from .tied import train_tied
 
             return train_tied(x, d_sae, self, hook)
+        if self.trainer == "sparse":
+            return self._train_sparse(x, d_sae, hook)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self._train_with_sae_lens(x, d_sae, hook)
+
+    def _train_sparse(self, x: Float[Tensor, "rows d"], d_sae: int, hook: str) -> Any:
+        settings = PairTraining(
+            d_sae,
+            k=self.k,
+            samples=self.samples,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        return as_jumprelu(train_pair(x, x, settings), hook)
 
     def _train_with_sae_lens(self, x: Float[Tensor, "rows d"], d_sae: int, hook: str) -> Any:
         from sae_lens import SAETrainer
@@ -123,6 +146,22 @@ def inference_form(sae: Any, hook: str) -> Any:
         exported.cfg.metadata.hook_name = hook
     exported.fold_W_dec_norm()
     return exported.eval().requires_grad_(False)
+
+
+def as_jumprelu(found: PairWeights, hook: str) -> Any:
+    """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold."""
+    from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
+
+    d_sae, d_in = found.dictionary.shape
+    sae = JumpReLUSAE(
+        JumpReLUSAEConfig(d_in=d_in, d_sae=d_sae, device=str(found.encoder.device), apply_b_dec_to_input=False)
+    )
+    sae.W_enc.data, sae.b_enc.data = found.encoder.T.contiguous(), found.bias
+    sae.W_dec.data, sae.b_dec.data = found.dictionary, found.offset
+    sae.threshold.data = torch.full_like(found.bias, found.threshold)
+    if hook:
+        sae.cfg.metadata.hook_name = hook
+    return sae.eval().requires_grad_(False)
 
 
 def _rows(x: Float[Tensor, "rows d"], batch_size: int, seed: int) -> Iterator[Float[Tensor, "batch d"]]:
