@@ -11,6 +11,8 @@ from pathlib import Path
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 REASON = "needs chromium (Debian package `chromium`) on the path"
+#: seconds after which a browser that answers nothing is given up; a busy machine needs many
+HANGS = 600.0
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -54,7 +56,7 @@ def _run(extra: list[str], address: str, timeout: float) -> subprocess.Completed
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def open_page(path: Path, dark: bool = False, fragment: str = "", wait_ms: int = 1500, timeout: float = 90) -> Seen:
+def open_page(path: Path, dark: bool = False, fragment: str = "", wait_ms: int = 1500, timeout: float = HANGS) -> Seen:
     """Open a page from its file, let its scripts run, and read what happened."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "net.json"
@@ -81,7 +83,7 @@ def screenshot(
         f"--force-device-scale-factor={scale:g}",
         "--virtual-time-budget=2500",
     ]
-    _run([*extra, *(["--force-dark-mode"] if dark else [])], f"file://{path}{fragment}", 90)
+    _run([*extra, *(["--force-dark-mode"] if dark else [])], f"file://{path}{fragment}", HANGS)
     if not out.is_file():
         raise RuntimeError(f"chromium made no picture of {path}")
     return out
@@ -95,7 +97,7 @@ def timing(path: Path) -> float:
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text, count=1)
     tail = "<script>document.title='ready '+performance.now()</script></body>"
     probe.write_text(text.replace("</body>", tail), "utf-8")
-    done = _run(["--dump-dom"], f"file://{probe}", 90)
+    done = _run(["--dump-dom"], f"file://{probe}", HANGS)
     found = re.search(r"<title>ready ([0-9.]+)</title>", done.stdout)
     if not found:
         raise RuntimeError(f"the script of {path} did not end: {done.stderr[-400:]}")

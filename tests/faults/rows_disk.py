@@ -104,7 +104,7 @@ def other_shape(folder: Path) -> Injected:
 
 def killed_writer(folder: Path, *options: str) -> dict[str, Any]:
     command = [sys.executable, str(KILLED_WRITER), str(folder), *options]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout)
 
 
 def killed(folder: Path) -> Injected:
@@ -217,7 +217,16 @@ def injected_with_state(injected: Injected, state: Any) -> Injected:
 # 20: two processes
 
 
-HOLDER = "import sys, time\nfrom gatelens import store\nwith store.lock(sys.argv[1], 'run'):\n print('held', flush=True)\n time.sleep(60)\n"
+#: holds the folder until it is killed, or until this process is gone
+HOLDER = "import sys\nfrom gatelens import store\nwith store.lock(sys.argv[1], 'run'):\n print('held', flush=True)\n sys.stdin.read()\n"
+
+
+def holder(folder: Path) -> subprocess.Popen:
+    pipe = subprocess.PIPE
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdin=pipe, stdout=pipe, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    return other
 
 
 def second_process(folder: Path) -> Injected:
@@ -227,10 +236,8 @@ def second_process(folder: Path) -> Injected:
     def act() -> None:
         from fault import config_values
 
-        other = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+        other = holder(folder)
         try:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "held\n"
             with pytest.raises(StoreError, match=f"process {other.pid} ") as found:
                 run(check_config(config_values()), folder)
             assert not (folder / "config.yaml").exists()
@@ -246,9 +253,7 @@ def owner_was_killed(folder: Path) -> Injected:
     """A lock ends with its process, also when that is killed."""
 
     def act() -> None:
-        other = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+        other = holder(folder)
         other.kill()
         other.communicate()
         with store.lock(folder, "run"):
