@@ -421,3 +421,32 @@ def test_an_unfinished_shard_folder_is_not_read(tmp_path):
 def test_spans_cover_everything_once():
     assert [list(r) for r in shards.spans(7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
     assert shards.spans(0, 3) == []
+
+
+def test_parts_are_committed_with_the_whole(tmp_path):
+    with store.writing(tmp_path, "thing") as out:
+        out.json("about.json", {"value": 1})
+        inner = out.part("parts/0")
+        inner.json("about.json", {"value": 2})
+        inner.part("deeper").tensors("w.safetensors", {"w": torch.ones(1)})
+        with pytest.raises(StoreError, match="a name of the store's own"):
+            inner.json("manifest.json", {})
+        with pytest.raises(StoreError, match="cannot name a stored file"):
+            out.part("../elsewhere")
+    stored = store.reading(tmp_path, "thing")
+    part = stored.part("parts/0", "thing")
+    assert (stored.json("about.json"), part.json("about.json")) == ({"value": 1}, {"value": 2})
+    assert part.names() == ["about.json", "deeper/w.safetensors"]
+    assert part.part("deeper", "thing").tensors("w.safetensors")["w"] == 1
+    with pytest.raises(StoreError, match=r"parts/1 holds no about.json; it has no files"):
+        stored.part("parts/1", "thing").json("about.json")
+    assert visible(tmp_path) == ["about.json", "manifest.json", "parts/0/about.json", "parts/0/deeper/w.safetensors"]
+
+
+def test_a_part_that_an_earlier_version_kept_by_itself_is_read(tmp_path):
+    save(tmp_path / "parts" / "0", 5)
+    save(tmp_path, 1)
+    stored = store.reading(tmp_path, "thing")
+    assert stored.part("parts/0", "thing").json("about.json") == {"value": 5}
+    with pytest.raises(StoreError, match="holds a thing; expected a basis"):
+        stored.part("parts/0", "basis")

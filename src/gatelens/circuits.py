@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from . import store
 from .bases.linear import Basis, check_width
-from .bases.saving import load_basis, save_basis
+from .bases.saving import basis_from, basis_into
 from .connectors import Connector, Solver
 from .errors import ConfigError, DataError, SegmentError, unknown
 from .features import encode_rows, output_features
@@ -72,17 +72,15 @@ class Circuit:
     def save(self, folder: str | Path, bases: bool = True) -> None:
         """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model.
 
+        It is committed as one: until all of it is on the disk, an earlier circuit in the folder stays whole.
+
         Args:
             bases: False leaves the bases out, for a circuit whose bases are kept elsewhere.
         """
-        folder = Path(folder)
         kept = self.bases if bases else {}
-        for i, hook in enumerate(kept):
-            save_basis(self.bases[hook], folder / "bases" / str(i))
-        for i, segment in enumerate(self.segments):
-            if segment.name in self.connectors:
-                self.connectors[segment.name].save(folder / "connectors" / str(i))
         with store.writing(folder, "circuit") as out:
+            for i, basis in enumerate(kept.values()):
+                basis_into(basis, out.part(f"bases/{i}"))
             out.json(
                 "circuit.json",
                 {
@@ -96,6 +94,8 @@ class Circuit:
                 },
             )
             for i, segment in enumerate(self.segments):
+                if segment.name in self.connectors:
+                    self.connectors[segment.name].save_into(out.part(f"connectors/{i}"))
                 out.json(f"gates-{i}.json", [gate_to_dict(g) for g in self.gates.get(segment.name, [])])
 
     @classmethod
@@ -114,10 +114,12 @@ class Circuit:
             raise SegmentError(
                 f"{folder} holds a circuit of {', '.join(names)}; got segments {', '.join(s.name for s in segments)}"
             )
+        bases = [stored.part(f"bases/{i}", "basis") for i in range(len(config["bases"]))]
+        wires = {i: stored.part(f"connectors/{i}", "connector") for i, has in enumerate(config["connectors"]) if has}
         return cls(
             list(segments or plain),
-            {hook: load_basis(folder / "bases" / str(i)) for i, hook in enumerate(config["bases"])},
-            {n: Connector.load(folder / "connectors" / str(i)) for i, n in enumerate(names) if config["connectors"][i]},
+            dict(zip(config["bases"], map(basis_from, bases), strict=True)),
+            {names[i]: Connector.load_from(part) for i, part in wires.items()},
             {n: [gate_from_dict(g) for g in stored.json(f"gates-{i}.json")] for i, n in enumerate(names)},
             config["info"],
         )

@@ -100,6 +100,11 @@ class Connector:
 
     def save(self, folder: str | Path) -> None:
         """Write `connector.safetensors` and `connector.json` with their hashes; an earlier connector stays until all is written."""
+        with store.writing(folder, "connector") as out:
+            self.save_into(out)
+
+    def save_into(self, out: store.Writing) -> None:
+        """The same, as a part of something that is being written."""
         tensors = {
             "crow": self.weight.crow_indices(),
             "col": self.weight.col_indices(),
@@ -108,18 +113,20 @@ class Connector:
         }
         if self.threshold is not None:
             tensors["threshold"] = self.threshold
-        with store.writing(folder, "connector") as out:
-            out.tensors("connector.safetensors", tensors)
-            out.json(
-                "connector.json",
-                {"shape": list(self.weight.shape), "activation": self.activation, "solver": self.solver},
-            )
+        out.tensors("connector.safetensors", tensors)
+        out.json(
+            "connector.json", {"shape": list(self.weight.shape), "activation": self.activation, "solver": self.solver}
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Connector:
-        stored = store.reading(folder, "connector")
+        return cls.load_from(store.reading(folder, "connector"))
+
+    @classmethod
+    def load_from(cls, stored: store.Reading) -> Connector:
+        """What `save_into` wrote."""
         tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
-        with store.understood(folder):
+        with store.understood(stored.place):
             n, m = config["shape"]
             crow, col, values = tensors["crow"], tensors["col"], tensors["values"]
             weight = csr(crow, col, values, (n, m), check=True)

@@ -1,6 +1,6 @@
-"""Writes an artefact (or shards) fifty times, each time in a process that is killed at a random byte or rename.
+"""Writes something fifty times, each time in a process that is killed at a random byte or rename.
 
-    killed_writer.py FOLDER [--shards] [--plain]
+    killed_writer.py FOLDER thing|shards|circuit [--plain]
 
 Prints what was found after each kill. `--plain` takes the write protocol away, to show that the test would notice.
 """
@@ -80,7 +80,7 @@ def take_protocol_away() -> None:
 
     def commit(writing, earlier):
         writing._staged = {}
-        manifest = store.dump_json(store.new_manifest("thing", writing.files))
+        manifest = store.dump_json(store.new_manifest(writing.kind, writing.files))
         artefact.write_temporary(writing.folder / store.MANIFEST, lambda file: file.write(manifest))
 
     global WRITE
@@ -124,21 +124,55 @@ def load_shards(folder: Path) -> int:
     return len(good)
 
 
+def save_circuit(folder: Path, version: int) -> None:
+    """Two bases, a connector and a gate, each of which says which version it is of."""
+    import torch
+
+    from gatelens import Circuit, Connector, Gate, GateKind, Rotation
+    from gatelens.segments import Segment
+
+    segment = Segment("in", "out", torch.relu, 4, 4)
+    bases = {hook: Rotation(torch.eye(4).roll(version, 0)) for hook in ("in", "out")}
+    wires = Connector.from_dense(torch.eye(4) * version, torch.full((4,), float(version)))
+    gates = [Gate(0, GateKind.COPY, (1,), (float(version),), 0.0)]
+    Circuit([segment], bases, {segment.name: wires}, {segment.name: gates}, {"version": version}).save(folder)
+
+
+def load_circuit(folder: Path) -> int:
+    import torch
+
+    from gatelens import Circuit
+
+    found = Circuit.load(folder)
+    version, wires = found.info["version"], found.connectors["in -> out"]
+    whole = all(torch.equal(basis.matrix, torch.eye(4).roll(version, 0)) for basis in found.bases.values())
+    if not (whole and wires.bias[0] == version and found.gates["in -> out"][0].weights == (version,)):
+        raise StoreError("two versions in one circuit")
+    return version
+
+
+#: what -> (how it is written, how it is read, what bytes and renames of a whole save come to, about)
+WORKS = {
+    "thing": (save, load, 5500),
+    "shards": (save_shards, load_shards, 9000),
+    "circuit": (save_circuit, load_circuit, 8600),
+}
+
+
 def main() -> None:
-    folder, options = Path(sys.argv[1]), sys.argv[2:]
+    folder, what, options = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     rng = random.Random(0)
-    in_shards = "--shards" in options
-    write, read = (save_shards, load_shards) if in_shards else (save, load)
+    write, read, cost = WORKS[what]
     if "--plain" in options:
         take_protocol_away()
     found = {"tries": TRIES, "killed": 0, "old": 0, "new": 0, "torn": [], "left": []}
     for attempt in range(TRIES):
         at = folder / str(attempt)
-        if not in_shards:
+        if what != "shards":
             write(at, 1)
         child = os.fork()
         if child == 0:
-            install(Doomed(rng.randrange(9000 if in_shards else 5500)))
+            install(Doomed(rng.randrange(cost)))
             write(at, 2)
             os._exit(0)
         rng.random()

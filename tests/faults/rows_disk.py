@@ -102,12 +102,12 @@ def other_shape(folder: Path) -> Injected:
 # 18: kill -9
 
 
-def killed_writer(folder: Path, *options: str) -> dict[str, Any]:
-    command = [sys.executable, str(KILLED_WRITER), str(folder), *options]
+def killed_writer(folder: Path, what: str, *options: str) -> dict[str, Any]:
+    command = [sys.executable, str(KILLED_WRITER), str(folder), what, *options]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout)
 
 
-def killed(folder: Path) -> Injected:
+def killed(what: str) -> Any:
     def after(found: dict[str, Any]) -> None:
         assert found["tries"] == 50
         assert found["killed"] >= 40
@@ -116,7 +116,7 @@ def killed(folder: Path) -> Injected:
         assert found["old"] > 0
         assert found["new"] > 0
 
-    return Injected(lambda: killed_writer(folder), after)
+    return lambda folder: Injected(lambda: killed_writer(folder, what), after)
 
 
 def killed_shard_writer(folder: Path) -> Injected:
@@ -124,7 +124,7 @@ def killed_shard_writer(folder: Path) -> Injected:
         assert (found["tries"], found["torn"], found["left"]) == (50, [], [])
         assert found["killed"] >= 40
 
-    return Injected(lambda: killed_writer(folder, "--shards"), after)
+    return Injected(lambda: killed_writer(folder, "shards"), after)
 
 
 # 19: full, read-only
@@ -393,7 +393,8 @@ ROWS = [
     Fault(17, "overlong with a right hash", malformed(lengthen), StoreError, ("not a whole safetensors file",)),
     Fault(17, "giant header with a right hash", malformed(giant_header), StoreError, ("not a whole safetensors",)),
     Fault(17, "json of another shape with a right hash", other_shape, StoreError, ("does not hold what", "KeyError")),
-    Fault(18, "killed 50 times while writing an artefact", killed),
+    Fault(18, "killed 50 times while writing an artefact", killed("thing")),
+    Fault(18, "killed 50 times while writing a circuit", killed("circuit")),
     Fault(18, "killed 50 times while writing shards", killed_shard_writer),
     Fault(
         19,

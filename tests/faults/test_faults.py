@@ -34,8 +34,9 @@ def test_row_fails_without_its_guard(fault: Fault, tmp_path: Path, capsys: Any) 
             fault.check(tmp_path / "at", capsys)
 
 
-def test_killed_writers_are_noticed_without_the_write_protocol(tmp_path: Path) -> None:
-    found = rows_disk.killed_writer(tmp_path, "--plain")
+@pytest.mark.parametrize("what", ["thing", "circuit"])
+def test_killed_writers_are_noticed_without_the_write_protocol(tmp_path: Path, what: str) -> None:
+    found = rows_disk.killed_writer(tmp_path, what, "--plain")
     assert len(found["torn"]) > 3
 
 

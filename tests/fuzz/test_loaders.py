@@ -173,11 +173,13 @@ def agree(folder: Path, name: str) -> None:
     """Make the manifest or the shard's record agree with the damage, where there is one."""
     path = folder / name
     entry = fingerprint(path.read_bytes())
-    for manifest in (path.parent / "manifest.json", path.with_suffix(".json")):
+    above = [place / "manifest.json" for place in path.parents if place.is_relative_to(folder)]
+    for manifest in (*above, path.with_suffix(".json")):
         if manifest.is_file() and manifest != path:
             value = json.loads(manifest.read_bytes())
-            if path.name in value.get("files", {}):
-                value["files"][path.name] = entry
+            listed = path.relative_to(manifest.parent).as_posix()
+            if listed in value.get("files", {}):
+                value["files"][listed] = entry
             elif manifest.stem.startswith("shard-"):
                 value |= entry
             manifest.write_text(json.dumps(value))

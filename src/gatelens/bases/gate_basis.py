@@ -58,10 +58,10 @@ class GateBasis(PairBasis):
         return y if self.bypass_in is None else y + f_in @ self.bypass_in
 
     def save_into(self, out: Any) -> None:
-        from .saving import save_basis
+        from .saving import basis_into
 
-        save_basis(self.basis_in, out.folder / "input")
-        self.connector.save(out.folder / "connector")
+        basis_into(self.basis_in, out.part("input"))
+        self.connector.save_into(out.part("connector"))
         tensors = {"W_dec": self.W_dec, "b_dec": self.b_dec}
         out.tensors("gates.safetensors", tensors | ({} if self.bypass_in is None else {"bypass": self.bypass_in}))
         out.json(
@@ -70,10 +70,11 @@ class GateBasis(PairBasis):
 
     @classmethod
     def load_from(cls, stored: Any) -> GateBasis:
-        from .saving import load_basis
+        from .saving import basis_from
 
         tensors, config = stored.tensors("gates.safetensors"), stored.json("pair.json")
-        basis_in, connector = load_basis(stored.folder / "input"), Connector.load(stored.folder / "connector")
+        basis_in = basis_from(stored.part("input", "basis"))
+        connector = Connector.load_from(stored.part("connector", "connector"))
         return cls(basis_in, connector, tensors["W_dec"], tensors["b_dec"], bypass_in=tensors.get("bypass"), **config)
 
     def __repr__(self) -> str:

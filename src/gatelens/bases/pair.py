@@ -112,7 +112,7 @@ def load_from(stored: Any, kind: str) -> Basis:
     known = {"TranscoderBasis": TranscoderBasis, "GateBasis": GateBasis}
     if kind not in known:
         raise BasisError(
-            f"{stored.folder} holds a basis of kind {kind!r}; known are {', '.join(known)}, rotation and sae_lens"
+            f"{stored.place} holds a basis of kind {kind!r}; known are {', '.join(known)}, rotation and sae_lens"
         )
     return known[kind].load_from(stored)
 

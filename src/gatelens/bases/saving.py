@@ -18,20 +18,24 @@ def save_basis(basis: Basis, folder: str | Path) -> None:
     """Write a basis so that `load_basis` finds out what it is.
 
     Raises:
-        BasisError: for a user's own basis without `save(folder)`.
+        BasisError: for a user's own basis without `save_into(out)`.
     """
+    with store.writing(folder, "basis") as out:
+        basis_into(basis, out)
+
+
+def basis_into(basis: Basis, out: store.Writing) -> None:
+    """`save_basis`, as a part of something that is being written."""
     if isinstance(basis, Rotation):
         tensors = {"matrix": basis.matrix} | ({} if basis.mean is None else {"mean": basis.mean})
-        with store.writing(folder, "basis") as out:
-            fit = {"fit": basis.record()} if isinstance(basis, FittedRotation) else {}
-            out.json("basis.json", {"kind": "rotation", "label": basis.label} | fit)
-            out.tensors("rotation.safetensors", tensors)
+        fit = {"fit": basis.record()} if isinstance(basis, FittedRotation) else {}
+        out.json("basis.json", {"kind": "rotation", "label": basis.label} | fit)
+        out.tensors("rotation.safetensors", tensors)
     elif hasattr(basis, "save_inference_model") or hasattr(basis, "save_model"):
-        _save_sae(basis, folder)
+        _sae_into(basis, out)
     elif hasattr(basis, "save_into"):
-        with store.writing(folder, "basis") as out:
-            out.json("basis.json", {"kind": type(basis).__name__})
-            basis.save_into(out)  # pyright: ignore[reportAttributeAccessIssue]
+        out.json("basis.json", {"kind": type(basis).__name__})
+        basis.save_into(out)  # pyright: ignore[reportAttributeAccessIssue]
     else:
         raise BasisError(
             f"{type(basis).__name__} cannot be saved: expected a Rotation, a sae-lens SAE or a GateLens dictionary. "
@@ -41,8 +45,13 @@ def save_basis(basis: Basis, folder: str | Path) -> None:
 
 def load_basis(folder: str | Path) -> Basis:
     """The basis that `save_basis` wrote there."""
-    with store.understood(folder):
-        return _read(store.reading(folder, "basis"))
+    return basis_from(store.reading(folder, "basis"))
+
+
+def basis_from(stored: store.Reading) -> Basis:
+    """What `basis_into` wrote."""
+    with store.understood(stored.place):
+        return _read(stored)
 
 
 def _read(stored: store.Reading) -> Basis:
@@ -61,14 +70,13 @@ def _read(stored: store.Reading) -> Basis:
     return pair.load_from(stored, kind)
 
 
-def _save_sae(basis: Any, folder: str | Path) -> None:
+def _sae_into(basis: Any, out: store.Writing) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         save = getattr(basis, "save_model", None) or basis.save_inference_model
         save(temporary)
-        with store.writing(folder, "basis") as out:
-            out.json("basis.json", {"kind": "sae_lens"})
-            out.json("cfg.json", store.parse_json((Path(temporary) / "cfg.json").read_bytes(), "cfg.json"))
-            out.copy("sae_weights.safetensors", Path(temporary) / "sae_weights.safetensors")
+        out.json("basis.json", {"kind": "sae_lens"})
+        out.json("cfg.json", store.parse_json((Path(temporary) / "cfg.json").read_bytes(), "cfg.json"))
+        out.copy("sae_weights.safetensors", Path(temporary) / "sae_weights.safetensors")
 
 
 def _load_sae(stored: Any) -> Basis:

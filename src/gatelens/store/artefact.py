@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from ..errors import GateLensError, StoreError
 from .files import explained, file_sha256, move, replace_file, sweep, sync_folder, write_temporary
 from .lock import lock
 from .manifest import MANIFEST, PENDING, NewerFormatError, load_manifest, new_manifest
-from .paths import inside, read_file
+from .paths import check_name, inside, read_file
 from .strict_json import MAX_BYTES, dump_json, parse_json
 from .tensor_files import load_tensors, tensor_bytes
 
@@ -25,9 +26,15 @@ class Writing:
     """A folder being written: `tensors`, `json`, `text`, `bytes`, `copy` add files, leaving the block commits them."""
 
     def __init__(self, folder: Path, kind: str):
-        self.folder, self.kind = folder, kind
+        self.folder, self.kind, self._below = folder, kind, ""
         self.files: dict[str, dict[str, Any]] = {}
         self._staged: dict[str, Path] = {}
+
+    def part(self, name: str) -> Writing:
+        """The same artefact, one folder further down: for a value that is kept inside another and committed with it."""
+        part = copy.copy(self)
+        part._below = f"{self._below}{check_name(name)}/"
+        return part
 
     def bytes(self, name: str, data: bytes) -> None:
         self._stage(name, lambda file: file.write(data))
@@ -49,8 +56,10 @@ class Writing:
             self._stage(name, lambda out: shutil.copyfileobj(file, out, 1 << 20))
 
     def _stage(self, name: str, write: Any) -> None:
+        own = name in (MANIFEST, PENDING)
+        name = self._below + name
         path = inside(self.folder, name)
-        if name in (MANIFEST, PENDING) or name in self.files:
+        if own or name in self.files:
             raise StoreError(
                 f"{name!r} was given twice, or is a name of the store's own: give every file one name of its own"
             )
@@ -63,7 +72,7 @@ class Writing:
         manifest = new_manifest(self.kind, self.files)
         staged = {name: path.name for name, path in self._staged.items()}
         replace_file(self.folder / PENDING, dump_json({"manifest": manifest, "staged": staged}))
-        self._staged = {}
+        self._staged.clear()
         roll_forward(self.folder)
         for name in set(earlier) - set(self.files):
             with contextlib.suppress(OSError, StoreError):
@@ -134,11 +143,26 @@ class Reading:
     """A folder that was committed; every file is checked against its hash before it is used."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], staged: Mapping[str, str] | None = None):
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.manifest, self._below = folder, manifest, ""
         self._staged = staged or {}
 
+    def part(self, name: str, kind: str) -> Reading:
+        """What was written through `Writing.part` of that name.
+
+        Args:
+            kind: of the artefact that stands there by itself where gatelens 0.1.0 or earlier wrote it.
+        """
+        part = copy.copy(self)
+        part._below = f"{self._below}{check_name(name)}/"
+        alone = inside(self.folder, part._below + MANIFEST)
+        return reading(alone.parent, kind) if not part.names() and alone.exists() else part
+
+    @property
+    def place(self) -> Path:
+        return self.folder / self._below
+
     def names(self) -> list[str]:
-        return list(self.manifest["files"])
+        return [name.removeprefix(self._below) for name in self.manifest["files"] if name.startswith(self._below)]
 
     def bytes(self, name: str, limit: int = MAX_BYTES) -> bytes:
         return read_file(self.path(name), limit)
@@ -151,7 +175,7 @@ class Reading:
         return load_tensors(self.path(name), "numpy")
 
     def json(self, name: str) -> Any:
-        return parse_json(self.bytes(name), self.folder / name)
+        return parse_json(self.bytes(name), self.place / name)
 
     def text(self, name: str) -> str:
         return self.bytes(name).decode("utf-8")
@@ -168,11 +192,11 @@ class Reading:
         Raises:
             StoreError: not listed, missing, damaged, or a link.
         """
-        entry = self.manifest["files"].get(name)
-        if entry is None:
-            raise StoreError(
-                f"{self.folder} holds no {name}; it has {', '.join(self.names()) or 'no files'}. Check the name"
-            )
+        names = self.names()
+        if name not in names:
+            raise StoreError(f"{self.place} holds no {name}; it has {', '.join(names) or 'no files'}. Check the name")
+        name = self._below + name
+        entry = self.manifest["files"][name]
         path = inside(self.folder, name)
         staged = path.with_name(self._staged[name]) if name in self._staged else None
         if staged is not None and staged.is_file() and not staged.is_symlink():
