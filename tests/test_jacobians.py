@@ -163,6 +163,10 @@ def test_bad_input_is_named():
         pull(segment, x, torch.zeros(ROWS, 2, 1, dtype=torch.float64))
     with pytest.raises(NonFiniteError, match="at row 2"):
         jacobian_columns(segment, x.index_fill(0, torch.tensor([2]), float("nan")))
+    broken = mlp()
+    broken.W_in[0, 0] = float("inf")
+    with pytest.raises(NonFiniteError, match="the Jacobian of in -> out holds NaN or infinity at row 0"):
+        jacobian_columns(segment_of(broken), x)
     with pytest.raises(BasisError, match="per_input must be at least 1, got 0"):
         jacobian_columns(segment, x, per_input=0)
     with pytest.raises(BasisError, match="got 'left'"):

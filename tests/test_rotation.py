@@ -9,8 +9,9 @@ import torch
 
 from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation, match_rotations, random_match
 from gatelens.bases.rotation.matching import row_energy
-from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1, stages
+from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1
 from gatelens.bases.rotation.quasi_newton import cayley, column_blocks, evaluate
+from gatelens.bases.rotation.stages import Stage, stages
 from gatelens.bases.rotation.starts import distinct_columns, polar, qr_rotation, random_rotation
 from gatelens.errors import BasisError, GateLensWarning, NonFiniteError
 from gatelens.jacobians import sparsity
@@ -40,9 +41,8 @@ def test_the_chain_finds_it_too_and_is_the_same_every_time():
     first, second = fit_rotation(columns), fit_rotation(columns, seed=9)
     assert match_rotations(first.matrix, q) > 0.995
     assert torch.equal(first.matrix, second.matrix)  # no random start
-    assert first.trace.stage[0] == "L4"
-    assert first.trace.stage[-1] == "L1"
-    assert "L1" in repr(first)
+    assert list(dict.fromkeys(first.trace.stage)) == ["L1, mu 1", "L1, mu 0.3", "L1, mu 0.02"]
+    assert "L1, mu 0.3: " in repr(first)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "invertible"])
@@ -91,7 +91,7 @@ def test_value_gradient_and_curvature_are_those_of_autograd(objective):
     columns, _ = planted(n=5, columns=300)
     columns, rotation = columns.double(), random_rotation(5, 2).double()
     plain = {
-        "L1": lambda y: -(y**2 + 0.02**2).sqrt(),
+        "L1, mu 0.02": lambda y: -(y**2 + 0.02**2).sqrt(),
         "seed measure, eps 0.3": lambda y: (y**2 + 0.09) ** -0.5,
         "log": lambda y: -0.5 * (y**2 + 0.01).log(),
         "L4": lambda y: y**4 / 4,
@@ -131,12 +131,46 @@ def test_cayley_is_a_rotation_close_to_the_exponential():
     torch.testing.assert_close(turned, torch.matrix_exp(skew), atol=5e-3, rtol=0)
 
 
-def test_stages_lower_eps_step_by_step():
-    assert [s.name for s in stages("seed", 0.1, False)] == [f"seed measure, eps {e:g}" for e in (1.0, 0.3, 0.1)]
-    assert [s.name for s in stages("l1", 0.1, True)] == ["L1", "seed measure, eps 0.3", "seed measure, eps 0.1"]
-    assert [s.name for s in stages("l1", 0.5, True)] == ["L1", "seed measure, eps 0.5"]
-    with pytest.raises(BasisError, match="eps must be positive"):
-        fit_rotation(planted()[0], objective="seed", eps=0.0)
+def test_stages_lower_mu_and_eps_step_by_step():
+    def plan(*arguments, lead=False):
+        return [s.objective.name for s in stages(*arguments, 128, lead)]
+
+    seed = [f"seed measure, eps {e:g}" for e in (1.0, 0.3, 0.3, 0.1)]  # .3 on a sample, and again on all columns
+    assert plan("seed", 0.1, False) == plan("seed", 0.1, False, lead=True) == seed
+    assert plan("l1", 0.1, True) == ["L1, mu 0.02", "seed measure, eps 0.3", "seed measure, eps 0.1"]
+    assert plan("l1", 0.5, True) == ["L1, mu 0.02", "seed measure, eps 0.5"]
+    assert plan("log", 0.1, False, lead=True) == ["L1, mu 1", "L1, mu 0.3", "log"]
+    assert plan("l4", 0.1, False, lead=True) == ["L4"]
+
+
+@pytest.mark.parametrize("eps", [0.0, -0.1, float("nan")])
+def test_an_eps_that_is_not_positive_is_refused_before_the_fit(eps):
+    for objective in ("l1", "seed"):
+        with pytest.raises(BasisError, match="eps must be positive"):
+            fit_rotation(planted()[0], objective=objective, eps=eps)
+
+
+def test_in_many_dimensions_the_first_stage_sees_a_sample_and_the_last_all_columns():
+    for dimensions, sampled in ((128, 256), (512, 16), (1600, 4)):
+        first, second, last = stages("l1", 0.1, False, dimensions)
+        assert (first.columns, second.columns, last.columns) == (sampled, None, None)
+    columns = torch.arange(60.0).reshape(2, 30)
+    few = Stage(SmoothL1(), columns=4).sample(columns)
+    assert few.shape == (2, 8)
+    assert torch.equal(few[1] - few[0], torch.full((8,), 30.0))  # whole columns, not entries
+    assert len(few[0].unique()) == 8
+    assert Stage(SmoothL1(), columns=99).sample(columns) is columns
+
+
+# PyTorch's own derivatives of its Cayley and Householder maps make such tensors, so those two are left out
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("adam_cayley", "adam_householder")])
+def test_no_method_makes_a_tensor_on_the_default_device(method):
+    """With "meta" as the default, a tensor that did not take its device from the columns would fail beside them."""
+    columns, _ = planted(n=8, columns=300)
+    columns[3] = 0
+    with torch.device("meta"):
+        found = fit_rotation(columns, method, iterations=3, restarts=2, zeros=True)
+        assert found.encode(columns.T).device.type == "cpu"
 
 
 def test_the_zeros_polish_trades_l1_for_the_seed_measure():
@@ -185,6 +219,17 @@ def test_a_rank_deficient_stack_is_warned_of_and_its_span_fitted():
     torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(9), atol=1e-5, rtol=0)
 
 
+def test_fewer_columns_than_dimensions_still_give_a_whole_rotation_with_both_warnings():
+    columns = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    with (
+        pytest.warns(GateLensWarning, match=r"span 3 of 9 live dimensions \(from 3 columns\)"),
+        pytest.warns(GateLensWarning, match="3 columns for 3 dimensions: under 12"),
+    ):
+        found = fit_rotation(columns)
+    torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(9), atol=1e-5, rtol=0)
+    assert (found.matrix[3:] @ columns).abs().max() < 1e-5
+
+
 def test_a_start_in_full_coordinates_survives_dead_ones():
     columns, _ = planted(n=8, columns=200)
     columns[3] = 0
@@ -199,15 +244,24 @@ def test_few_columns_and_few_directions_are_warned_of():
     columns, _ = planted(n=8, columns=31)
     with pytest.warns(GateLensWarning, match="31 columns for 8 dimensions: under 32"):
         fit_rotation(columns, iterations=5)
-    repeated = torch.randn(8, 8).repeat(1, 20) * torch.rand(160)
+    g = torch.Generator().manual_seed(0)
+    repeated = torch.randn(8, 8, generator=g).repeat(1, 20) * torch.rand(160, generator=g)
     with pytest.warns(GateLensWarning, match="only 8 directions in 8 dimensions.*plain QR gives"):
         found = fit_rotation(repeated, "qr")
     # QR makes them triangular: half of the entries off the diagonal are zero
     assert sparsity(found.matrix @ repeated, eps=(1e-4,)).above[1e-4] == pytest.approx(36 / 64, abs=0.01)
-    assert len(distinct_columns(repeated)) == 8
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit_rotation(planted(n=8, columns=200)[0], iterations=2)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_distinct_columns_are_counted_in_spite_of_rounding_sign_and_scale(seed):
+    g = torch.Generator().manual_seed(seed)
+    scale = torch.rand(500, generator=g) * torch.where(torch.rand(500, generator=g) < 0.5, -1.0, 1.0)
+    repeated = torch.randn(12, 50, generator=g).repeat(1, 10) * scale
+    repeated[:, 100] = 0
+    assert torch.equal(distinct_columns(repeated), torch.arange(50))
 
 
 def test_bad_columns_are_named():

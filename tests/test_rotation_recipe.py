@@ -155,6 +155,18 @@ def test_the_absorbed_network_computes_the_same_function(model, acts):
     torch.testing.assert_close(cache["hook_pre.1"], acts["hook_pre.1"], atol=1e-5, rtol=0)
 
 
+def test_no_step_makes_a_tensor_on_the_default_device(model, acts):
+    """As in test_rotation: with "meta" as the default, a tensor made there would fail beside the activations."""
+    segments = mlp_segments(model)
+    recipe = JacobianRotation(columns=10, iterations=2)
+    with torch.device("meta"):
+        bases = recipe.fit(segments, acts)
+        report = rotation_report(segments, bases, acts, acts, recipe)
+        assert report["hook_post.1"]["sparsity"]["fitted to noise"]["l1"] > 0
+        rotated = rotated_segment(segments[1], bases["hook_post.1"], bases["hook_post.2"])
+        assert rotated.forward(bases["hook_post.1"].encode(acts["hook_post.1"])).device.type == "cpu"
+
+
 def test_what_would_change_the_function_is_refused(model, acts):
     with pytest.raises(BasisError, match="does not keep every direction"):
         absorb(model, {"hook_post.0": PCA(components=4).fit(mlp_segments(model), acts)["hook_post.0"]})
@@ -211,6 +223,19 @@ def test_reports_hold_plain_values_for_fitted_hook_points_only(model, acts):
     assert set(report) == {"hook_post.1", "hook_post.2"}
     assert json.loads(json.dumps(report))["hook_post.1"]["sparsity"]["rotation"]["l1"] > 0
     assert rotation_report(segments, Neurons().fit(segments, acts), acts, acts) == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*point in only.*", "ignore:the columns span", "ignore:.*zero Jacobian")
+def test_reports_measure_each_rotation_at_the_end_where_it_was_fitted(model, acts):
+    segments = mlp_segments(model)
+    for direction, sides in (
+        ("forward", {"hook_post.1": "out", "hook_post.2": "out"}),
+        ("backward", {"hook_post.0": "in", "hook_post.1": "in"}),
+        ("both", {"hook_post.0": "in", "hook_post.1": "out", "hook_post.2": "out"}),
+    ):
+        recipe = JacobianRotation(direction, columns=20, iterations=5)
+        report = rotation_report(segments, recipe.fit(segments, acts), acts, acts, recipe)
+        assert {hook: entry["side"] for hook, entry in report.items()} == sides
 
 
 def test_how_many_inputs_are_needed():

@@ -19,8 +19,8 @@ def add_verbs(verbs: Any) -> None:
     rotate.add_argument(
         "--direction",
         default="forward",
-        choices=("forward", "backward", "two_sided"),
-        help="which end of a segment comes first",
+        choices=("forward", "backward", "both"),
+        help="which hook points are rotated: outputs (default), inputs, or all of them by turns",
     )
     rotate.add_argument("--inputs", type=int, default=64, help="inputs whose Jacobians are made sparse (default: 64)")
     rotate.add_argument(

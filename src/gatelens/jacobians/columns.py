@@ -58,7 +58,7 @@ def jacobian_columns(
     take = _out_columns if side == "out" else _in_columns
     parts = []
     for rows in x.split(step):
-        chosen = torch.rand(len(rows), total, generator=generator).argsort(1)[:, :count].to(x.device)
+        chosen = torch.rand(len(rows), total, generator=generator, device="cpu").argsort(1)[:, :count].to(x.device)
         parts.append(take(segment, rows, None if count == total else chosen, basis_in, basis_out))
     stack = torch.cat(parts)
     _check_finite(stack.flatten(1), f"the Jacobian of {segment.name}")

@@ -59,7 +59,7 @@ class ActiveBlock:
     def dense(self, f_out: int, f_in: int) -> Float[Tensor, "rows f_out f_in"]:
         """The block within a matrix of all features; for small dictionaries."""
         whole = self.values.new_zeros(len(self.values), f_out + 1, f_in + 1)
-        rows = torch.arange(len(self.values))[:, None, None]
+        rows = torch.arange(len(self.values), device=self.values.device)[:, None, None]
         whole[rows, self.out[:, :, None], self.into[:, None, :]] = self.values
         return whole[:, :f_out, :f_in]
 
@@ -115,7 +115,7 @@ def _encoder_is_linear_where_active(
     matrix: Any = getattr(basis, "W_enc", None)
     if not isinstance(matrix, Tensor):
         return False
-    v = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0)).to(y)
+    v = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0), device="cpu").to(y)
     true = encode_push(basis, y, v.expand_as(y)[..., None])[..., 0]
     ours = (v @ matrix.detach().to(y)) * (f != 0)
     return bool((true - ours).norm() <= tolerance * ours.norm().clamp_min(1e-12))

@@ -22,19 +22,20 @@ from .result import Invertible
 _Affine = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def affine(basis: Basis, width: int) -> _Affine:
-    """(E, c, D, m) of a linear change of coordinates.
+def affine(basis: Basis, width: int, device: torch.device) -> _Affine:
+    """(E, c, D, m) of a linear change of coordinates, on a device.
 
     Raises:
         BasisError: a basis that is not linear, has another width, or drops directions.
     """
     if isinstance(basis, Rotation):
-        r = basis.matrix.double()
-        mean = torch.zeros(r.shape[1], dtype=torch.float64) if basis.mean is None else basis.mean.double()
+        r = basis.matrix.double().to(device)
+        mean = r.new_zeros(r.shape[1]) if basis.mean is None else basis.mean.double().to(device)
         found = r.T, -mean @ r.T, r, mean
     elif isinstance(basis, Invertible):
-        zero = torch.zeros(len(basis.W_enc), dtype=torch.float64)
-        found = basis.W_enc.double(), zero, basis.W_dec.double(), zero
+        encode = basis.W_enc.double().to(device)
+        zero = encode.new_zeros(len(encode))
+        found = encode, zero, basis.W_dec.double().to(device), zero
     else:
         raise BasisError(
             f"only a rotation or an invertible map can be grouped into weights; got {type(basis).__name__}"
@@ -42,7 +43,7 @@ def affine(basis: Basis, width: int) -> _Affine:
     encode, _, decode, _ = found
     if len(encode) != width:
         raise BasisError(f"the basis takes vectors of width {len(encode)}, the weights there have width {width}")
-    if (encode @ decode - torch.eye(width, dtype=torch.float64)).abs().max() > 1e-4:
+    if (encode @ decode - torch.eye(width, dtype=torch.float64, device=device)).abs().max() > 1e-4:
         raise BasisError(
             f"{basis!r} does not keep every direction: the network would compute another function. Give a whole rotation"
         )
@@ -75,8 +76,11 @@ class RotatedMLP(HookedRootModule):
         for hook in rotations:
             if hook not in places:
                 raise BasisError(f"coordinates can be changed at {', '.join(places)}; got {hook!r}")
-        maps = [affine(rotations[h], w) if h in rotations else None for h, w in zip(places, model.sizes, strict=False)]
         like = model.layers[0].weight
+        maps = [
+            affine(rotations[h], w, like.device) if h in rotations else None  # pyright: ignore
+            for h, w in zip(places, model.sizes, strict=False)
+        ]
         self.layers = nn.ModuleList(_linear(layer, a) for layer, a in zip(model.layers, maps, strict=True))
         self.encoders = nn.ModuleList(nn.Identity() if a is None else _affine_layer(a[0].T, a[1], like) for a in maps)  # pyright: ignore
         self.hook_in, self.hook_logits = HookPoint(), HookPoint()
@@ -117,13 +121,12 @@ def rotated_segment(segment: Segment, basis_in: Basis | None = None, basis_out: 
 
     A normalisation before the MLP keeps `basis_in` outside the weights.
     """
-    into = None if basis_in is None else affine(basis_in, segment.d_in)
-    out = None if basis_out is None else affine(basis_out, segment.d_out)
-    d_in = segment.d_in if into is None else into[2].shape[0]
-    d_out = segment.d_out if out is None else out[0].shape[1]
-    mlp, prenorm = segment.mlp, segment.prenorm
+    mlp, prenorm, ends = segment.mlp, segment.prenorm, (segment.hook_in, segment.hook_out)
+    device = torch.device("cpu") if mlp is None else mlp.W_in.device
+    into = None if basis_in is None else affine(basis_in, segment.d_in, device)
+    out = None if basis_out is None else affine(basis_out, segment.d_out, device)
     if mlp is None:
-        return Segment(segment.hook_in, segment.hook_out, _between(segment.forward, basis_in, basis_out), d_in, d_out)
+        return Segment(*ends, _between(segment.forward, basis_in, basis_out), segment.d_in, segment.d_out)
     if prenorm is not None and basis_in is not None:
         prenorm = _between(prenorm, basis_in, None)
     elif into is not None:
@@ -131,7 +134,7 @@ def rotated_segment(segment: Segment, basis_in: Basis | None = None, basis_out: 
     if out is not None:
         mlp = _writes(mlp, out)
     forward = mlp if prenorm is None else _after(prenorm, mlp)
-    return Segment(segment.hook_in, segment.hook_out, forward, d_in, d_out, mlp, prenorm)
+    return Segment(*ends, forward, segment.d_in, segment.d_out, mlp, prenorm)
 
 
 def _reads(mlp: MLPWeights, coordinates: _Affine) -> MLPWeights:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...activations import hook_names
 from ...errors import GateLensWarning
 from ...jacobians import Sparsity, jacobian_columns, sparsity
 from ...jacobians.sparsity import EPS
@@ -51,7 +52,7 @@ def baseline_table(
         "qr": sparsity(qr_rotation(columns) @ held_out, eps),
     }
     if noise:
-        gaussian = torch.randn(columns.shape, generator=torch.Generator().manual_seed(seed)).to(columns)
+        gaussian = torch.randn(columns.shape, generator=torch.Generator().manual_seed(seed), device="cpu").to(columns)
         with quiet():
             table[NOISE] = sparsity(fit_rotation(gaussian).matrix @ gaussian, eps)  # pyright: ignore[reportAttributeAccessIssue]
     return table
@@ -66,29 +67,42 @@ def rotation_report(
 ) -> dict[str, dict[str, Any]]:
     """hook -> the rotation there with its baselines on held-out inputs, as plain values; fitted rotations only.
 
-    At a segment's output the columns of its Jacobian are measured; at an input that is no segment's output, its rows.
-    Everything is read in the coordinates that `bases` gives the other end.
+    Each is measured on what it was fitted to: the columns of the Jacobian that ends at its hook point, or the rows of the
+    one that begins there ("backward", and a hook point where nothing ends). The other end is read as `bases` has it.
     """
     recipe = recipe or JacobianRotation()
     report: dict[str, dict[str, Any]] = {}
-    for segment in segments:
-        for side, hook in (("out", segment.hook_out), ("in", segment.hook_in)):
+    sides = ("in", "out") if recipe.direction == "backward" else ("out", "in")
+    for side in sides:
+        for segment in segments:
+            hook = segment.hook_out if side == "out" else segment.hook_in
             basis = bases.get(hook)
-            if hook in report or not isinstance(basis, FittedRotation | Invertible):
-                continue
-            fit, held = (_columns(segment, side, bases, a, recipe) for a in (acts, held_out))
-            table = baseline_table(fit, held, basis, seed=recipe.seed)
-            report[hook] = {
-                "segment": segment.name,
-                "side": side,
-                "label": basis.label,
-                "dead": getattr(basis, "dead", 0),
-                "iterations": len(basis.trace),
-                "seconds": basis.trace.seconds[-1] if len(basis.trace) else 0.0,
-                "sparsity": {name: s.to_dict() for name, s in table.items()},
-                "verdict": verdict(table),
-            }
-    return report
+            if hook not in report and isinstance(basis, FittedRotation | Invertible):
+                report[hook] = _entry(segment, side, basis, bases, acts, held_out, recipe)
+    return {hook: report[hook] for hook in hook_names(segments) if hook in report}
+
+
+def _entry(
+    segment: Segment,
+    side: str,
+    basis: FittedRotation | Invertible,
+    bases: Mapping[str, Basis],
+    acts: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor],
+    recipe: JacobianRotation,
+) -> dict[str, Any]:
+    fit, held = (_columns(segment, side, bases, a, recipe) for a in (acts, held_out))
+    table = baseline_table(fit, held, basis, seed=recipe.seed)
+    return {
+        "segment": segment.name,
+        "side": side,
+        "label": basis.label,
+        "dead": getattr(basis, "dead", 0),
+        "iterations": len(basis.trace),
+        "seconds": basis.trace.seconds[-1] if len(basis.trace) else 0.0,
+        "sparsity": {name: s.to_dict() for name, s in table.items()},
+        "verdict": verdict(table),
+    }
 
 
 def _columns(

@@ -25,12 +25,14 @@ class Reduced:
         columns: [r, M], coordinates in the span.
         span: [r, d], orthonormal rows. rest: [d - r, d], orthonormal rows of what is left.
         dead: how many of the rest are coordinates that were zero in every column.
+        principal: [r, r], the left singular vectors of `columns` as rows, the largest singular value first.
     """
 
     columns: Float[Tensor, "r m"]
     span: Float[Tensor, "r d"]
     rest: Float[Tensor, "e d"]
     dead: int
+    principal: Float[Tensor, "r r"]
 
     def embed(self, rotation: Float[Tensor, "r r"]) -> Float[Tensor, "d d"]:
         """A rotation of the span as one of the whole space, the rest as its last rows."""
@@ -85,7 +87,7 @@ def reduce(columns: Float[Tensor, "d m"]) -> Reduced:
     values, vectors = torch.linalg.eigh(gram(live))
     null = int((values <= _RANK_TOLERANCE * values[-1]).sum())
     if null == 0:
-        return Reduced(live, eye[alive], eye[~alive], dead)
+        return Reduced(live, eye[alive], eye[~alive], dead, vectors.flip(1).T.to(live).contiguous())
     warnings.warn(
         f"the columns span {len(live) - null} of {len(live)} live dimensions (from {columns.shape[1]} columns): the other "
         f"{null} rows of the rotation are arbitrary and are left out of the fit. Give more inputs",
@@ -93,7 +95,9 @@ def reduce(columns: Float[Tensor, "d m"]) -> Reduced:
         stacklevel=4,
     )
     lost, span = vectors.T[:null], vectors.T[null:]
-    return Reduced(span.to(live) @ live, span @ eye[alive], torch.cat([lost @ eye[alive], eye[~alive]]), dead)
+    rest = torch.cat([lost @ eye[alive], eye[~alive]])
+    by_energy = torch.eye(len(span), dtype=live.dtype, device=live.device).flip(0)
+    return Reduced(span.to(live) @ live, span @ eye[alive], rest, dead, by_energy)
 
 
 def warn_of_few(columns: Float[Tensor, "n m"]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,15 @@ from ...errors import BasisError, unknown
 from .checks import Reduced, check_columns, reduce, warn_of_few
 from .first_order import FIRST_ORDER, descend
 from .invertible import fit_oblique
-from .objectives import SmoothL1, stages
 from .power import match_stretch_project
 from .quasi_newton import ascend, column_blocks
 from .result import FittedRotation, Invertible
+from .stages import stages
 from .starts import polar, start_rotation
 from .watch import Watch, Watcher
 
 METHODS = ("chain", "lbfgs", "msp", "svd", "qr", "identity", "random", *FIRST_ORDER, "invertible")
-_MSP_COLUMNS = 32  # per dimension: fourth powers of fewer columns lead astray
+_MSP_ITERATIONS = 80
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Settings:
                 "expected iterations >= 0, restarts >= 1 and seconds > 0 (or None); "
                 f"got {self.iterations}, {self.restarts} and {self.seconds}"
             )
-        stages(self.objective, self.eps, self.zeros)
+        stages(self.objective, self.eps, self.zeros, 1)
 
 
 def fit_rotation(
@@ -71,12 +71,13 @@ def fit_rotation(
 
     Args:
         columns: A, [d, M]; at least 16 d of them from at least 64 inputs, each input's scaled to a root mean square of 1.
-        method: "chain" (SVD start, MSP, then L-BFGS on smooth L1: the best measured, and no random start), "lbfgs" (from
-            `start`), "msp"; "expm_sgd" (the seed's own), "adam_expm", "adam_cayley", "adam_householder" (to compare with);
-            "invertible" (oblique, starts from the chain's rotation); "svd", "qr", "identity", "random" (no fit at all).
+        method: "chain" (L-BFGS on smooth L1 with mu lowered 1, .3, .02: the best measured, and from the SVD no random start),
+            "lbfgs" (the objective alone: stays near a good start), "msp"; "expm_sgd" (the seed's own), "adam_expm",
+            "adam_cayley", "adam_householder" (to compare with); "invertible" (oblique, starts from the chain's rotation);
+            "svd", "qr", "identity", "random" (no fit at all).
         objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
         zeros: polish on the smoothed seed measure at eps .3, then `eps`: more exact zeros for a little L1.
-        start: "svd", "random", "identity", "qr", or a rotation [d, d]; for "lbfgs", "msp" and the first-order methods.
+        start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search.
         eps: sharpness of the seed measure, in units of the root mean square.
         iterations: at most, in each stage. seconds: at most, of elapsed time, over all stages and restarts.
         restarts: runs from random rotations beyond the first; the one with the best L1 on the columns is kept.
@@ -107,7 +108,7 @@ def fit_rotation(
             found = start_rotation(method, scaled, seed)
             return FittedRotation(found.to(scaled), label=method, dead=reduced.dead, columns=scaled.shape[1])
         if method == "invertible":
-            return _fit_invertible(reduced.columns, settings, watch, reduced.embed)
+            return _fit_invertible(reduced, settings, watch)
         found = _best_of(reduced.columns, settings, _start(reduced, settings), watch)
         matrix = reduced.embed(polar(found)).to(scaled.dtype)
     return FittedRotation(matrix, label=method, trace=watch.trace(), dead=reduced.dead, columns=scaled.shape[1])
@@ -129,9 +130,9 @@ def _mean_abs(columns: Tensor, rotation: Tensor) -> float:
 def _start(reduced: Reduced, settings: Settings) -> Tensor:
     if isinstance(settings.start, Tensor):
         return reduced.restrict(settings.start)
-    name = (
-        settings.method if settings.method in ("svd", "qr") else "svd" if settings.method == "chain" else settings.start
-    )
+    name = settings.method if settings.method in ("svd", "qr") else settings.start
+    if name == "svd":
+        return reduced.principal
     return start_rotation(name, reduced.columns, settings.seed)
 
 
@@ -150,30 +151,17 @@ def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch) ->
             watch,
             settings.lr,
         )
-    enough = columns.shape[1] >= _MSP_COLUMNS * len(columns)
-    if settings.method == "msp" or (settings.method == "chain" and enough):
-        rotation = match_stretch_project(columns, rotation, min(settings.iterations, 80), watch)
     if settings.method == "msp":
-        return rotation
-    plan = stages(settings.objective, settings.eps, settings.zeros)
-    if settings.objective == "seed" and len(plan) > 1 and enough:
-        # the early stages only lead to the last two: a sample of the columns leads there as well, at a fraction of the cost
-        sample = columns[
-            :,
-            torch.randperm(columns.shape[1], generator=torch.Generator().manual_seed(settings.seed))[
-                : 16 * len(columns)
-            ],
-        ]
-        for objective in plan[:-1]:
-            rotation = ascend(sample, rotation, objective, settings.iterations, watch, tolerance=1e-4)
-        plan = plan[-2:]
-    for objective in plan:
-        rotation = ascend(columns, rotation, objective, settings.iterations, watch)
+        return match_stretch_project(columns, rotation, min(settings.iterations, _MSP_ITERATIONS), watch)
+    lead = settings.method == "chain"
+    for stage in stages(settings.objective, settings.eps, settings.zeros, len(columns), lead):
+        seen = stage.sample(columns, settings.seed)
+        rotation = ascend(seen, rotation, stage.objective, settings.iterations, watch, stage.tolerance)
     return rotation
 
 
-def _fit_invertible(columns: Tensor, settings: Settings, watch: Watch, embed) -> Invertible:
-    start = match_stretch_project(columns, start_rotation("svd", columns), min(settings.iterations, 80), watch)
-    start = ascend(columns, start, SmoothL1(), settings.iterations, watch)
-    oblique = fit_oblique(columns, start, 2 * settings.iterations, watch, settings.barrier)
-    return Invertible.from_matrix(embed(oblique), label="invertible", trace=watch.trace())
+def _fit_invertible(reduced: Reduced, settings: Settings, watch: Watch) -> Invertible:
+    chain = replace(settings, method="chain", objective="l1", zeros=False)
+    start = _run(reduced.columns, chain, reduced.principal, watch)
+    oblique = fit_oblique(reduced.columns, start, 2 * settings.iterations, watch, settings.barrier)
+    return Invertible.from_matrix(reduced.embed(oblique), label="invertible", trace=watch.trace())

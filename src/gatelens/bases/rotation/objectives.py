@@ -13,9 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import BasisError, unknown
-from ...jacobians.sparsity import check_eps
-
 
 @runtime_checkable
 class Objective(Protocol):
@@ -31,13 +28,13 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class SmoothL1:
-    """phi = -sqrt(y^2 + mu^2)."""
+    """phi = -sqrt(y^2 + mu^2): L1 rounded within mu; for mu far above y, close to a sum of fourth powers."""
 
     mu: float = 0.02
 
     @property
     def name(self) -> str:
-        return "L1"
+        return f"L1, mu {self.mu:g}"
 
     def __call__(self, y: Float[Tensor, "n m"]) -> tuple[Tensor, Float[Tensor, "n m"]]:
         q = (y * y).add_(self.mu**2)
@@ -86,24 +83,3 @@ class L4:
     def __call__(self, y: Float[Tensor, "n m"]) -> tuple[Tensor, Float[Tensor, "n m"]]:
         q = y * y
         return 0.25 * torch.dot(q.flatten(), q.flatten()), -q
-
-
-def stages(objective: str, eps: float, zeros: bool) -> list[Objective]:
-    """The objectives to be maximised one after another.
-
-    Args:
-        objective: "l1", "seed" (the seed measure, its eps lowered in steps from 1), "l4" or "log".
-        eps: the sharpness at which the seed measure ends, in units of the root mean square.
-        zeros: polish on the seed measure behind another objective.
-    """
-    check_eps([eps])
-    continuation: list[Objective] = [SeedMeasure(e) for e in (1.0, 0.3, eps) if e >= eps]
-    polish: list[Objective] = (
-        [SeedMeasure(max(0.3, eps)), SeedMeasure(eps)] if zeros and eps < 0.3 else [SeedMeasure(eps)]
-    )
-    plain: dict[str, list[Objective]] = {"l1": [SmoothL1()], "l4": [L4()], "log": [LogSquare()]}
-    if objective == "seed":
-        return continuation
-    if objective not in plain:
-        raise BasisError(unknown("objective", objective, [*plain, "seed"]))
-    return plain[objective] + (polish if zeros else [])

@@ -106,12 +106,12 @@ def composition_match(
 
 
 def uniqueness(columns: Float[Tensor, "d m"], starts: int = 4, seed: int = 0, iterations: int = 150) -> Answer:
-    """Is the sparsest basis unique? Fits from random starts, matched with one another (rows alike, and by energy)."""
+    """Is the sparsest basis unique? The default chain from random starts, its fits matched in pairs (rows alike, by energy)."""
     if starts < 2:
         raise BasisError(f"uniqueness compares fits from two or more starts, got {starts}")
     fits = []
     for k in range(starts):
-        found = fit_rotation(columns, "lbfgs", start="random", seed=seed + k, iterations=iterations)
+        found = fit_rotation(columns, start="random", seed=seed + k, iterations=iterations)
         fits.append(found.matrix)  # pyright: ignore[reportAttributeAccessIssue]
     pairs = list(combinations(fits, 2))
     alike = sum(match_rotations(a, b) for a, b in pairs) / len(pairs)

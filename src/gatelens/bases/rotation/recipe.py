@@ -83,8 +83,11 @@ class JacobianRotation:
             for _ in range(self.sweeps):
                 self._sweep(segments, fitted, acts)
         widths = {s.hook_in: s.d_in for s in segments} | {s.hook_out: s.d_out for s in segments}
+        like = acts[segments[0].hook_in]
         return {
-            h: fitted[h] if h in fitted else Rotation(torch.eye(widths[h]), label="neurons")
+            h: fitted[h]
+            if h in fitted
+            else Rotation(torch.eye(widths[h], dtype=like.dtype, device=like.device), label="neurons")
             for h in hook_names(segments)
         }
 
@@ -138,7 +141,7 @@ def columns_for(dimensions: int) -> int:
 
 def chosen_rows(x: Float[Tensor, "rows d"], count: int, seed: int) -> Float[Tensor, "kept d"]:
     """`count` rows at random, or all of them."""
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:count]
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed), device="cpu")[:count]
     return x[order.to(x.device)]
 
 
