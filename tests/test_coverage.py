@@ -12,7 +12,7 @@ from gatelens.circuits import Circuit
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError
-from gatelens.evaluation import edge_curve, measure_coverage
+from gatelens.evaluation import circuit_edge_curves, edge_curve, measure_coverage
 from gatelens.evaluation.coverage import explained_variance, firings_explained, rule_says
 from gatelens.evaluation.recipes import PartialWires, split_wires
 from gatelens.gates import Gate, GateKind
@@ -94,6 +94,21 @@ def test_edge_curves_by_each_recipe(known, recipe):
     assert curve.completeness[-1] == pytest.approx(0)
     assert recipe in repr(curve)
     assert curve.to_dict()["recipe"] == recipe
+
+
+def test_curves_of_every_segment_by_every_recipe(known):
+    model, circuit, data = known
+    (by,) = circuit_edge_curves(model, circuit, data, shares=(0, 0.5)).values()
+    assert list(by) == ["mean", "zero", "resample"]
+    assert by["zero"] == edge_curve(model, circuit, data, shares=(0, 0.5), recipe="zero")
+
+
+def test_what_is_explained_is_the_first_sentence_of_a_printed_report(known):
+    model, circuit, data = known
+    coverage = measure_coverage(model, circuit, data)
+    report = replace(gl.evaluate(model, circuit, data), coverage=coverage.to_dict())
+    assert repr(report).splitlines()[0] == coverage.sentence
+    assert report.to_dict()["coverage"]["sentence"] == coverage.sentence
 
 
 def test_mean_ablation_of_half_of_the_wires_by_hand(known):

@@ -11,6 +11,7 @@ from gatelens.errors import DataError
 from gatelens.evaluation import EdgeCurve
 from gatelens.invariants import SummaryCurve
 from gatelens.views.curves import curve_figure, edge_figure, matched_matrix_figure, summary_figure
+from gatelens.views.explained import explained, sentence_of
 
 
 def test_curves_are_inline_svg_with_text():
@@ -54,6 +55,27 @@ def test_figures_of_our_own_results():
     assert "dimensions of hook_post.0 kept" in text
     edges = EdgeCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, None))
     assert "wires kept (others: mean)" in "".join(ElementTree.fromstring(edge_figure(edges)).itertext())
+
+
+def test_what_is_explained_stands_on_the_page_with_its_nulls_and_curves():
+    coverage = {"outputs": 4, "verified": 1, "edges": 2, "variance": 0.25, "firings": 0.5, "gap": None}
+    curve = EdgeCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, 0.1)).to_dict()
+    report = {
+        "model": {"metric": "accuracy"},
+        "coverage": {
+            "sentence": "Verified gates explain 25 %.",
+            "segments": {"a -> b": coverage},
+            "baselines": {"random_weights": {"a -> b": {**coverage, "variance": 0.125}}, "neurons": {}},
+        },
+        "curves": {"a -> b": {recipe: {**curve, "recipe": recipe} for recipe in ("mean", "zero", "resample")}},
+    }
+    page = str(explained(report))
+    for words in ("<td>0.250</td>", "random weights", "<td>0.125</td>", "wires kept (others: resample)", "<b>zero</b>"):
+        assert words in page
+    assert page.count("<svg") == 3
+    assert "<td>neurons" not in page  # not measured in this segment
+    assert sentence_of(report) == "Verified gates explain 25 %."
+    assert explained({}) == ""
 
 
 def test_figures_refuse():

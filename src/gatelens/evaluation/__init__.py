@@ -14,6 +14,6 @@ __getattr__ = lazy_names(
         "causal": ("causal_figures",),
         "edge_ablation": ("ablate_edges", "drop_contradicted"),
         "coverage": ("Coverage", "CoverageReport", "measure_coverage", "circuit_coverage"),
-        "edge_curves": ("EdgeCurve", "edge_curve"),
+        "edge_curves": ("EdgeCurve", "edge_curve", "circuit_edge_curves"),
     },
 )

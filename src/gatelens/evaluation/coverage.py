@@ -36,7 +36,7 @@ class Coverage:
 
     Attributes:
         outputs, verified, edges: output features; those with a verified gate; wires into those.
-        variance: share of the segment's output variance that the verified gates' equations explain.
+        variance: share of the segment's output variance that the verified gates' equations explain beyond stand-ins for all.
         firings: share of all firings of output features that verified rules say (and the feature does fire).
         gap: share of the metric that ablating every output costs and the verified gates win back; None when it costs nothing.
         read, read_variance: outputs with any gate that was read (adders and unconfirmed ones too), and what those explain.
@@ -197,15 +197,16 @@ def _coverage(
     def explained(wires: Any) -> float:
         return explained_variance(basis, (wires(b) for b in blocks(f_in, _ROWS)), y)
 
+    held = explained(none)
     return Coverage(
         n,
         int(verified.sum()),
         int(connector.fan_in()[verified].sum()),
-        explained(some),
+        explained(some) - held,
         firings_explained([g for g in gates if g.verified], f_in, f_out),
         gap_closed(clean, ablated, score(some) if verified.any() else ablated),
         int(read.sum()),
-        explained(readings),
+        explained(readings) - held,
         explained(connector),
         gap_closed(clean, ablated, score(connector)),
         explained_variance(basis, blocks(f_out, _ROWS), y),

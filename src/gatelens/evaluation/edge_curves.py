@@ -6,14 +6,14 @@ the others; low means that the strongest k are all that matters (Marks et al., "
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..activations import collect
+from ..activations import collect, hook_names
 from ..bases.linear import directions
 from ..circuits import Circuit, features_at
 from ..data import Batches
@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..sparse import blocks
 from .figures import gap_closed
 from .passes import Passes
-from .recipes import PartialWires, check_recipe, split_wires, with_wires
+from .recipes import RECIPES, PartialWires, check_recipe, split_wires, with_wires
 from .splicing import splice
 
 
@@ -59,6 +59,21 @@ class EdgeCurve:
         )
 
 
+def circuit_edge_curves(
+    model: Any,
+    circuit: Circuit,
+    held_out: Batches,
+    shares: Sequence[float] = (0.0, 0.1, 0.25, 0.5, 1.0),
+    seed: int = 0,
+) -> dict[str, dict[str, EdgeCurve]]:
+    """segment name -> ablation recipe -> curves: every segment by itself, by each of the three recipes."""
+    acts, passes = collect(model, held_out, circuit.segments), Passes(model, held_out, hook_names(circuit.segments))
+    return {
+        s.name: {r: edge_curve(model, circuit, held_out, s.name, shares, r, seed, acts, passes) for r in RECIPES}
+        for s in circuit.segments
+    }
+
+
 def edge_curve(
     model: Any,
     circuit: Circuit,
@@ -67,8 +82,13 @@ def edge_curve(
     shares: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0),
     recipe: str = "mean",
     seed: int = 0,
+    acts: Mapping[str, Tensor] | None = None,
+    passes: Passes | None = None,
 ) -> EdgeCurve:
     """Keep growing shares of one segment's wires, strongest first: |weight| times the input's spread times the output's length.
+
+    Args:
+        acts, passes: the model's activations and passes on `held_out` where they are at hand.
 
     Raises:
         ConfigError: an unknown recipe, or a share outside 0..1.
@@ -78,33 +98,34 @@ def edge_curve(
         raise ConfigError(f"shares of wires to keep lie between 0 and 1, got {list(shares)}")
     here = circuit.segment(segment)
     connector = circuit.connectors[here.name]
-    features = features_at([here], circuit.bases, collect(model, held_out, [here]))[here.hook_in]
-    mean, spread = _moments(features)
+    acts = collect(model, held_out, [here]) if acts is None else acts
+    mean, spread = _moments(features_at([here], circuit.bases, acts)[here.hook_in])
     strength = _strength(connector, spread, directions(circuit.bases[here.hook_out], len(connector.bias)))
     order = torch.argsort(strength, descending=True, stable=True)
     random = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
-    passes = Passes(model, held_out, [here.hook_in, here.hook_out])
-    clean = passes.clean
+    passes = Passes(model, held_out, [here.hook_in, here.hook_out]) if passes is None else passes
 
-    def score(keep: Tensor) -> float:
+    def score(chosen: Tensor) -> float:
+        keep = torch.zeros(len(order), dtype=torch.bool)
+        keep[chosen] = True
         wires = PartialWires(*split_wires(connector, keep), recipe, mean, seed)
         changed = with_wires(circuit, here.name, wires)
         return passes.metric(lambda kept: splice(changed, [here], "connectors", keep=kept))
 
-    def only(chosen: Tensor) -> Tensor:
-        mask = torch.zeros(len(order), dtype=torch.bool)
-        mask[chosen] = True
-        return mask
+    ends = {len(order): score(order), 0: score(order[:0])}  # no wire and every wire: the same on all three curves
 
-    ablated = score(only(order[:0]))
+    def won_back(chosen: Tensor) -> float | None:
+        value = ends[len(chosen)] if len(chosen) in ends else score(chosen)
+        return gap_closed(passes.clean, ends[0], value)
+
     counts = tuple(round(share * len(order)) for share in shares)
     return EdgeCurve(
         here.name,
         recipe,
         counts,
-        tuple(gap_closed(clean, ablated, score(only(order[:k]))) for k in counts),
-        tuple(gap_closed(clean, ablated, score(only(random[:k]))) for k in counts),
-        tuple(gap_closed(clean, ablated, score(only(order[k:]))) for k in counts),
+        tuple(won_back(order[:k]) for k in counts),
+        tuple(won_back(random[:k]) for k in counts),
+        tuple(won_back(order[k:]) for k in counts),
     )
 
 

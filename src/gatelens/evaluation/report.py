@@ -21,6 +21,7 @@ class Report:
         connectors: segment name -> solver, edges, fan-in, median_r2, fvu, replaced, gap_closed.
         all_replaced: the metric with every segment replaced, and with every dictionary spliced in.
         coverage: what share of each segment the verified gates explain, in one sentence and in figures.
+        curves: segment name -> ablation recipe -> faithfulness and completeness against the wires kept.
         ladder, gates, baselines, rotations, timing_s, versions, seed: as named.
     """
 
@@ -33,6 +34,7 @@ class Report:
     baselines: Mapping[str, Any] = field(default_factory=dict)
     rotations: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Any] = field(default_factory=dict)
     timing_s: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
@@ -64,8 +66,8 @@ class Report:
     def __repr__(self) -> str:
         m = self.model
         lines = [
-            self.summary(),
             *([self.coverage["sentence"]] if self.coverage else []),
+            self.summary(),
             "",
             f"{'dictionary':<32}{'features':>9}{'FVU':>8}{'L0':>8}{'dead':>7}{'spliced':>9}",
             *(

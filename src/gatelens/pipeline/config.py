@@ -13,12 +13,16 @@ from ..errors import ConfigError, unknown
 
 
 class Evaluation(BaseModel):
-    """What is measured beside the circuit itself, and whether its wires are polished at the model's output first."""
+    """What is measured beside the circuit itself, and whether its wires are polished at the model's output first.
+
+    `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves.
+    """
 
     model_config = ConfigDict(extra="forbid")
     baselines: list[str] = ["neurons", "virtual_weights", "shuffled", "random_weights"]
     polish: dict[str, Any] | None = None
     ladder: dict[str, Any] | None = None
+    curve_rows: int = Field(default=2000, ge=0)
 
 
 class Views(BaseModel):

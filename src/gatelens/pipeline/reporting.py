@@ -11,6 +11,7 @@ from ..circuits import Circuit, build_circuit
 from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits, random_weights
 from ..evaluation.coverage import measure_coverage
+from ..evaluation.edge_curves import circuit_edge_curves
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
 from .building import find
@@ -36,8 +37,8 @@ def report_of(walk: Walk, circuit: Circuit) -> Report:
         name=walk.model_name,
         seed=walk.config.seed,
     )
-    coverage = _coverage(walk, circuit, beside)
-    return replace(report, versions=versions(), rotations=_rotations(walk), coverage=coverage)
+    coverage, curves = _coverage(walk, circuit, beside), _curves(walk, circuit)
+    return replace(report, versions=versions(), rotations=_rotations(walk), coverage=coverage, curves=curves)
 
 
 def _coverage(walk: Walk, circuit: Circuit, beside: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +48,16 @@ def _coverage(walk: Walk, circuit: Circuit, beside: dict[str, Any]) -> dict[str,
     rivals = {n: c for n, c in beside.items() if any((c[1] if isinstance(c, tuple) else c).gates.values())}
     acts, seed = walk.acts[1], walk.config.seed
     return measure_coverage(walk.model, circuit, walk.batches[1], rivals, seed=seed, acts=acts).to_dict()
+
+
+def _curves(walk: Walk, circuit: Circuit) -> dict[str, Any]:
+    """Faithfulness and completeness of each segment by each ablation recipe, on the first of the held-out rows."""
+    held_out = walk.batches[1]
+    examples = round(walk.config.evaluation.curve_rows * held_out.examples / held_out.rows)
+    if examples < 1:
+        return {}
+    found = circuit_edge_curves(walk.model, circuit, held_out.take(examples), seed=walk.config.seed)
+    return {name: {recipe: curve.to_dict() for recipe, curve in by.items()} for name, by in found.items()}
 
 
 def _rotations(walk: Walk) -> dict[str, Any]:

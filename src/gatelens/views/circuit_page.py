@@ -13,6 +13,7 @@ from .cards import evidence, order_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
 from .examples import source_of_examples
+from .explained import explained, sentence_of
 from .figures import jacobian_maps, report_tables
 from .panels import bundle
 from .sections import PACK, Maker, Section
@@ -61,13 +62,14 @@ def page(
         symbols=glyph_symbols(),
         title=title,
         what=what_of(circuit, acts, figures),
+        explains=sentence_of(figures),
         sentence=sentence(circuit, figures),
         tiles=tiles(circuit, figures),
         best=best,
         best_title=_best_title([c.kind for c in best]),
         legend=evidence(Gate(0, GateKind.NOT_READ, (), (), 0.0)),
         segments=sections,
-        figures=report_tables(figures),
+        figures=explained(figures) + report_tables(figures),
         jacobians=_jacobians(circuit, acts, model),
         rows=getattr(acts, "rows", None),
         version=__version__,

@@ -23,7 +23,7 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
     """Dictionaries, connectors, the circuit beside its baselines, and the ladder, as far as they were measured."""
     metric = (report.get("model") or {}).get("metric") or "metric"
     tables = [
-        _table(
+        table(
             "Dictionaries",
             "Each hook point's features: what they leave unexplained (FVU), how many are on at a time (L0), and the model's "
             f"{metric} with the activation replaced by their reconstruction.",
@@ -38,7 +38,7 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
             ],
             report.get("bases"),
         ),
-        _table(
+        table(
             "Connectors",
             f"Each segment's wires: median R² over output features, FVU of what they decode to, {metric} with the segment replaced, "
             "and the share of ablation's cost that is kept.",
@@ -54,7 +54,7 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
             ],
             report.get("connectors"),
         ),
-        _table(
+        table(
             "Beside its baselines",
             "The same figures for the baselines, with as many wires where that can be had. A reading is worth as much as it is better "
             "than these.",
@@ -94,9 +94,13 @@ def _with_own(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {"this circuit": own} | beside
 
 
-def _table(
+def table(
     title: str, what: str, columns: Sequence[tuple[str, str | None]], rows: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    """A table for a template: a row for each named mapping, columns (heading, key) without those that no row has.
+
+    The key of the names' own column is None. Empty where there are no rows.
+    """
     rows = {name: row for name, row in (rows or {}).items() if isinstance(row, Mapping)}
     if not rows:
         return {}

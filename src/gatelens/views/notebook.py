@@ -13,6 +13,7 @@ from . import images
 from .cards import card_list, card_of, order_key
 from .document import NOTEBOOK_LIMIT, asset, compact_style, count, fragment
 from .drawing import glyph_symbols
+from .explained import explained, sentence_of
 from .figures import report_tables
 from .matrix import layer_map
 from .summary import sentence
@@ -98,7 +99,9 @@ def _rotation(rotation: Any) -> Markup:
 
 
 def _report(report: Any) -> Markup:
-    return Markup("<p>{}</p>").format(report.summary()) + report_tables(report.to_dict())
+    figures = report.to_dict()
+    said = Markup("").join(Markup("<p>{}</p>").format(s) for s in (sentence_of(figures), report.summary()) if s)
+    return said + explained(figures) + report_tables(figures)
 
 
 _DRAWN: dict[str, Callable[[Any], Markup]] = {
