@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gatelens.bases import Rotation
+from gatelens.bases.gate_basis import GateBasis
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.gates import GateKind, type_gates
@@ -121,3 +122,27 @@ def test_rows_of_another_width_are_refused(world):
     segment, basis_in, basis_out, _ = world
     with pytest.raises(DataError, match=r"rows at in, \[rows, 8\]"):
         Workbench(segment, basis_in, basis_out, torch.zeros(5, 3))
+
+
+def test_a_gate_dictionary_is_verified_by_the_models_output_and_not_by_itself():
+    """Inputs 0 and 2 always come together and the model reads only 0: wires from 2 fit every natural row."""
+    x = (torch.rand(600, 4, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    x[:, 2] = x[:, 0]
+    written = torch.tensor([[0.6, 0.8, 0.0], [0.8, -0.6, 0.0]])
+    truth = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
+    segment = Segment("in", "out", lambda rows: (rows @ truth.T) @ written, 4, 3)
+    basis_in = Rotation(torch.eye(4))
+    found = {}
+    for name, claimed in (("true", 0), ("false", 2)):
+        wires = truth.clone()
+        wires[0] = torch.nn.functional.one_hot(torch.tensor(claimed), 4).float()
+        connector = Connector.from_dense(wires, torch.zeros(2))
+        basis = GateBasis(basis_in, connector, written, torch.zeros(3), 4)
+        f_out = basis.features_from(x)
+        torch.testing.assert_close(basis.read_off(x, segment.forward(x)), f_out)
+        gates = type_gates(connector, x, f_out, segment=segment, basis_in=basis_in, basis_out=basis, x=x)
+        assert gates[1].verified is True
+        found[name] = gates[0]
+    assert (found["true"].kind, found["true"].verified) == (GateKind.COPY, True)
+    assert (found["false"].kind, found["false"].verified) == (GateKind.NOT_READ, False)
+    assert "set in the model" in found["false"].why

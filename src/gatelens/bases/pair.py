@@ -78,6 +78,15 @@ class PairBasis:
         y, beside = self.decode(self.features_from(x)), self.bypass(x)
         return y if beside is None else y + beside
 
+    def read_off(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """What an output y shows of each feature, every other feature taken at its word: f + (y - reconstruct(x)) D / |D|^2.
+
+        Where y is what the dictionary says, this is `features_from(x)`. Where the model does otherwise, it is what the model
+        does: interventions read this, since features computed from x agree with themselves whatever the model did.
+        """
+        left = y - self.reconstruct(x)
+        return self.features_from(x) + left @ self.W_dec.T / self.W_dec.square().sum(1).clamp_min(1e-24)
+
     def check(self, segment: Segment) -> None:
         """Refuse a segment that this dictionary was not made for, before any forward pass.
 

@@ -2,7 +2,9 @@
 
 A natural table is correlational: features that fire together lend each other their effect. Here the input vector is
 moved along the parents' decoder directions, everything else (the part that no feature explains included) is kept, the
-real segment runs, and the output basis encodes what comes out.
+real segment runs, and the output basis encodes what comes out. The features of a pair dictionary (a transcoder, a gate
+dictionary) are functions of the input and would agree with themselves whatever the model did: whether such a feature is
+there is read off the output.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bases import Basis, directions
+from ..bases.pair import PairBasis
 from ..errors import DataError
 from ..features import encode_rows, output_features
 from ..segments import Segment
+from ..sparse import stack_csr, to_csr
 from .hypotheses import Rule
 from .tables import Cells, Columns
 
 #: rows encoded or run through the segment at once
 _CHUNK = 4_096
+#: a feature that is read off the output is there from this share of its mean value where on
+READ_FROM = 0.5
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,7 @@ class Workbench:
 
     def feature_of_each(self, x: Float[Tensor, "rows d_in"], outs: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """One output feature of each input vector, through the real segment."""
-        parts = zip(self._encoded_outputs(x), outs.split(_CHUNK), strict=True)
-        return torch.cat([f.gather(1, out.to(f.device)[:, None])[:, 0].cpu() for f, out in parts])
+        return _picked(self._encoded_outputs(x), outs)
 
     def _encoded_outputs(self, x: Tensor) -> Iterator[Tensor]:
         """[chunk, n] all output features of input vectors, chunk by chunk."""
@@ -96,6 +101,24 @@ class Workbench:
             for part in x.split(_CHUNK):
                 f = output_features(self.basis_out, part, self.segment.forward(part))
                 yield f.to_dense() if f.layout == torch.sparse_csr else f
+
+    @cached_property
+    def _shown(self) -> Columns | None:
+        """What the untouched outputs show of a pair dictionary's features; None where features are encoded from them anyway."""
+        if not isinstance(self.basis_out, PairBasis):
+            return None
+        return Columns.of(stack_csr([to_csr(f) for f in self._shown_outputs(self.x)]), "f_out")
+
+    def _shown_outputs(self, x: Tensor) -> Iterator[Tensor]:
+        """[chunk, n] all output features as the segment's output shows them."""
+        if not isinstance(self.basis_out, PairBasis):
+            yield from self._encoded_outputs(x)
+            return
+        level = torch.from_numpy(READ_FROM * self.f_out.mean_on()).to(x)
+        with torch.no_grad():
+            for part in x.split(_CHUNK):
+                f = self.basis_out.read_off(part, self.segment.forward(part))
+                yield torch.where(f > level, f, 0.0)
 
     def values(self, rows: np.ndarray, parents: Sequence[int]) -> np.ndarray:
         """[rows, k] the parents' values."""
@@ -139,11 +162,15 @@ class Workbench:
         yield from self._read(waiting)
 
     def _rows(self, job: Job, rows: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Rows for a job, those on which the output fires first, and how many these are."""
+        """Rows for a job, those on which the output fires first, and how many these are.
+
+        Where features are read off the output, only rows on which it shows what the dictionary says.
+        """
         on = self.f_out.on(job.out)[0]
-        beside = np.setdiff1d(np.concatenate([self.f_in.on(p)[0] for p in job.parents]), on)
-        anywhere = np.setdiff1d(np.arange(len(self.x)), np.union1d(on, beside))
-        fires = _draw(on, rows // 2, random)
+        shown = on if self._shown is None else self._shown.on(job.out)[0]
+        beside = np.setdiff1d(np.concatenate([self.f_in.on(p)[0] for p in job.parents]), np.union1d(on, shown))
+        anywhere = np.setdiff1d(np.arange(len(self.x)), np.union1d(np.union1d(on, shown), beside))
+        fires = _draw(np.intersect1d(on, shown), rows // 2, random)
         near = _draw(beside, rows // 4, random)
         return np.concatenate([fires, near, _draw(anywhere, rows // 2 - len(near), random)]), len(fires)
 
@@ -159,12 +186,18 @@ class Workbench:
             return
         x = torch.cat([x for *_, x in waiting])
         outs = torch.cat([torch.full((len(x),), job.out) for job, _, _, x in waiting])
-        value = self.feature_of_each(x, outs).numpy()
+        value = _picked(self._shown_outputs(x), outs).numpy()
         start = 0
         for job, rows, was_on, x_job in waiting:
             part = value[start : start + len(x_job)].reshape(len(job.codes), len(rows))
             start += len(x_job)
             yield SetTable(_cells(job, part[:, :was_on]), _cells(job, part[:, was_on:]))
+
+
+def _picked(parts: Iterator[Tensor], outs: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """One output feature of each row, from the features of all, a chunk at a time."""
+    pairs = zip(parts, outs.split(_CHUNK), strict=True)
+    return torch.cat([f.gather(1, out.to(f.device)[:, None])[:, 0].cpu() for f, out in pairs])
 
 
 def _draw(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
