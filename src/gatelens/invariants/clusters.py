@@ -20,14 +20,23 @@ class Clusters:
         label: [n] cluster of each neuron, -1 for the rest.
         share: for each cluster, the share of the projection's diagonal (in absolute value) that lies on its neurons; 1 for
             neurons that interact with no others.
-        random_share: the same for a stack whose entries were shuffled: what a cluster of this size costs by chance.
         reductions: one a cluster, over the neurons that were left then.
+        random_share, random: the first share and the first reduction of a stack whose entries were shuffled: the null.
     """
 
     label: Int[Tensor, " n"]
     share: tuple[float, ...]
-    random_share: float
     reductions: tuple[Reduction, ...]
+    random_share: float
+    random: Reduction
+
+    @property
+    def evidence(self) -> str:
+        """What speaks for structure and what does not, in one sentence with the null's figures."""
+        return (
+            f"The share says whether there is structure ({self.share[0]:.2f}, entries shuffled {self.random_share:.2f}); that "
+            f"starts agree does not ({_agreement(self.reductions[0])}, entries shuffled {_agreement(self.random)})."
+        )
 
     def __repr__(self) -> str:
         lines = [
@@ -35,7 +44,7 @@ class Clusters:
             f"similarity {reduction.similarity:.3f}"
             for i, (share, reduction) in enumerate(zip(self.share, self.reductions, strict=True))
         ]
-        return "\n".join([f"Clusters({len(self.share)} of {len(self.label)} neurons)", *lines])
+        return "\n".join([f"Clusters({len(self.share)} of {len(self.label)} neurons)", *lines, f"  {self.evidence}"])
 
 
 def neuron_clusters(stack: Float[Tensor, "r n n"], recipe: LSRDR, count: int) -> Clusters:
@@ -66,7 +75,8 @@ def neuron_clusters(stack: Float[Tensor, "r n n"], recipe: LSRDR, count: int) ->
         rest = torch.ones(len(left), dtype=torch.bool)
         rest[chosen] = False
         left = left[rest]
-    return Clusters(label, tuple(shares), _chance(a, recipe), tuple(reductions))
+    random = _shuffled(a, recipe)
+    return Clusters(label, tuple(shares), tuple(reductions), _chosen(random.projection, d)[1], random)
 
 
 def _chosen(projection: Float[Tensor, "n n"], d: int) -> tuple[Int[Tensor, " d"], float]:
@@ -75,9 +85,15 @@ def _chosen(projection: Float[Tensor, "n n"], d: int) -> tuple[Int[Tensor, " d"]
     return chosen, float(weight[chosen].sum() / weight.sum())
 
 
-def _chance(a: Float[Tensor, "r n n"], recipe: LSRDR) -> float:
+def _shuffled(a: Float[Tensor, "r n n"], recipe: LSRDR) -> Reduction:
+    """The reduction of the stack with all its entries in random order."""
     order = torch.randperm(a.numel(), generator=torch.Generator().manual_seed(recipe.seed))
-    return _chosen(recipe.fit(a.flatten()[order].view_as(a)).projection, recipe.d)[1]
+    return recipe.fit(a.flatten()[order].view_as(a))
+
+
+def _agreement(reduction: Reduction) -> str:
+    tied = reduction.agreement
+    return f"{min(tied):.3f} over {len(tied) + 1} starts" if tied else "one start at the optimum"
 
 
 def _whole(a: Float[Tensor, "r d d"]) -> Reduction:

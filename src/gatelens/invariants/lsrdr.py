@@ -26,6 +26,9 @@ from ..errors import DataError, NonFiniteError
 class Reduction:
     """One LSRDR.
 
+    That starts agree is no evidence of structure: stacks of Gaussian matrices agree as well (to .998 over the seeds of
+    `gatelens bench invariants`). `neuron_clusters` measures what a shuffled stack gives.
+
     Attributes:
         matrices: X, [r, d, d], scaled to rho(sum X_j (x) X_j) = 1.
         projection: P, [n, n], idempotent of rank d; the same for every choice of coordinates of X.
@@ -45,7 +48,9 @@ class Reduction:
     def __repr__(self) -> str:
         r, d, _ = self.matrices.shape
         tied = len(self.agreement) + 1
-        agree = f", their projections agree to {min(self.agreement):.4f}" if self.agreement else ""
+        agree = ""
+        if self.agreement:
+            agree = f", their projections agree to {min(self.agreement):.4f} (as those of unstructured matrices do)"
         return (
             f"Reduction({r} matrices {self.projection.shape[0]} -> {d}: similarity {self.similarity:.4f}; "
             f"{tied} of {len(self.restarts)} starts reach it{agree}{'' if self.converged else '; not converged'})"
