@@ -1,0 +1,200 @@
+"""Verified gates on the hidden layers of small networks: how many there are, how many are found again, how much they explain.
+
+Between two plain dictionaries almost everything that can be read is an adder. So the output's dictionary is made for gates:
+each of its features is a function of at most `fan_in` input features, fitted on natural and counterfactual rows. What is
+verified is read off the network's own output while the parents are set.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from _tables import median
+
+import gatelens as gl
+from gatelens import stability
+from gatelens.bases.gate_basis import BuiltInWires
+from gatelens.bench import Figure
+from gatelens.data import Batches
+from gatelens.evaluation import measure_coverage
+from gatelens.evaluation.baselines import baseline_circuits, random_weights
+from gatelens.stability.refits import compare_circuits
+
+CHANGES = ("other inputs, dictionaries kept", "other inputs", "other seed", "random weights")
+
+
+@dataclass(frozen=True)
+class GateWalk:
+    """Finds a circuit between the first two hidden layers: a dictionary at each, then gates of few inputs.
+
+    Attributes:
+        k, samples, expansion: of the dictionaries. fan_in, pairs: of the gates.
+    """
+
+    k: int
+    samples: int
+    expansion: int
+    fan_in: int
+    pairs: int
+
+    def __call__(self, model: Any, fit: Batches, judge: Batches, seed: int, saes: Any = None) -> Any:
+        """The circuit, its gates judged on `judge`; `saes`: the dictionaries to start from, where they are to be kept."""
+        segments, acts, judged = self._rows(model, fit, judge)
+        saes = self.saes(segments, acts, seed) if saes is None else saes
+        edits = gl.Counterfactual(pairs=self.pairs)
+        gates = gl.GateDictionary(self.fan_in, self.k, saes, saes, counterfactual=edits, dense_share=0.3, seed=seed)
+        bases = gates.fit(segments, acts)
+        return gl.build_circuit(
+            model, segments, bases, acts, BuiltInWires(), held_out=judged, seed=seed, intervention_rows=256
+        )
+
+    def plain(self, model: Any, fit: Batches, judge: Batches, seed: int, saes: Any) -> Any:
+        """The rival: wires between the two plain dictionaries, as many an output."""
+        segments, acts, judged = self._rows(model, fit, judge)
+        return gl.build_circuit(
+            model, segments, saes, acts, self.wires, held_out=judged, seed=seed, intervention_rows=256
+        )
+
+    @property
+    def wires(self) -> gl.GramLasso:
+        return gl.GramLasso(mean_edges=self.fan_in, cap=self.fan_in)
+
+    def _rows(self, model: Any, fit: Batches, judge: Batches) -> tuple[Any, Any, Any]:
+        segments = gl.mlp_segments(model, [0])
+        return segments, gl.collect(model, fit, segments), gl.collect(model, judge, segments)
+
+    def saes(self, segments: Any, acts: Any, seed: int) -> dict[str, Any]:
+        recipe = gl.TrainedSAE("batchtopk", expansion=self.expansion, k=self.k, samples=self.samples, seed=seed)
+        return recipe.fit(segments, acts)
+
+
+def gates(
+    name: str, seeds: Sequence[int], nets: Mapping[int, Any], fit: Batches, held_out: Batches, walk: GateWalk
+) -> Iterator[Figure]:
+    rows = [_measured(seed, nets[seed], fit, held_out, walk) for seed in seeds]
+    yield _counts(name, rows, walk)
+    for change in CHANGES:
+        yield _found_again(name, change, rows)
+    for share, what in (
+        ("variance", "output variance"),
+        ("firings", "firings"),
+        ("gap", "accuracy that ablation costs"),
+    ):
+        yield _explained(name, share, what, rows)
+
+
+def _measured(seed: int, net: Any, fit: Batches, held_out: Batches, walk: GateWalk) -> dict[str, Any]:
+    first_half, second_half = stability.halves(fit, seed)
+    null = random_weights(net, seed)
+    segments = gl.mlp_segments(net, [0])
+    saes = walk.saes(segments, gl.collect(net, first_half, segments), seed)
+    first = walk(net, first_half, held_out, seed, saes)
+    again = {
+        CHANGES[0]: (net, walk(net, second_half, held_out, seed, saes)),
+        CHANGES[1]: (net, walk(net, second_half, held_out, seed)),
+        CHANGES[2]: (net, walk(net, first_half, held_out, seed + 1000)),
+        CHANGES[3]: (null, walk(null, first_half, held_out, seed)),
+    }
+    found: dict[str, Any] = {}
+    acts = gl.collect(net, held_out, first.segments)
+    for change, (model, second) in again.items():
+        condition = stability.Condition(change, model, second_half, seed, same_coordinates=model is net)
+        theirs = acts if model is net else gl.collect(model, held_out, second.segments)
+        (row,) = compare_circuits(first, second, acts, theirs, condition)
+        found |= _agreement(change, row)
+    fitted, judged = (gl.collect(net, part, first.segments) for part in (first_half, held_out))
+    beside: dict[str, Any] = dict(baseline_circuits(net, first, fitted, walk.wires, judged, seed=seed))
+    beside["plain"] = walk.plain(net, first_half, held_out, seed, saes)
+    beside["random_weights"] = again[CHANGES[3]]
+    # the second half of the fitting part: neither this circuit nor the choice of its verified gates has seen it
+    report = measure_coverage(net, first, second_half.take(5000), beside, seed=seed)
+    for label, covered in {"coverage": report.circuit, **report.beside}.items():
+        (one,) = covered.values()
+        found |= {f"{label}/{share}": getattr(one, share) for share in ("variance", "firings", "gap", "verified")}
+    (one,) = report.circuit.values()
+    return found | {
+        "read/variance": one.read_variance,
+        "all/variance": one.all_variance,
+        "all/gap": one.all_gap,
+        "outputs": one.outputs,
+        "sentence": report.sentence,
+        "kinds": _kinds(first.gates[segments[0].name]),
+    }
+
+
+def _agreement(change: str, row: stability.StabilityRow) -> dict[str, Any]:
+    return {
+        f"{change}/verified": row.verified.whole,
+        f"{change}/verified random": row.verified.random_whole,
+        f"{change}/count": row.verified.gates,
+        f"{change}/inputs": row.verified.inputs,
+        f"{change}/inputs random": row.verified.random_inputs,
+        f"{change}/gates": row.gates.whole,
+        f"{change}/edges": row.edges,
+        f"{change}/edges random": row.random_edges,
+        f"{change}/features": row.matched_out,
+        f"{change}/features random": row.random_out,
+    }
+
+
+def _kinds(found: Sequence[gl.Gate]) -> str:
+    """How the outputs were read, and what the verified ones are."""
+    every, verified = (Counter(str(g.kind) for g in some) for some in (found, [g for g in found if g.verified]))
+    said = ", ".join(f"{n} {kind}" for kind, n in every.most_common())
+    return f"{said}; verified: {', '.join(f'{n} {kind}' for kind, n in verified.most_common()) or 'none'}"
+
+
+def _counts(name: str, rows: Sequence[Mapping[str, Any]], walk: GateWalk) -> Figure:
+    return Figure(
+        f"{name}, gates of at most {walk.fan_in} inputs between the first two hidden layers: verified, count",
+        median(rows, "coverage/verified"),
+        baselines={
+            "plain dictionaries, as many wires": median(rows, "plain/verified"),
+            "neurons at equal edges": median(rows, "neurons/verified"),
+            "shuffled inputs (null)": median(rows, "shuffled/verified"),
+            "random weights": median(rows, "random_weights/verified"),
+            "outputs": median(rows, "outputs"),
+        },
+        note=f"first seed: {rows[0]['kinds']}",
+    )
+
+
+def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    labels = {
+        "random counterparts (null)": "verified random",
+        "inputs, mean Jaccard": "inputs",
+        "inputs, random counterparts": "inputs random",
+        "all read gates, adders too": "gates",
+        "edge Jaccard": "edges",
+        "edge Jaccard, random features": "edges random",
+        "matched features": "features",
+        "matched features, random counterpart": "features random",
+        "verified gates compared": "count",
+    }
+    return Figure(
+        f"{name}, verified gates found again, {change}: same kind and half of the inputs",
+        median(rows, f"{change}/verified"),
+        0.6 if change == CHANGES[0] else None,
+        baselines={label: median(rows, f"{change}/{key}") for label, key in labels.items()},
+        note="two halves of the fitting part; output features matched by directions (random weights: by activations)",
+    )
+
+
+def _explained(name: str, share: str, what: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    labels = {
+        "neurons at equal edges": "neurons",
+        "shuffled inputs (null)": "shuffled",
+        "random weights": "random_weights",
+        "plain dictionaries, as many wires": "plain",
+        "all gates that were read, adders too": "read",
+        "all wires, read or not": "all",
+    }
+    return Figure(
+        f"{name}, share of the {what} that verified gates explain",
+        median(rows, f"coverage/{share}"),
+        baselines={label: median(rows, f"{key}/{share}") for label, key in labels.items()},
+        note=str(rows[0]["sentence"]),
+    )
