@@ -17,14 +17,14 @@ def add_verbs(verbs: Any) -> None:
         "rank",
         help="ranks of each segment's Jacobians, and how few dimensions carry the model's metric",
         description="What needs no coordinates: ranks, shared subspaces, active subspaces and their witness, each beside "
-        "its null. Writes rank.json and one figure a segment into the run folder.",
+        "its null. Writes rank.json and rank.html into the run folder.",
     )
     rank.add_argument("--k", type=int, nargs="+", metavar="K", help="dimensions to keep (default: powers of two)")
     stability = verbs.add_parser(
         "stability",
         help="find bases, wires and gates again under changes, and say how much comes back",
         description="Other inputs, another seed, weight noise sized by the loss, fine-tuning, a retrained network, and "
-        "random weights as the control. Writes stability.json into the run folder.",
+        "random weights as the control. Writes stability.json and stability.html into the run folder.",
     )
     stability.add_argument(
         "--rises", type=float, nargs="+", metavar="SHARE", default=[0.001, 0.01], help="how far noise raises the loss"
@@ -40,15 +40,17 @@ def add_verbs(verbs: Any) -> None:
 def act_rank(options: argparse.Namespace) -> int:
     from ..pipeline.studies import rank_study
 
-    found = rank_study(_walk(options), options.k)
-    return _show(options, "\n\n".join(map(str, found)), [r.to_dict() for r in found])
+    walk = _walk(options)
+    found = rank_study(walk, options.k)
+    return _show(options, "\n\n".join(map(str, found)), [r.to_dict() for r in found], walk.out / "rank.html")
 
 
 def act_stability(options: argparse.Namespace) -> int:
     from ..pipeline.studies import plain, stability_study
 
-    found = stability_study(_walk(options), options.rises, options.steps)
-    return _show(options, str(found), plain(found.to_dict()))
+    walk = _walk(options)
+    found = stability_study(walk, options.rises, options.steps)
+    return _show(options, str(found), plain(found.to_dict()), walk.out / "stability.html")
 
 
 def _walk(options: argparse.Namespace) -> Any:
@@ -60,6 +62,6 @@ def _walk(options: argparse.Namespace) -> Any:
     return Walk(config, Path(options.out or f"runs/{config.name}"), progress=sys.stderr.isatty())
 
 
-def _show(options: argparse.Namespace, text: str, report: Any) -> int:
-    sys.stdout.write((json.dumps(report, indent=1) if options.json else text) + "\n")
+def _show(options: argparse.Namespace, text: str, report: Any, page: Path) -> int:
+    sys.stdout.write(f"{json.dumps(report, indent=1)}\n" if options.json else f"{text}\n\n{page}\n")
     return 0

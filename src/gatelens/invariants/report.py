@@ -45,10 +45,20 @@ class RankReport:
     random: Ranks
     notes: tuple[str, ...]
 
+    @property
+    def sentence(self) -> str:
+        """How few dimensions do, by each choice of them: the first thing to read."""
+        curve = self.curve
+        least = {label: curve.smallest(label) for label in curve.values}
+        loss = "a point of accuracy" if curve.metric == "accuracy" else "0.01 nats"
+        said = "; ".join(f"{label} {'more than measured' if k is None else k}" for label, k in least.items())
+        return f"Dimensions of {curve.hook}'s {max(curve.ks)} that keep the model within {loss}: {said}."
+
     def to_dict(self) -> dict[str, Any]:
         shared = self.shared
         return {
             "segment": self.segment,
+            "sentence": self.sentence,
             "raw": self.raw.to_dict(),
             "whitened": None if self.whitened is None else self.whitened.to_dict(),
             "random_weights": self.random.to_dict(),
@@ -74,7 +84,15 @@ class RankReport:
         }
 
     def __repr__(self) -> str:
-        parts = [self.segment, self.raw, self.whitened, f"random weights: {self.random}", self.shared, self.curve]
+        parts = [
+            self.segment,
+            self.sentence,
+            self.raw,
+            self.whitened,
+            f"random weights: {self.random}",
+            self.shared,
+            self.curve,
+        ]
         return "\n".join(str(p) for p in [*parts, self.witness, *self.notes] if p is not None)
 
 

@@ -12,7 +12,7 @@ from ..circuits import Circuit, build_circuit
 from ..data import Batches
 from ..invariants import RankReport, rank_report
 from ..stability import Stability, stability, standard_conditions
-from ..views.curves import summary_figure
+from ..views.studies import rank_page, stability_page
 from .building import find
 from .config import Config
 from .loading import model_from
@@ -20,18 +20,17 @@ from .walk import Walk
 
 
 def rank_study(walk: Walk, ks: Sequence[int] | None = None) -> list[RankReport]:
-    """A report for each segment; rank.json and one figure a segment in the run folder."""
+    """A report for each segment; rank.json and a page, rank.html, in the run folder."""
     fit, held_out = walk.batches
     few = fit.take(4096 if fit.metric == "accuracy" else 256)
     found = [rank_report(walk.model, s, few, held_out, ks, seed=walk.config.seed) for s in walk.segments]
     store.replace_file(walk.out / "rank.json", store.dump_json([r.to_dict() for r in found]))
-    for number, report in enumerate(found):
-        store.replace_file(walk.out / f"rank-{number}.svg", summary_figure(report.curve).encode())
+    rank_page(found, f"{walk.config.name}: what needs no coordinates").save(walk.out / "rank.html")
     return found
 
 
 def stability_study(walk: Walk, rises: Sequence[float] = (0.001, 0.01), steps: int = 100) -> Stability:
-    """The config's walk found again under changes; stability.json in the run folder.
+    """The config's walk found again under changes; stability.json and a page, stability.html, in the run folder.
 
     A network that the config trains is also trained from another seed, and its features matched through activations.
     """
@@ -40,6 +39,7 @@ def stability_study(walk: Walk, rises: Sequence[float] = (0.001, 0.01), steps: i
     first, conditions = standard_conditions(walk.model, fit, walk.config.seed, rises, steps=steps, retrained=retrained)
     found = stability(walk.model, _refit(walk), first, held_out, conditions, walk.config.seed)
     store.replace_file(walk.out / "stability.json", store.dump_json(plain(found.to_dict())))
+    stability_page(found, f"{walk.config.name}: what survives a change").save(walk.out / "stability.html")
     return found
 
 

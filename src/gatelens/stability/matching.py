@@ -5,7 +5,7 @@ Order and sign do not count. Every figure stands beside its level for a random c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,8 @@ from ..errors import BasisError, DataError
 
 #: wider counterparts are not rotated for the null (a QR costs f^3): Gaussian directions or shuffled rows serve instead
 _ROTATED = 1024
+#: entries of a matrix that can still be looked at
+_DRAWN = 2**18
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Matching:
         random: mean similarity when the second basis is replaced by a random one: what matching finds in nothing.
         by: "directions" or "activations".
         weight: [n] how much each pair counts in `weighted`, e.g. the energy of its feature; all alike when not given.
+        matrix: [f, g] |similarity| of every feature with every other, for pictures; None where it would be too large for one.
     """
 
     first: Int[Tensor, " n"]
@@ -36,6 +39,7 @@ class Matching:
     random: float
     by: str
     weight: Float[Tensor, " n"]
+    matrix: Float[Tensor, "f g"] | None = field(default=None, repr=False)
 
     @property
     def mean(self) -> float:
@@ -129,7 +133,13 @@ def _matching(similarity: Tensor, null: Tensor, weight: Tensor | None, by: str) 
     first, second = _assign(similarity)
     every = torch.ones(len(similarity), dtype=torch.float64) if weight is None else weight.double()
     return Matching(
-        first, second, similarity[first, second].float(), float(null[_assign(null)].mean()), by, every[first].float()
+        first,
+        second,
+        similarity[first, second].float(),
+        float(null[_assign(null)].mean()),
+        by,
+        every[first].float(),
+        similarity.float() if similarity.numel() <= _DRAWN else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -35,6 +35,7 @@ class StabilityRow:
         mmcs, random_mmcs: mean max cosine of the output's directions; None where features are matched by activations.
         edges, random_edges: Jaccard index of the wires.
         gates, verified: agreement of all read gates, and of those that interventions confirmed.
+        out: the matching of the output features, with its matrix; None where they are the same or too many for a picture.
     """
 
     change: str
@@ -52,9 +53,11 @@ class StabilityRow:
     verified: Agreement
     control: bool = False
     note: str = ""
+    out: Matching | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The figures, without the matching itself."""
+        return {name: value for name, value in asdict(replace(self, out=None)).items() if name != "out"}
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ def _row(
         gate_agreement(ours, theirs, inputs, outputs, verified=True),
         condition.control,
         condition.note,
+        outputs if outputs.matrix is not None else None,
     )
 
 

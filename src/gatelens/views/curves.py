@@ -79,6 +79,45 @@ def curve_figure(
     return result[0]
 
 
+def share_figure(
+    names: Sequence[str],
+    series: Mapping[str, tuple[Sequence[float | None], Sequence[float | None]]],
+    x_label: str = "share",
+) -> str:
+    """Shares between 0 and 1 of named rows, the first row on top: a mark a series, and a hollow one for its level of chance.
+
+    Args:
+        series: name -> (shares, chances), one of each a row; None where there is none.
+
+    Raises:
+        DataError: no rows, or a series of another length.
+    """
+    if not names or any(len(v) != len(names) or len(c) != len(names) for v, c in series.values()):
+        raise DataError(
+            f"a share figure needs one share and one chance for each of its {len(names)} rows, at least one"
+        )
+    with _figure(5.6, 0.9 + 0.42 * len(names)) as (axes, result):
+        for i, (name, (values, chances)) in enumerate(series.items()):
+            at = [row + 0.12 * (i - (len(series) - 1) / 2) for row in range(len(names))]
+            style = {
+                "marker": _MARKS[i % len(_MARKS)],
+                "linestyle": "",
+                "color": _COLOURS[i % len(_COLOURS)],
+                "markersize": 5,
+            }
+            axes.plot([float("nan") if v is None else float(v) for v in values], at, label=name, **style)
+            hollow = [float("nan") if c is None else float(c) for c in chances]
+            axes.plot(hollow, at, markerfacecolor="none", alpha=0.7, **style)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_xlabel(x_label)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return result[0]
+
+
 def matched_matrix_figure(
     similarity: Float[Tensor, "f g"],
     first: Sequence[int] | None = None,
