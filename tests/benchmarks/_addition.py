@@ -72,7 +72,7 @@ def modular_addition(seeds: Sequence[int], p: int = 31) -> Iterator[Figure]:
 
 
 def _modular(seed: int, p: int) -> dict[str, float]:
-    folder = task.train(Path("runs") / f"addition-mod-{p}-seed-{seed}", p, seed)
+    folder = task.train(Path("runs") / f"addition-mod-{p}-seed-{seed}-to-the-end", p, seed)
     model = gl.load_model(folder)
     found = _modular_figures(model, *task.pairs(p, seed), p, seed)
     null = _modular_figures(random_weights(model, seed), *task.pairs(p, seed), p, seed)

@@ -51,8 +51,8 @@ class RankReport:
         curve = self.curve
         least = {label: curve.smallest(label) for label in curve.values}
         loss = "a point of accuracy" if curve.metric == "accuracy" else "0.01 nats"
-        said = "; ".join(f"{label} {'more than measured' if k is None else k}" for label, k in least.items())
-        return f"Dimensions of {curve.hook}'s {max(curve.ks)} that keep the model within {loss}: {said}."
+        said = "; ".join(f"{'more than measured' if k is None else k} by {label}" for label, k in least.items())
+        return f"To keep the model within {loss} takes, in dimensions of {curve.hook}: {said}."
 
     def to_dict(self) -> dict[str, Any]:
         shared = self.shared
@@ -132,16 +132,17 @@ def rank_report(
             principal_subspace(x),
             random_subspace(x, seed),
         ]
-    notes = tuple(dict.fromkeys(str(w.message) for w in said if issubclass(w.category, GateLensWarning)))
+    curve = summary_curve(model, held_out, segment.hook_in, subspaces, ks)
+    regularised = dict.fromkeys(str(w.message) for w in said if issubclass(w.category, GateLensWarning))
     return RankReport(
         segment.name,
         raw,
         whitened,
         shared,
-        summary_curve(model, held_out, segment.hook_in, subspaces, ks),
+        curve,
         Bottleneck(rank, steps=steps, seed=seed).fit(x, y),
         _null(model, segment, fit, inputs, rank, seed),
-        notes,
+        tuple(note for note in regularised if note not in curve.notes),
     )
 
 
