@@ -19,7 +19,7 @@ from .principal_angles import Consistency, consistency
 from .randomised import randomised_singular_values
 from .rank import MAX_ENTRIES, Ranks, segment_jacobians, segment_ranks
 from .sensitivity import output_sensitivity
-from .subspaces import active_subspace, oblique_subspace, principal_subspace, random_subspace
+from .subspaces import active_subspace, check_kept, oblique_subspace, principal_subspace, random_subspace
 from .summary import SummaryCurve, summary_curve
 
 
@@ -114,8 +114,11 @@ def rank_report(
         rank: of the shared subspaces and of the witness. inputs: at which Jacobians are taken. steps: of the witness.
 
     Raises:
+        BasisError: a k that the segment's input does not have, before anything is measured.
         DataError: fewer than 32 rows, or all Jacobians zero.
     """
+    for k in ks or ():
+        check_kept(k, segment.d_in)
     acts = collect(model, fit, [segment])
     x, y = acts[segment.hook_in], acts[segment.hook_out]
     if len(x) < 32:

@@ -38,8 +38,8 @@ class Subspace:
         return len(self.mean)
 
     def check(self, k: int) -> None:
-        if not 0 <= k <= self.dimensions:
-            raise BasisError(f"expected k from 0 to {self.dimensions} dimensions, got {k}: the hook point is no wider")
+        """Refuse a k that the hook point does not have."""
+        check_kept(k, self.dimensions)
 
     def coordinates(self, x: Float[Tensor, "*rows d"], k: int) -> Float[Tensor, "*rows k"]:
         """The k numbers that are kept of each row."""
@@ -52,6 +52,16 @@ class Subspace:
 
     def __repr__(self) -> str:
         return f"Subspace({self.label}, {self.dimensions} dimensions{'; ' + self.note if self.note else ''})"
+
+
+def check_kept(k: int, d: int) -> None:
+    """Refuse to keep k of d dimensions where there are not so many.
+
+    Raises:
+        BasisError: k outside 0..d.
+    """
+    if not 0 <= k <= d:
+        raise BasisError(f"expected k from 0 to {d} dimensions, got {k}: the hook point is no wider")
 
 
 def active_subspace(sensitivity: Float[Tensor, "d d"], x: Float[Tensor, "rows d"]) -> Subspace:
