@@ -103,7 +103,7 @@ def test_save_and_load(walked, tmp_path):
         loaded.gate(0)
 
 
-@pytest.mark.parametrize("architecture", ["batchtopk", "sparse", "topk", "relu", "tied"])
+@pytest.mark.parametrize("architecture", ["batchtopk", "sparse", "matryoshka", "topk", "relu", "tied"])
 def test_every_architecture_keeps_the_contract(architecture, walked, tmp_path):
     """Non-negative features, unit decoder rows, the same bytes for the same seed, back from disk unchanged."""
     acts = walked[3]

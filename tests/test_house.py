@@ -19,10 +19,11 @@ SRC = ROOT / "src" / "gatelens"
 #: and from those before it; rooms joined by = stand side by side
 CORRIDOR = """
 errors lazy sparse store shards statistics distributed estimate data models demo segments capture activations bases.linear
-features jacobians bases.rotation bases.codes bases.active bases.pair_training bases connectors solvers bases.saving=bases.pair=bases.gate_basis=bases.transcoder_basis
-bases.transcoder bases.gate_start bases.normal_equations
-bases.counterfactual bases.gate_training
-bases.gate_first bases.jacobian_pair bases.copies edge_stability gates circuits evaluation rotation_questions
+features jacobians bases.rotation bases.codes bases.active bases.training bases.pair_training bases connectors solvers
+bases.saving=bases.pair=bases.gate_basis=bases.transcoder_basis=bases.copies=bases.merged
+bases.segment_sae bases.transcoder bases.gate_start bases.normal_equations
+bases.counterfactual bases.gate_training bases.logit_tuning
+bases.gate_first bases.jacobian_pair bases.relations edge_stability gates circuits evaluation rotation_questions
 stability invariants planted views pipeline bench cli
 """.split()
 

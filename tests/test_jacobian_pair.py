@@ -52,7 +52,7 @@ def test_the_penalty_makes_the_active_block_smaller_and_the_result_is_sae_lens_o
     s, x = segment(), rows()
     sizes, errors = [], []
     for penalty in (0.0, 3.0):
-        bases = JacobianSAEPair(width=16, k=3, penalty=penalty, samples=5_000, batch_size=50, lr=1e-2).fit(
+        bases = JacobianSAEPair(d_sae=16, k=3, penalty=penalty, samples=5_000, batch_size=50, lr=1e-2).fit(
             [s], {"in": x}
         )
         inner, outer = bases["in"], bases["out"]
@@ -73,7 +73,7 @@ def test_bad_input_is_refused():
     with pytest.raises(BasisError, match=r"not exactly one MLP"):
         JacobianSAEPair(k=2).train(Segment("a", "b", gated, D, D, gated), rows(9))
     with pytest.raises(BasisError, match=r"k = 99"):
-        JacobianSAEPair(width=16, k=99).train(s, rows(9))
+        JacobianSAEPair(d_sae=16, k=99).train(s, rows(9))
     with pytest.raises(BasisError, match=r"segments meet"):
         JacobianSAEPair(k=2).fit([s, Segment("out", "end", s.forward, D, D, s.mlp)], {"in": rows(9), "out": rows(9)})
     with pytest.raises(BasisError, match=r"at least 1"):

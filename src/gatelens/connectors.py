@@ -98,6 +98,16 @@ class Connector:
         order = torch.argsort(values.abs(), descending=True, stable=True)
         return columns[order], values[order]
 
+    def padded(self) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"]]:
+        """Parents and weights as tables; outputs with fewer wires than k are filled up with wires of weight 0."""
+        crow, counts = self.weight.crow_indices(), self.fan_in()
+        row = torch.repeat_interleave(counts)
+        place = torch.arange(len(row)) - crow[row]
+        shape = (len(counts), max(1, int(counts.max()) if len(counts) else 0))
+        parents, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=self.bias.dtype)
+        parents[row, place], weights[row, place] = self.weight.col_indices(), self.weight.values()
+        return parents, weights
+
     def save(self, folder: str | Path) -> None:
         """Write `connector.safetensors` and `connector.json` with their hashes; an earlier connector stays until all is written."""
         with store.writing(folder, "connector") as out:

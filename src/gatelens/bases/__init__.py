@@ -18,6 +18,10 @@ __getattr__ = lazy_names(
         "transcoder": ("Transcoder",),
         "gate_first": ("GateDictionary",),
         "jacobian_pair": ("JacobianSAEPair",),
+        "segment_sae": ("SegmentSAE",),
+        "logit_tuning": ("LogitTuning",),
+        "copies": ("copy_groups",),
+        "merged": ("MergedBasis",),
         "counterfactual": ("Counterfactual",),
     },
 )

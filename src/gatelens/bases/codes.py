@@ -87,6 +87,12 @@ class Codes:
         """The share of rows in which each feature is on."""
         return torch.bincount(self.col, minlength=self.width) / max(len(self), 1)
 
+    def mean_square(self) -> Float[Tensor, " width"]:
+        """The mean square of each feature over all rows."""
+        total = torch.zeros(self.width, dtype=torch.float64, device=self.value.device)
+        total.index_add_(0, self.col, self.value.double().square())
+        return (total / max(len(self), 1)).to(self.value.dtype)
+
     def typical(self) -> Float[Tensor, " width"]:
         """The mean value of each feature over the rows in which it is on; 0 for one that never is."""
         total = torch.zeros(self.width, dtype=torch.float64, device=self.value.device).index_add_(
@@ -110,3 +116,11 @@ def weighted_rows(
 ) -> Float[Tensor, "bags d"]:
     """For each bag of entries, the sum of weight * table[index]; derivatives in both table and weight."""
     return F.embedding_bag(index, table, starts, mode="sum", per_sample_weights=weight)
+
+
+def scipy_csr(codes: Codes):
+    """The codes as a scipy CSR matrix in float64."""
+    from scipy.sparse import csr_matrix
+
+    parts = (codes.value.double().cpu().numpy(), codes.col.cpu().numpy(), codes.crow.cpu().numpy())
+    return csr_matrix(parts, shape=(len(codes), codes.width))

@@ -16,8 +16,7 @@ from torch import Tensor
 from ..connectors import Connector
 from ..errors import BasisError
 from ..segments import Segment
-from .codes import Codes
-from .gate_start import scipy_csr
+from .codes import Codes, scipy_csr
 from .linear import directions
 
 _EFFECT_ROWS = 256
@@ -32,11 +31,13 @@ class CopyGroups:
         group: [m], the number of each feature's group; a feature without copies is a group of its own.
         leader: [groups], the feature of each group that is on most often.
         share: [m], how much of the leader's direction one unit of each feature is: cosine times ratio of lengths; 1 for leaders.
+        power: [m], mean square of each feature over the rows, for wires from groups.
     """
 
     group: Int[Tensor, " m"]
     leader: Int[Tensor, " groups"]
     share: Float[Tensor, " m"]
+    power: Float[Tensor, " m"]
 
     @property
     def sizes(self) -> Int[Tensor, " groups"]:
@@ -106,7 +107,7 @@ def copy_groups(
     if segment is not None and x is not None:
         kept = _same_effect(segment, x[:_EFFECT_ROWS], matrix, codes.typical(), rows, cols, effect)
         rows, cols = rows[kept], cols[kept]
-    return _led(matrix, codes.frequency(), rows, cols)
+    return _led(matrix, codes, rows, cols)
 
 
 def _linked(matrix: Tensor, codes: Codes, cosine: float, together: float) -> tuple[Tensor, Tensor]:
@@ -145,13 +146,13 @@ def _same_effect(
     )
 
 
-def _led(matrix: Tensor, frequency: Tensor, rows: Tensor, cols: Tensor) -> CopyGroups:
+def _led(matrix: Tensor, codes: Codes, rows: Tensor, cols: Tensor) -> CopyGroups:
     linked: dict[int, list[int]] = {}
     for i, j in zip(rows.tolist(), cols.tolist(), strict=True):
         linked.setdefault(i, []).append(j)
     group = torch.full((len(matrix),), -1)
     leaders: list[int] = []
-    for feature in torch.argsort(frequency, descending=True, stable=True).tolist():
+    for feature in torch.argsort(codes.frequency(), descending=True, stable=True).tolist():
         if group[feature] >= 0:
             continue
         members = [m for m in linked.get(feature, []) if group[m] < 0]
@@ -160,4 +161,4 @@ def _led(matrix: Tensor, frequency: Tensor, rows: Tensor, cols: Tensor) -> CopyG
     leader = torch.tensor(leaders)
     led_by = matrix[leader[group]]
     share = (matrix * led_by).sum(1) / led_by.square().sum(1).clamp_min(1e-12)
-    return CopyGroups(group, leader, share)
+    return CopyGroups(group, leader, share, codes.mean_square())

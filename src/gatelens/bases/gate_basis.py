@@ -13,6 +13,7 @@ from ..connectors import Connector
 from ..errors import BasisError
 from ..segments import Segment
 from .linear import Basis
+from .merged import MergedBasis
 from .pair import PairBasis
 
 
@@ -84,7 +85,7 @@ class GateBasis(PairBasis):
 
 @dataclass(frozen=True)
 class BuiltInWires:
-    """The solver for a gate dictionary: its wires are there already."""
+    """The solver for a gate dictionary: its wires are there already. From a `MergedBasis` they are read group by group."""
 
     connector: Connector | None = None
 
@@ -95,7 +96,8 @@ class BuiltInWires:
                 "Fit GateDictionary for this segment, or use a solver that finds wires"
             )
         basis_out.check(segment)
-        return BuiltInWires(basis_out.connector)
+        merged = isinstance(basis_in, MergedBasis)
+        return BuiltInWires(basis_in.wires(basis_out.connector) if merged else basis_out.connector)
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         if self.connector is None:

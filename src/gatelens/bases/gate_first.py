@@ -20,7 +20,8 @@ from .counterfactual import Counterfactual, Library
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_start import GateStart, allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
-from .linear import Basis, basis_width, directions
+from .linear import Basis, directions
+from .logit_tuning import LogitTuning
 
 _START_ROWS = 60_000
 
@@ -43,6 +44,7 @@ class GateDictionary:
         samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
         refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none.
         memory_gib: the most that the table which finds new parents may take.
+        on_logits: a `LogitTuning`: at the end, train on with the divergence of the model's predictions as loss, wires kept.
     """
 
     fan_in: int = 8
@@ -60,6 +62,7 @@ class GateDictionary:
     swap: int = 2
     refit_rows: int = 60_000
     memory_gib: float = 4.0
+    on_logits: LogitTuning | None = None
     seed: int = 0
     progress: bool = False
 
@@ -129,7 +132,8 @@ class GateDictionary:
         rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
         run = GateRun(rows, units.start(first), allowed, self._settings(), _zero_bypass(rows) if self.bypass else None)
         run.train()
-        return self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
+        gates = self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
+        return gates if self.on_logits is None else self.on_logits.tune(gates, segment)
 
     def _settings(self) -> GateTraining:
         seen = self.samples if self.counterfactual is None else 2 * self.counterfactual.pairs
@@ -252,8 +256,3 @@ def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) 
     if hasattr(given, "decode"):
         return given
     return given.fit([segment], acts)[hook]
-
-
-def gate_width(basis: GateBasis) -> int:
-    """The number of gates."""
-    return basis_width(basis, basis.cfg.d_in)

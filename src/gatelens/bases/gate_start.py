@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import BasisError, TooLargeError
 from ..solvers.selection import forward_selection
-from .codes import Codes
+from .codes import Codes, scipy_csr
 
 #: above this many entries, a table of inputs x outputs is screened by correlation instead of forward selection
 _SELECTION_ENTRIES = 4_096 * 4_096
@@ -103,14 +103,6 @@ def sparse_statistics(f_in: Codes, f_out: Codes, columns: Int[Tensor, " p"]) -> 
     covariance = torch.from_numpy((a.T @ a).toarray() - rows * np.outer(mean_in, mean_in))
     products = torch.from_numpy((a.T @ b).toarray() - rows * np.outer(mean_in, mean_out))
     return covariance, products, torch.from_numpy(mean_in), torch.from_numpy(mean_out)
-
-
-def scipy_csr(codes: Codes):
-    """The codes as a scipy CSR matrix in float64."""
-    from scipy.sparse import csr_matrix
-
-    parts = (codes.value.double().cpu().numpy(), codes.col.cpu().numpy(), codes.crow.cpu().numpy())
-    return csr_matrix(parts, shape=(len(codes), codes.width))
 
 
 def _least_squares(

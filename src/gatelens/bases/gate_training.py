@@ -107,10 +107,10 @@ class GateRun:
             self.offset,
             *([] if self.bypass is None else [self.bypass]),
         ]
-        self.optimiser = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, 0.99))
+        self.optimiser = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, 0.99), fused=True)
         self.choose = Chooser("batchtopk", settings.l0)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.power = _mean_square(rows.codes)
+        self.power = rows.codes.mean_square()
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=rows.y.device)
         self.score: Tensor | None = (
             None  # for each gate and input: [0] the loss's derivative, [1] the sum of f^2 where the gate is on
@@ -312,8 +312,3 @@ def difference(a: Codes, b: Codes) -> Codes:
     return Codes.from_entries(
         row[order], torch.cat([a.col, b.col])[order], torch.cat([a.value, -b.value])[order], len(a), a.width
     )
-
-
-def _mean_square(codes: Codes) -> Float[Tensor, " m"]:
-    total = torch.zeros(codes.width, dtype=torch.float64, device=codes.value.device)
-    return (total.index_add_(0, codes.col, codes.value.double().square()) / max(len(codes), 1)).float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -17,34 +17,32 @@ from ..segments import ACTIVATIONS, MLPWeights, Segment
 from .active import unit_rows_
 from .linear import Basis
 from .pair_training import falling, shuffled
+from .training import DictionaryTraining
 
 
 @dataclass(frozen=True)
-class JacobianSAEPair:
+class JacobianSAEPair(DictionaryTraining):
     """Reconstruct x and y with k active features each, and keep the L1 norm of the active block of the Jacobian between them small.
 
     The block is dz_out / dz_in at the active features: encoder_out . J_mlp(x_hat) . decoder_in, [k, k] for each row, in closed form
     from the weights of the MLP. Its mean |entry| times `penalty` is added to the two relative squared errors.
 
     Attributes:
-        width: features of both dictionaries; None: `expansion` times the width of each hook point.
-        k: active features of each. penalty: 0 trains two plain TopK dictionaries.
-        samples, batch_size, lr, seed: of Adam. A row costs k x k x d_mlp products: use small batches and an accelerator for wide models.
+        penalty: 0 trains two plain TopK dictionaries.
+        expansion, d_sae, k, ...: of both dictionaries, see `DictionaryTraining`; k is exact. A row costs k x k x d_mlp products: use
+            small batches, and an accelerator for wide models.
     """
 
-    width: int | None = None
-    expansion: int = 8
-    k: int = 32
     penalty: float = 1.0
+    _: KW_ONLY
     samples: int = 200_000
     batch_size: int = 128
     lr: float = 1e-3
-    seed: int = 0
-    progress: bool = False
 
     def __post_init__(self):
-        if min(self.k, self.expansion, self.samples, self.batch_size, self.width or 1) < 1 or self.penalty < 0:
-            raise BasisError("k, width, expansion, samples and batch_size must be at least 1, and penalty not negative")
+        super().__post_init__()
+        if self.penalty < 0:
+            raise BasisError(f"penalty must not be negative, got {self.penalty}")
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """hook name -> sae-lens TopK SAE, for both ends of each segment.
@@ -70,16 +68,12 @@ class JacobianSAEPair:
                 f"segment {segment.name} is not exactly one MLP without a gate: the Jacobian block is known in closed form only there. "
                 'Choose mlp_in="mlp_in", or another recipe'
             )
-        widths = [self.width or self.expansion * d for d in (segment.d_in, segment.d_out)]
-        if self.k > min(widths):
-            raise BasisError(
-                f"k = {self.k} active features were asked of dictionaries of {widths[0]} and {widths[1]}; choose a smaller k"
-            )
+        widths = [self.width_for(d) for d in (segment.d_in, segment.d_out)]
         with torch.no_grad():
             y = segment.forward(x[:10_000])
         generator = torch.Generator().manual_seed(self.seed)
-        inner = _TopK(x, widths[0], self.k, generator)
-        outer = _TopK(y, widths[1], self.k, generator)
+        inner = _TopK(x, widths[0], int(self.k), generator)
+        outer = _TopK(y, widths[1], int(self.k), generator)
         self._train(inner, outer, mlp, x, generator)
         return inner.sae_lens(segment.hook_in), outer.sae_lens(segment.hook_out)
 

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import BasisError
-from .codes import Codes
-from .gate_start import scipy_csr
+from .codes import Codes, scipy_csr
 
 _SHRINK = 1e-3
 

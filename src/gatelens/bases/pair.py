@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from ..errors import BasisError
 from ..segments import Segment
-from .linear import Basis
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PairShape:
     d_sae: int
 
 
-class PairBasis:
+class PairBasis(ABC):
     """An output dictionary whose features are functions of the segment's input.
 
     It stands at `hook_out`: `decode(f)` gives y. It cannot encode y, since its features are not read from y:
@@ -50,9 +50,13 @@ class PairBasis:
     def cfg(self) -> PairShape:
         return PairShape(self.W_dec.shape[1], self.W_dec.shape[0])
 
+    @abstractmethod
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         """The output features, from the activations at `hook_in`."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def save_into(self, out: Any) -> None:
+        """Add the dictionary's files to an artefact that is being written."""
 
     def encode(self, x: Tensor) -> NoReturn:
         """Refused: what y alone says about these features is not defined.
@@ -105,25 +109,8 @@ class PairBasis:
                     "Choose a dictionary that was made for this segment"
                 )
 
-    def save_into(self, out: Any) -> None:
-        """Add the dictionary's files to an artefact that is being written."""
-        raise NotImplementedError
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label}, {self.d_in} -> {self.cfg.d_sae} features -> {self.cfg.d_in})"
-
-
-def load_from(stored: Any, kind: str) -> Basis:
-    """The pair dictionary in a stored artefact; `kind` is the name of its class."""
-    from .gate_basis import GateBasis
-    from .transcoder_basis import TranscoderBasis
-
-    known = {"TranscoderBasis": TranscoderBasis, "GateBasis": GateBasis}
-    if kind not in known:
-        raise BasisError(
-            f"{stored.place} holds a basis of kind {kind!r}; known are {', '.join(known)}, rotation and sae_lens"
-        )
-    return known[kind].load_from(stored)
 
 
 def explained(basis: PairBasis, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> float:

@@ -6,8 +6,8 @@ encoder and little else: 3,072 features of width 384 take about a minute for a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm import trange
 
 from ..errors import BasisError
-from .active import Chooser, active_linear, decode_active, unit_rows_
+from .active import ACTIVATIONS, Chooser, active_linear, decode_active, unit_rows_
+from .training import DictionaryTraining
 
 _RIDGE = 1e-3
 _THRESHOLD_ROWS = 16_384
@@ -45,34 +46,59 @@ class PairWeights:
 
 
 @dataclass(frozen=True)
-class PairTraining:
-    """Settings of `train_pair`.
+class PairTraining(DictionaryTraining):
+    """Settings of `train_pair`; the learning rate falls to a tenth over the last third.
 
     Attributes:
-        width: features. activation, k: see `Chooser`. l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
-        bypass: let a dense linear map carry what is linear.
-        samples, batch_size, lr, seed: of Adam; the rate falls to a tenth over the last third.
+        activation: "batchtopk" or "topk" (k active features), or "relu"; see `Chooser`.
+        l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
+        bypass: let a dense linear map carry what is linear, as in skip transcoders (Paulo et al. 2025).
     """
 
-    width: int
     activation: str = "batchtopk"
-    k: float = 32
-    l1: float = 0.0
+    l1: float = 0.02
     bypass: bool = False
-    samples: int = 1_000_000
+    _: KW_ONLY
     batch_size: int = 1024
-    lr: float = 1e-3
-    seed: int = 0
-    progress: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS:
+            raise BasisError(f"unknown activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        if self.l1 < 0:
+            raise BasisError(f"l1 must not be negative, got {self.l1}")
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What the reconstruction is pushed through, so that what matters there is kept: end-to-end training (Braun et al. 2024).
+
+    Attributes:
+        forward: from the space of y to that of `target`, differentiable.
+        target: what it gives for the true rows.
+        weight: of its relative squared error, beside that of the reconstruction.
+    """
+
+    forward: Callable[[Float[Tensor, "rows d_out"]], Float[Tensor, "rows d"]]
+    target: Float[Tensor, "rows d"]
+    weight: float = 1.0
+
+    def from_units(self, scale: _Scale) -> Beyond:
+        """The same for reconstructions in training units, its error in units of the target's variance."""
+        variance = float(self.target.var(0).mean().clamp_min(1e-24))
+        return Beyond(lambda y: self.forward(scale.back(y)), self.target, self.weight / variance)
 
 
 def train_pair(
-    x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], settings: PairTraining
+    x: Float[Tensor, "rows_x d_in"],
+    y: Float[Tensor, "rows_y d_out"],
+    settings: PairTraining,
+    beyond: Beyond | None = None,
 ) -> PairWeights:
     """Minimise the squared error of y (and the L1 penalty) by Adam; dead features are restarted on badly explained rows.
 
     Raises:
-        BasisError: different numbers of rows, or an output that never varies.
+        BasisError: different numbers of rows, more active features than there are, or an output that never varies.
     """
     if len(x) != len(y) or len(x) == 0:
         raise BasisError(
@@ -81,7 +107,7 @@ def train_pair(
     scale_x, scale_y = _Scale.of(x), _Scale.of(y)
     if scale_y.size == 0:
         raise BasisError("the output is the same in every row: there is nothing to explain. Collect more varied inputs")
-    run = _Run(scale_x(x), scale_y(y), settings)
+    run = _Run(scale_x(x), scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y))
     run.train()
     return run.weights(scale_x, scale_y)
 
@@ -101,16 +127,20 @@ class _Scale:
     def __call__(self, x: Tensor) -> Tensor:
         return (x - self.mean) / max(self.size, 1e-12)
 
+    def back(self, x: Tensor) -> Tensor:
+        return x * self.size + self.mean
+
 
 class _Run:
-    def __init__(self, x: Tensor, y: Tensor, settings: PairTraining):
-        self.x, self.y, self.settings = x, y, settings
+    def __init__(self, x: Tensor, y: Tensor, settings: PairTraining, beyond: Beyond | None):
+        self.x, self.y, self.settings, self.beyond = x, y, settings, beyond
         self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
         linear = ridge(x, y)
-        self.dictionary = torch.randn(settings.width, y.shape[1], generator=self.generator).to(y)
+        width = settings.width_for(y.shape[1], limited=settings.activation != "relu")
+        self.dictionary = torch.randn(width, y.shape[1], generator=self.generator).to(y)
         unit_rows_(self.dictionary)
         self.encoder = 0.5 * self.dictionary @ linear.T  # half: overlapping features would overshoot together
-        self.bias, self.offset = y.new_zeros(settings.width), y.new_zeros(y.shape[1])
+        self.bias, self.offset = y.new_zeros(width), y.new_zeros(y.shape[1])
         self.bypass = linear if settings.bypass else None
         self.parameters = [
             self.encoder,
@@ -121,9 +151,9 @@ class _Run:
         ]
         for parameter in self.parameters:
             parameter.requires_grad_()
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=(0.9, 0.99))
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=(0.9, 0.99), fused=True)
         self.choose = Chooser(settings.activation, settings.k)
-        self.fired = torch.zeros(settings.width, dtype=torch.bool, device=y.device)
+        self.fired = torch.zeros(width, dtype=torch.bool, device=y.device)
 
     def train(self) -> None:
         steps = max(1, self.settings.samples // self.settings.batch_size)
@@ -133,11 +163,12 @@ class _Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.lr * falling(step, steps)
             rows = next(batches)
-            error = self._step(self.x[rows], self.y[rows])
+            error = self._step(rows)
             if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
                 self._revive(self.x[rows], error)
 
-    def _step(self, x: Tensor, y: Tensor) -> Float[Tensor, "batch d_out"]:
+    def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch d_out"]:
+        x, y = self.x[index], self.y[index]
         with torch.no_grad():
             pre = x @ self.encoder.T + self.bias
             rows, cols = self.choose(pre)
@@ -148,8 +179,10 @@ class _Run:
             y_hat = y_hat + x @ self.bypass
         error = y_hat - y
         loss = error.square().sum(1).mean() / y.shape[1]
-        if self.settings.l1:
+        if self.settings.activation == "relu":
             loss = loss + self.settings.l1 * value.abs().sum() / len(x) / y.shape[1] ** 0.5
+        if self.beyond is not None:
+            loss = loss + self.beyond.weight * (self.beyond.forward(y_hat) - self.beyond.target[index]).square().mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

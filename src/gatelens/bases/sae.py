@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -18,51 +18,44 @@ from ..errors import BasisError
 from ..segments import Segment
 from .linear import Basis
 from .pair_training import PairTraining, PairWeights, train_pair
+from .training import DictionaryTraining
 
-Architecture = Literal["batchtopk", "topk", "relu", "tied"]
+Architecture = Literal["batchtopk", "matryoshka", "topk", "relu", "tied"]
+#: widths of the nested dictionaries of "matryoshka", as shares of the whole
+NESTED = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
 @dataclass(frozen=True)
-class TrainedSAE:
+class TrainedSAE(DictionaryTraining):
     """A sparse autoencoder for each hook point, of unit decoder rows, in sae-lens' inference form.
 
     Attributes:
-        architecture: "batchtopk" (Bussmann et al. 2024; exported as JumpReLU), "topk" (Gao et al. 2024), "relu" with an L1
-            penalty, or "tied": ReLU-L1 whose decoder is the encoder transposed.
-        expansion: features per dimension; `d_sae` overrides it.
-        k: mean (batchtopk) or exact (topk) number of active features.
+        architecture: "batchtopk" (Bussmann et al. 2024; exported as JumpReLU), "matryoshka" (the same with nested dictionaries,
+            Bussmann et al. 2025: fewer features are split into copies), "topk" (Gao et al. 2024), "relu" with an L1 penalty, or
+            "tied": ReLU-L1 whose decoder is the encoder transposed.
         l1: coefficient of the penalty ("relu", "tied").
-        samples: rows seen in training, with repetition.
         trainer: "sae-lens"; or "sparse" ("batchtopk" only), our own, whose steps visit only active features and which
             restarts dead ones: several times faster, and far fewer features die in short trainings.
-        seed: of the initial weights and of the order of rows.
+        expansion, k, ...: see `DictionaryTraining`; k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
     """
 
     architecture: Architecture = "batchtopk"
-    expansion: int = 4
-    d_sae: int | None = None
-    k: int = 32
     l1: float = 0.02
-    samples: int = 1_000_000
-    batch_size: int = 512
-    lr: float = 3e-3
     trainer: Literal["sae-lens", "sparse"] = "sae-lens"
-    seed: int = 0
-    progress: bool = False
+    _: KW_ONLY
+    expansion: int = 4
+    lr: float = 3e-3
 
     def __post_init__(self):
-        known = ("batchtopk", "topk", "relu", "tied")
-        if self.architecture not in known:
-            raise BasisError(f"unknown SAE architecture {self.architecture!r}: expected one of {', '.join(known)}")
+        if self.architecture not in get_args(Architecture):
+            known = ", ".join(get_args(Architecture))
+            raise BasisError(f"unknown SAE architecture {self.architecture!r}: expected one of {known}")
         trainers = ("sae-lens", "sparse") if self.architecture == "batchtopk" else ("sae-lens",)
         if self.trainer not in trainers:
             raise BasisError(
                 f"trainer {self.trainer!r} does not train {self.architecture!r}: expected {' or '.join(trainers)}"
             )
-        if self.k < 1 or self.samples < 1 or self.expansion < 1:
-            raise BasisError(
-                f"k, samples and expansion must be positive, got {self.k}, {self.samples}, {self.expansion}"
-            )
+        super().__post_init__()
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """One SAE for each hook point of the segments, from the activations collected there."""
@@ -70,30 +63,17 @@ class TrainedSAE:
 
     def train(self, x: Float[Tensor, "rows d"], hook: str = "") -> Any:
         """One SAE for the rows of `x`."""
-        d_sae = self.d_sae or self.expansion * x.shape[1]
-        if self.k > d_sae and self.architecture in ("batchtopk", "topk"):
-            raise BasisError(f"k = {self.k} active features were asked of a dictionary of {d_sae}; choose k <= {d_sae}")
+        d_sae = self.width_for(x.shape[1], limited=self.architecture not in ("relu", "tied"))
         if self.architecture == "tied":
             from .tied import train_tied
 
             return train_tied(x, d_sae, self, hook)
         if self.trainer == "sparse":
-            return self._train_sparse(x, d_sae, hook)
+            shared = {f.name: getattr(self, f.name) for f in fields(DictionaryTraining)}
+            return as_jumprelu(train_pair(x, x, PairTraining(**shared)), hook)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self._train_with_sae_lens(x, d_sae, hook)
-
-    def _train_sparse(self, x: Float[Tensor, "rows d"], d_sae: int, hook: str) -> Any:
-        settings = PairTraining(
-            d_sae,
-            k=self.k,
-            samples=self.samples,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            seed=self.seed,
-            progress=self.progress,
-        )
-        return as_jumprelu(train_pair(x, x, settings), hook)
 
     def _train_with_sae_lens(self, x: Float[Tensor, "rows d"], d_sae: int, hook: str) -> Any:
         from sae_lens import SAETrainer
@@ -127,8 +107,13 @@ class TrainedSAE:
         }
         if self.architecture == "batchtopk":
             sae = sl.BatchTopKTrainingSAE(sl.BatchTopKTrainingSAEConfig(k=float(self.k), **shared))
+        elif self.architecture == "matryoshka":
+            widths = sorted({max(1, round(share * d_sae)) for share in NESTED})
+            sae = sl.MatryoshkaBatchTopKTrainingSAE(
+                sl.MatryoshkaBatchTopKTrainingSAEConfig(k=float(self.k), matryoshka_widths=widths, **shared)
+            )
         elif self.architecture == "topk":
-            sae = sl.TopKTrainingSAE(sl.TopKTrainingSAEConfig(k=self.k, **shared))
+            sae = sl.TopKTrainingSAE(sl.TopKTrainingSAEConfig(k=int(self.k), **shared))
         else:
             sae = sl.StandardTrainingSAE(sl.StandardTrainingSAEConfig(l1_coefficient=self.l1, **shared))
         sae.b_dec.data = x.mean(0)  # the mean is learned at once instead of over thousands of steps

@@ -13,7 +13,6 @@ from torch import Tensor
 from ..connectors import Connector
 from ..errors import BasisError
 from ..segments import Segment
-from .active import ACTIVATIONS
 from .linear import Basis, directions
 from .pair_training import PairTraining, PairWeights, train_pair
 from .transcoder_basis import TranscoderBasis as TranscoderBasis
@@ -21,38 +20,17 @@ from .transcoder_basis import read_transcoder as read_transcoder
 
 
 @dataclass(frozen=True)
-class Transcoder:
+class Transcoder(PairTraining):
     """Train a transcoder for each segment; or take one that is there already.
 
     Attributes:
         path, sae_id: a folder in sae-lens' format, or the name of a release and an id in it: then nothing is trained.
-        activation: "batchtopk" or "topk" (both exported as JumpReLU: sae-lens has no other transcoder with a sparsity rule), or "relu".
-        expansion: features per output dimension; `d_sae` overrides it.
-        k: mean number of active features ("batchtopk", "topk").
-        l1: coefficient of the penalty ("relu"), in units of the output's deviation.
-        bypass: a dense linear map beside the features, as in skip transcoders (Paulo et al. 2025).
-        samples: rows seen in training, with repetition. lr, batch_size, seed: of Adam.
+        activation, l1, bypass, ...: see `PairTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
+            transcoder with a sparsity rule.
     """
 
-    activation: str = "batchtopk"
-    expansion: int = 8
-    d_sae: int | None = None
-    k: float = 32
-    l1: float = 0.02
-    bypass: bool = False
-    samples: int = 1_000_000
-    batch_size: int = 1024
-    lr: float = 2e-3
-    seed: int = 0
     path: str | None = None
     sae_id: str | None = None
-    progress: bool = False
-
-    def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise BasisError(f"unknown activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
-        if min(self.k, self.samples, self.batch_size, self.expansion, self.d_sae or 1) < 1 or self.l1 < 0:
-            raise BasisError("k, samples, batch_size, expansion and d_sae must be at least 1, and l1 not negative")
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """hook_out -> transcoder. The input's dictionary is chosen apart: any basis at hook_in will do."""
@@ -64,25 +42,7 @@ class Transcoder:
         self, x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], hook_in: str = "", hook_out: str = ""
     ) -> TranscoderBasis:
         """A transcoder from the rows of x to those of y."""
-        width = self.d_sae or self.expansion * y.shape[1]
-        if self.activation != "relu" and self.k > width:
-            raise BasisError(f"k = {self.k} active features were asked of a dictionary of {width}; choose k <= {width}")
-        found = train_pair(
-            x,
-            y,
-            PairTraining(
-                width,
-                self.activation,
-                self.k,
-                self.l1 if self.activation == "relu" else 0.0,
-                self.bypass,
-                self.samples,
-                self.batch_size,
-                self.lr,
-                self.seed,
-                self.progress,
-            ),
-        )
+        found = train_pair(x, y, self)
         return TranscoderBasis(
             sae_lens_transcoder(found, hook_in, hook_out, jump=self.activation != "relu"), hook_in, hook_out
         )

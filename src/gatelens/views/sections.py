@@ -17,7 +17,7 @@ from .logits import effects, readout_of
 from .matrix import layer_map
 from .panels import panel, strips
 from .steps import trace_for
-from .summary import share_read
+from .summary import made_of, share_read
 
 #: card bodies that stand in a page as they are, in bytes of all segments together; the bodies of further cards are packed
 STATIC = 450_000
@@ -100,7 +100,7 @@ class Maker:
             drawing = layer_map(self.circuit.connectors[segment.name], [g.out for g in shown] or None, targets, trace)
         bodies = [body_of(c) for c in cards]
         static = fitting(bodies, STATIC // len(self.circuit.segments))
-        share = share_read(gates, shown)
+        share = " ".join(filter(None, [share_read(gates, shown), made_of(segment, self.circuit.bases)]))
         return Section(segment.name, f"s{number}", share, kinds, cards, drawing, bodies, int(number == 0), static, data)
 
     def _rows(self, segment: Any, shown: Sequence[Gate]) -> tuple[FeatureRows, FeatureRows]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..evaluation.measure import basis_kind
 from ..gates import Gate
 from .document import count, figure, percent
 
@@ -63,6 +64,16 @@ def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
     if len(shown) < len(gates):
         text += f" Shown: the first {len(shown):,} by evidence (logic before adders; then verified, MCC, firing count)."
     return text
+
+
+def made_of(segment: Any, bases: Mapping[str, Any]) -> str:
+    """Which dictionaries of ours stand at the segment's ends, and what their figures cannot show because it holds by construction."""
+    said = []
+    for hook in (segment.hook_in, segment.hook_out):
+        basis = bases.get(hook)
+        if holds := getattr(basis, "by_construction", ""):
+            said.append(f"At {hook}: {basis_kind(basis)}; by construction, {holds}.")
+    return " ".join(said)
 
 
 def title_of(circuit: Any, figures: Mapping[str, Any]) -> str:
