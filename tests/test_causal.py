@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gatelens.bases import Rotation
+from gatelens.bases.gate_basis import GateBasis
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.evaluation import causal_figures
@@ -75,6 +76,20 @@ def test_r2_is_the_share_of_squared_change_that_is_foreseen(world):
     found = edit_figures(segment, basis_in, basis_out, connector, x, removal, torch.Generator().manual_seed(0))
     assert found["r2"] == pytest.approx(0.75, abs=1e-3)
     assert found["local_jacobian_r2"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_flips_of_features_of_the_input_are_judged_by_the_output(world):
+    """True gates are borne out; with the dictionary turned round, y moves the wrong way, though every gate still flips as said."""
+    segment, basis_in, _, x = world
+    shares = []
+    for sign in (1.0, -1.0):
+        gates = GateBasis(basis_in, exact(), sign * torch.eye(3), torch.zeros(3), WIDTH)
+        generator = torch.Generator().manual_seed(0)
+        found = edit_figures(segment, basis_in, gates, exact(), x[:400], subset, generator)["on_off"]
+        assert found["predicted"] > 20
+        assert found["base_rate"] < 0.9
+        shares.append(found["happened"])
+    assert shares == [1.0, 0.0]
 
 
 def test_edits_change_what_they_say(world):

@@ -149,6 +149,28 @@ class _Flips:
         }
 
 
+@dataclass
+class _BorneOut:
+    """Flips of features that are computed from the input, whose own state after an edit is true by construction.
+
+    A predicted flip is borne out when y moves along the feature's decoder direction by at least half of what all features together
+    predict there. The base rate is that of another row's real change.
+    """
+
+    predicted: int = 0
+    happened: int = 0
+    by_chance: int = 0
+
+    def add(self, flips: Bool[Tensor, "rows n"], said: Tensor, true: Tensor, other: Tensor) -> None:
+        self.predicted += int(flips.sum())
+        self.happened += int((flips & (true * said >= said.square() / 2)).sum())
+        self.by_chance += int((flips & (other * said >= said.square() / 2)).sum())
+
+    def figures(self) -> dict[str, Any]:
+        share = [n / self.predicted if self.predicted else None for n in (self.happened, self.by_chance)]
+        return {"predicted": self.predicted, "happened": share[0], "base_rate": share[1], "recall": None}
+
+
 def edit_figures(
     segment: Segment,
     basis_in: Basis,
@@ -161,11 +183,13 @@ def edit_figures(
     """R2 of the predicted change in the segment's output for one kind of edit, and the flips of its features.
 
     Beside the connector's R2: the local Jacobian's (the model's own derivative at each row, along the same step), and
-    that of the connector's predictions handed to the wrong rows, which knows the sizes but not the rows.
+    that of the connector's predictions handed to the wrong rows, which knows the sizes but not the rows. The flips of a dictionary
+    whose features are computed from the input are judged by what y does (`_BorneOut`).
     """
     rate, on_value = _statistics(basis_in, x)
     steps = directions(basis_in, len(rate)).to(x)
-    errors, off, on = _Errors(), _Flips(), _Flips()
+    errors = _Errors()
+    off, on = (_BorneOut(), _BorneOut()) if hasattr(basis_out, "features_from") else (_Flips(), _Flips())
     for part in x.split(_ROWS):
         f = encode_rows(basis_in, part, sparse=False)
         change = edit(f, rate, on_value, generator)
@@ -174,13 +198,18 @@ def edit_figures(
             y, y_after = segment.forward(part), segment.forward(part + step)
             p, p_after = connector(f), connector(f + change)
             predicted = basis_out.decode(p_after) - basis_out.decode(p)
-            g, g_after = (_dense(output_features(basis_out, a, b)) for a, b in ((part, y), (part + step, y_after)))
         slope = torch.func.jvp(segment.forward, (part,), (step,))[1]
         order = torch.randperm(len(part), generator=generator).to(x.device)
         errors.add(y_after - y, connector=predicted, jacobian=slope.detach(), shuffled=predicted[order])
-        was, now, said, says = g > 0, g_after > 0, p > 0, p_after > 0
-        off.add(was, ~now, said & ~says, said == says)
-        on.add(~was, now, ~said & says, said == says)
+        said, says = p > 0, p_after > 0
+        if isinstance(off, _BorneOut) and isinstance(on, _BorneOut):
+            along = [c @ directions(basis_out, p.shape[1]).T for c in (predicted, y_after - y, (y_after - y)[order])]
+            off.add(said & ~says, *along)
+            on.add(~said & says, *along)
+        elif isinstance(off, _Flips) and isinstance(on, _Flips):
+            was, now = (_dense(output_features(basis_out, a, b)) > 0 for a, b in ((part, y), (part + step, y_after)))
+            off.add(was, ~now, said & ~says, said == says)
+            on.add(~was, now, ~said & says, said == says)
     return {
         "r2": errors.r2("connector"),
         "local_jacobian_r2": errors.r2("jacobian"),

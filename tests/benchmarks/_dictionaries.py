@@ -1,0 +1,165 @@
+"""What the benchmark of dictionaries made for gates trains and measures, the same for every model: one seed, one segment."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatelens.bases.codes import Codes
+from gatelens.bases.copies import CopyGroups, copy_groups
+from gatelens.bases.counterfactual import Counterfactual
+from gatelens.bases.gate_first import GateDictionary
+from gatelens.bases.relations import Relations, relations
+from gatelens.bases.sae import TrainedSAE
+from gatelens.connectors import Connector
+from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
+from gatelens.evaluation.readings import read_share
+from gatelens.segments import Segment
+
+GATES, FEW, NATURAL = "gate-first k=8, pairs", "gate-first k=4, pairs", "gate-first k=8, natural"
+PLAIN = "gate-first k=8, pairs, input SAE of x alone"
+SHUFFLED = "null: gates fitted to other rows' outputs"
+RIDGE, EXACT = "gate-free ridge, same loss", "exact MLP on decoded inputs"
+WIRES, CONSISTENT = "SAE + wires k=16", "SAE + wires k=16, self-consistent"
+_GROUP_ROWS = 50_000
+_READ_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Wires:
+    """Forward selection, least squares, thresholds set on firing: what two separate dictionaries can do at a fan-in."""
+
+    fan_in: int
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        return linear_wires(f_in, f_out, self.fan_in)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained: the same recipe for every model, smaller for smaller ones.
+
+    Attributes:
+        sae: of the output, and of the rung whose input dictionary knows x alone. aimed: of the input.
+        gates: fan-in 8 with pairs. min_firings: outputs that are on in fewer held-out rows are not counted.
+        causal_rows: held-out rows that are edited.
+        replaced: for the model's metric with the MLP replaced.
+    """
+
+    sae: TrainedSAE
+    aimed: SegmentSAE
+    gates: GateDictionary
+    min_firings: int = 20
+    causal_rows: int = 1_000
+    replaced: Callable[[Callable[[Tensor], Tensor]], float] | None = None
+
+    def with_seed(self, seed: int) -> Plan:
+        return replace(
+            self,
+            sae=replace(self.sae, seed=seed),
+            aimed=replace(self.aimed, seed=seed),
+            gates=replace(self.gates, seed=seed),
+        )
+
+
+@dataclass
+class Found:
+    """A seed's ladder, and the figures that are on no ladder."""
+
+    ladder: Ladder
+    relations: Relations
+    groups: CopyGroups
+    rules_over_07: float | None = None
+    beside: dict[str, float | None] = field(default_factory=dict)
+
+
+class Study:
+    """Dictionaries of one segment, and gates learned between them."""
+
+    def __init__(self, segment: Segment, fit: Rows, held: Rows, plan: Plan):
+        self.segment, self.fit, self.held, self.plan = segment, fit, held, plan
+        self.inner, self.outer = plan.aimed.train(fit.x, segment, fit.y), plan.sae.train(fit.y)
+        self.codes = Codes.encode(self.inner, fit.x)
+
+    def learn(self, **change: Any) -> Any:
+        gates = replace(self.plan.gates, **change)
+        return gates.train(self.segment, self.inner, self.outer, self.fit.x, self.fit.y, self.codes)
+
+    def natural(self) -> Any:
+        """Fitted on natural rows alone, as many as the pairs' natural halves."""
+        return self.learn(counterfactual=None, samples=self.pairs.pairs)
+
+    def without_the_segment(self) -> Ladder:
+        """The same gates from an input dictionary that was trained on x alone, on a ladder of their own: its code is another one."""
+        s = self
+        plain = s.plan.sae.train(s.fit.x)
+        gates = s.plan.gates.train(s.segment, plain, s.outer, s.fit.x, s.fit.y)
+        return s.ladder({PLAIN: entry(gates)}, plain, rivals=False)
+
+    def shuffled(self) -> Any:
+        """Fitted to the outputs of other rows."""
+        order = torch.randperm(len(self.fit.x), generator=torch.Generator().manual_seed(self.plan.gates.seed))
+        few = replace(self.plan.gates, counterfactual=None, samples=max(1, self.pairs.pairs // 4))
+        return few.train(self.segment, self.inner, self.outer, self.fit.x[order], self.fit.y)
+
+    def wires(self, fan_in: int = 16) -> dict[str, Entry]:
+        """Two separate dictionaries and wires between them, judged on SAE(y) and on what the model makes of decoded inputs."""
+        inner, outer, forward = self.inner, self.outer, self.segment.forward
+        target = lambda x, y: outer.encode(forward(inner.decode(inner.encode(x))))  # noqa: E731
+        return {WIRES: Entry(outer, Wires(fan_in)), CONSISTENT: Entry(outer, Wires(fan_in), target)}
+
+    def transcoder(self, fan_ins: Sequence[int]) -> dict[str, Entry]:
+        from gatelens.bases.transcoder import Transcoder
+
+        s = self.plan.sae
+        recipe = Transcoder(d_sae=s.d_sae, expansion=s.expansion, k=s.k, samples=s.samples, lr=s.lr, seed=s.seed)
+        pair = recipe.train(self.fit.x, self.fit.y)
+        return {f"transcoder k={k}": Entry(pair, Wires(k)) for k in fan_ins}
+
+    @property
+    def pairs(self) -> Counterfactual:
+        return self.plan.gates.counterfactual  # pyright: ignore[reportReturnType]
+
+    def ladder(self, entries: Mapping[str, Entry], basis_in: Any = None, rivals: bool = True) -> Ladder:
+        p = self.plan
+        measure = Measure(
+            p.causal_rows, p.min_firings, rivals, self.pairs, p.gates.lam, p.replaced, p.gates.seed, solver_rows=60_000
+        )
+        return measure_ladder(self.segment, basis_in or self.inner, entries, self.fit, self.held, measure)
+
+    def copies(self) -> CopyGroups:
+        head = self.codes.rows(torch.arange(min(len(self.codes), _GROUP_ROWS)))
+        return copy_groups(self.inner, head, segment=self.segment, x=self.fit.x)
+
+    def relations(self, gates: Any, groups: CopyGroups) -> Relations:
+        return relations(
+            gates.connector, groups, self.inner.encode(self.held.x[:_READ_ROWS]), seed=self.plan.gates.seed
+        )
+
+    def rules_over(self, gates: Any, mcc: float) -> float | None:
+        """Share of the gates whose truth table has a held-out MCC over `mcc`."""
+        f = [self.inner.encode(part.x[:_READ_ROWS]) for part in (self.fit, self.held)]
+        out = [gates.connector(part) for part in f]
+        return read_share(gates.connector, f[0], out[0], f[1], out[1], self.plan.min_firings, over=mcc)
+
+
+def entry(gates: Any) -> Entry:
+    return Entry(gates, gates.connector)
+
+
+def median(found: Sequence[Found], rung: str, name: str) -> float | None:
+    """Over the seeds; None where no seed has the figure."""
+    values = [f.ladder.rungs[rung].get(name) for f in found if rung in f.ladder.rungs]
+    known = [v for v in values if v is not None]
+    return statistics.median(known) if known else None
+
+
+def column(found: Sequence[Found], name: str, without: str = "") -> dict[str, float | None]:
+    """One figure over all rungs that have it."""
+    values = {rung: median(found, rung, name) for rung in found[0].ladder.rungs if rung != without}
+    return {rung: value for rung, value in values.items() if value is not None}
