@@ -67,7 +67,7 @@ class GateWalk:
         return segments, gl.collect(model, fit, segments), gl.collect(model, judge, segments)
 
     def saes(self, segments: Any, acts: Any, seed: int) -> dict[str, Any]:
-        recipe = gl.TrainedSAE("batchtopk", expansion=self.expansion, k=self.k, samples=self.samples, seed=seed)
+        recipe = gl.TrainedSAE(expansion=self.expansion, k=self.k, samples=self.samples, trainer="sparse", seed=seed)
         return recipe.fit(segments, acts)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batches
-from ..evaluation.passes import metric
+from ..evaluation.passes import Passes
 from ..models import Model, check_hook_names
 from .subspaces import Subspace
 
@@ -79,9 +79,10 @@ def summary_curve(
     for subspace in subspaces:
         subspace.check(max(ks))
         subspace.check(min(ks))
-    values = {s.label: tuple(metric(model, held_out, _projected(hook, s, k)) for k in ks) for s in subspaces}
+    passes = Passes(model, held_out, [hook])
+    values = {s.label: tuple(passes.metric(_projected(hook, s, k)) for k in ks) for s in subspaces}
     notes = tuple(s.note for s in subspaces if s.note)
-    return SummaryCurve(hook, held_out.metric, metric(model, held_out), tuple(ks), values, notes)
+    return SummaryCurve(hook, held_out.metric, passes.clean, tuple(ks), values, notes)
 
 
 def _projected(hook_name: str, subspace: Subspace, k: int) -> Callable[[Tensor], list[Any]]:
