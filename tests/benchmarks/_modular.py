@@ -57,12 +57,16 @@ def train(folder: Path, p: int = 31, seed: int = 0, steps: int = 4000, tell=lamb
     torch.manual_seed(seed)
     model = HookedTransformer(HookedTransformerConfig(**settings))
     fit, held_out = pairs(p, seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1.0, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, steps
+    )  # without it, the last step may be a bad one
     for step in range(steps):
         loss = F.cross_entropy(model(fit.inputs)[:, 2], fit.targets[:, 2])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        schedule.step()
         if step % 500 == 499:
             with torch.no_grad():
                 right = (model(held_out.inputs)[:, 2].argmax(-1) == held_out.targets[:, 2]).float().mean().item()

@@ -180,8 +180,8 @@ def _dense(f: Tensor) -> Tensor:
 
 
 def _line(row: StabilityRow) -> str:
-    def pair(value: float | None, random: float | None) -> str:
-        return f"{'-' if value is None else f'{value:.2f}'} ({'-' if random is None else f'{random:.2f}'})"
+    def show(value: float | None) -> str:
+        return "-" if value is None or value != value else f"{value:.2f}"
 
     figures = (
         (row.matched_in, row.random_in),
@@ -191,4 +191,8 @@ def _line(row: StabilityRow) -> str:
         (row.verified.whole, row.verified.random_whole),
     )
     name = row.change + (" [control]" if row.control else "")
-    return f"{name:<28} " + " ".join(f"{pair(*f):>11}" for f in figures) + f"   {row.note}"
+    return (
+        f"{name:<28} "
+        + " ".join(f"{f'{show(value)} ({show(chance)})':>11}" for value, chance in figures)
+        + f"   {row.note}"
+    )
