@@ -138,7 +138,7 @@ def test_one_rank_twice_and_one_beside_several_are_refused(tmp_path):
 def test_waiting_goes_on_while_shards_come(tmp_path):
     with ShardFolder(tmp_path, "sums", {}, 1) as out:
         with pytest.raises(StoreError, match="waited 0 s"):
-            wait_for(out, patience=0.0, pause=0.01)
+            wait_for(out, patience=0.0)
         out.write(0, {"x": torch.zeros(1)})
         wait_for(out, patience=0.0)
 

@@ -125,7 +125,7 @@ def spread(
     return read_shards(folder, kind, config)
 
 
-def wait_for(shards: ShardFolder, patience: float | None = None, pause: float = 0.05) -> None:
+def wait_for(shards: ShardFolder, patience: float | None = None) -> None:
     """Return when all shards are there.
 
     Raises:
@@ -133,7 +133,7 @@ def wait_for(shards: ShardFolder, patience: float | None = None, pause: float = 
     """
     patience = patience_set() if patience is None else patience
     absent = list(shards.missing())
-    since = time.monotonic()
+    since = began = time.monotonic()
     while absent:
         if time.monotonic() - since > patience:
             raise StoreError(
@@ -141,8 +141,7 @@ def wait_for(shards: ShardFolder, patience: float | None = None, pause: float = 
                 "the other workers to write them. Start those again that stopped, or run the step in one process, "
                 "which does what is missing"
             )
-        time.sleep(pause)
-        pause = min(2 * pause, 2.0)
+        _pause(began)
         left = list(shards.missing(absent))
         if len(left) < len(absent):
             absent, since = left, time.monotonic()
@@ -160,7 +159,7 @@ def made_once(worker: Worker, load: Callable[[], T | None], make: Callable[[], o
     return found if found is not None else awaited(load, what)
 
 
-def awaited(load: Callable[[], T | None], what: str, pause: float = 0.05) -> T:
+def awaited(load: Callable[[], T | None], what: str) -> T:
     """What `load` finds, as soon as it finds something; `what` names it in the error."""
     since, patience = time.monotonic(), patience_set()
     while (found := load()) is None:
@@ -169,6 +168,10 @@ def awaited(load: Callable[[], T | None], what: str, pause: float = 0.05) -> T:
                 f"waited {patience:g} s for {what}: expected another worker to make it. "
                 "Start those again that stopped, or run the step in one process"
             )
-        time.sleep(pause)
-        pause = min(2 * pause, 2.0)
+        _pause(since)
     return found
+
+
+def _pause(since: float) -> None:
+    """Before looking again: a twentieth of the time waited so far, so that what came is never noticed much later."""
+    time.sleep(min(max((time.monotonic() - since) / 20, 0.02), 2.0))

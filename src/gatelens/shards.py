@@ -56,6 +56,7 @@ class ShardFolder:
         self.config: dict[str, Any] = store.parse_json(store.dump_json(dict(config)), "the config")
         self.worker = worker
         self._locks = ExitStack()
+        self._sound: dict[Path, tuple[Any, ...]] = {}
 
     def __enter__(self) -> ShardFolder:
         with ExitStack() as locks:
@@ -86,7 +87,17 @@ class ShardFolder:
     def done(self, i: int) -> bool:
         """Whether shard `i` is there and its hash is right."""
         entry = self._entry(i)
-        return entry is not None and not store.damage(store.inside(self.folder, shard_name(i)), entry)
+        return entry is not None and not self.damage(store.inside(self.folder, shard_name(i)), entry)
+
+    def damage(self, path: Path, entry: Mapping[str, Any]) -> str:
+        """What is wrong with a shard's file, as `store.damage`; one that was found sound is hashed again when it changes."""
+        seen = _signature(path, entry)
+        if seen is not None and self._sound.get(path) == seen:
+            return ""
+        problem = store.damage(path, entry)
+        if seen is not None and not problem:
+            self._sound[path] = seen
+        return problem
 
     def missing(self, of: Iterable[int] | None = None) -> Iterator[int]:
         """The shards (of those in `of`; None for all) that are to be made: never made, or damaged since."""
@@ -98,7 +109,10 @@ class ShardFolder:
             raise StoreError(f"shard {i} is out of range: {self.folder} has shards 0..{self.count - 1}")
         data = store.tensor_bytes(tensors)
         entry = {**fingerprint(data), "meta": dict(meta or {})}
-        store.replace_file(store.inside(self.folder, shard_name(i)), data)
+        path = store.inside(self.folder, shard_name(i))
+        store.replace_file(path, data)
+        if (written := _signature(path, entry)) is not None:
+            self._sound[path] = written
         store.replace_file(store.inside(self.folder, record_name(i)), store.dump_json(entry))
 
     def read(self, i: int) -> dict[str, Tensor]:
@@ -149,11 +163,15 @@ class ShardFolder:
         return entry
 
     def _opened(self, i: int) -> store.Reading:
-        return _Shard(self.folder, store.new_manifest(self.kind, {shard_name(i): self._good_entry(i)}))
+        return _Shard(self, store.new_manifest(self.kind, {shard_name(i): self._good_entry(i)}))
 
 
 class _Shard(store.Reading):
     """One shard, listed by its own record."""
+
+    def __init__(self, shards: ShardFolder, manifest: dict[str, Any]):
+        super().__init__(shards.folder, manifest)
+        self.damage = shards.damage
 
     def rewritten(self) -> bool:
         return False  # the folder's manifest is not what it was opened with
@@ -190,6 +208,15 @@ def fingerprint(data: bytes) -> dict[str, Any]:
     import hashlib
 
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _signature(path: Path, entry: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Which file this is and when it was changed last, with the hash that it should have; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, entry["sha256"]
 
 
 def some(shards: list[int]) -> str:

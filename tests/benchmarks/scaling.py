@@ -42,6 +42,7 @@ WORKER = textwrap.dedent("""
         model, places = HookedMLP((784, 1024, 1024, 1024, 10), seed=seed), torch.arange(rows)
         data = Batches(torch.rand(rows, 784, generator=generator), places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
         hooks = ["hook_post.0", "hook_post.1"]
+        collect(model, data.take(512), hooks)  # the first pass of a process is slower than all others
         return lambda: collect(model, data, hooks, store=folder / "acts", shard_rows=2048)
 
     def fitting():

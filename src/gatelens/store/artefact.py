@@ -201,7 +201,7 @@ class Reading:
         staged = path.with_name(self._staged[name]) if name in self._staged else None
         if staged is not None and staged.is_file() and not staged.is_symlink():
             path = staged
-        problem = damage(path, entry)
+        problem = self.damage(path, entry)
         if problem and self.rewritten():
             raise StoreError(f"{self.folder} was written anew while it was being read. Open it again")
         if problem:
@@ -209,6 +209,9 @@ class Reading:
                 f"{path} is damaged: {problem}. Restore it from a copy, or run the step again: what is damaged is redone"
             )
         return path
+
+    def damage(self, path: Path, entry: Mapping[str, Any]) -> str:
+        return damage(path, entry)
 
     def rewritten(self) -> bool:
         """Whether the folder holds another artefact than the one that was opened."""

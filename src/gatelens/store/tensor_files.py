@@ -51,7 +51,7 @@ def tensors_sha256(tensors: Mapping[str, Any]) -> str:
             import torch
 
             value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        sha.update(value.tobytes())
+        sha.update(value if value.flags.c_contiguous else value.tobytes())
     return sha.hexdigest()
 
 
