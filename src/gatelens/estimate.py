@@ -92,10 +92,15 @@ def collecting(
     return _sum("collect", parts | {"what the allocator keeps": ALLOCATOR}, disk=rows * row)
 
 
+def reading(rows: int, widths: Iterable[int]) -> int:
+    """Bytes of stored activations while they are used: the tensor, and the pages of the file that it is copied from."""
+    return 2 * 4 * rows * sum(widths)
+
+
 def training(rows: int, d_in: int, d_sae: int, batch_size: int) -> Estimate:
     """One SAE: its rows, and weights, gradients and two moments of Adam, in float32."""
     parts = {
-        "the activations": 4 * rows * d_in,
+        "the activations": reading(rows, [d_in]),
         "weights and optimiser": 4 * 4 * (2 * d_in + 2) * d_sae,
         "a batch": 4 * batch_size * (6 * d_sae + 4 * d_in),
         "the order of the rows": 8 * 2 * rows,
@@ -109,8 +114,15 @@ def features(rows: int, width: int, active: float | None = None) -> int:
 
 
 def gram_fit(rows: int, m: int, n: int) -> Estimate:
-    """A fit from Gram matrices: X'X and X'Y in float64, their copies while they are added and solved, and the features."""
-    parts = {"the features": features(rows, m) + features(rows, n), "Gram matrices": 3 * 8 * m * (m + n)}
+    """A fit from Gram matrices: X'X and X'Y in float64, their copies while they are added and solved, and the features.
+
+    The one-sided fit looks at 20,000 rows at most, row by row and column by column.
+    """
+    parts = {
+        "the features": features(rows, m) + features(rows, n),
+        "Gram matrices": 3 * 8 * m * (m + n),
+        "rows of the one-sided fit": 2 * 4 * min(rows, 20_000) * (m + n),
+    }
     return _sum("connect", parts)
 
 
@@ -119,6 +131,11 @@ def greedy_fit(rows: int, m: int, n: int, active_in: float, active_out: float) -
     nonzeros = int(rows * (active_in + active_out))
     parts = {"the features, by row and by column": 24 * nonzeros + 8 * (2 * rows + m + n)}
     return _sum("connect", parts, disk=24 * nonzeros)
+
+
+def by_column(rows: int, active: float) -> int:
+    """Bytes of features kept a feature at a time (row and value of each nonzero), twice while they are put together."""
+    return int(2 * 8 * rows * active)
 
 
 def connector_bytes(edges: int, outputs: int) -> int:

@@ -18,6 +18,9 @@ from torch import Tensor
 from ..errors import DataError, NonFiniteError
 from .gate import TruthTable
 
+#: features of a dense matrix that are made sparse at once
+_COLUMNS = 64
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -56,7 +59,8 @@ class Columns:
             matrix = scipy.sparse.csr_matrix(parts, shape=(rows, features)).tocsc()
             matrix.sum_duplicates()
         else:
-            matrix = scipy.sparse.csc_matrix(f.detach().cpu().numpy())
+            parts = f.detach().cpu().split(_COLUMNS, dim=1)  # of the whole at once, scipy takes five times the result
+            matrix = scipy.sparse.hstack([scipy.sparse.csc_matrix(part.numpy()) for part in parts], format="csc")
         matrix.eliminate_zeros()
         if not np.isfinite(matrix.data).all():
             bad = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
