@@ -109,7 +109,7 @@ def test_pickle_is_refused_and_the_converter_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04.")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     for path in (tmp_path, tmp_path / name):
-        with pytest.raises(ModelError, match=r"pickled.*weights_only=True"):
+        with pytest.raises(ModelError, match=r"Python pickle.*weights_only=True"):
             load_model(path)
 
 

@@ -139,7 +139,7 @@ def test_damaged_and_foreign_folders(tmp_path):
         PretrainedSAE.from_disk(folder)
     (folder / "sae_weights.safetensors").unlink()
     (folder / "sae_weights.pt").write_bytes(b"\x80\x04.")
-    with pytest.raises(BasisError, match=r"pickled.*weights_only=True"):
+    with pytest.raises(BasisError, match=r"Python pickle.*weights_only=True"):
         PretrainedSAE.from_disk(folder)
 
 

@@ -238,7 +238,7 @@ def test_users_own_weights(tmp_path):
 
     with pytest.raises(ModelError, match=r"layers\.0\.bias has shape \(16,\), this model expects \(8,\)"):
         run(small(model=given | {"sizes": [64, 8, 16, 16, 10]}), tmp_path / "b", until="collect")
-    with pytest.raises(ModelError, match="is a pickle"):
+    with pytest.raises(ModelError, match="Python pickle"):
         run(small(model=given | {"weights": "mine.pt"}), tmp_path / "c", until="collect")
 
 

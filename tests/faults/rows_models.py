@@ -379,7 +379,13 @@ ROWS = [
         SolverError,
         ("3 rows", "4"),
     ),
-    Fault(15, "pickled weights", pickled_weights, ModelError, ("weights.pt is a pickle", "weights_only=True")),
+    Fault(
+        15,
+        "pickled weights",
+        pickled_weights,
+        ModelError,
+        ("weights.pt is, or may hold, a Python pickle", "weights_only=True"),
+    ),
     Fault(
         15,
         "pickle named safetensors",
@@ -389,7 +395,7 @@ ROWS = [
         guard={"gatelens.store.tensor_files.refuse_pickle": lambda path: None},
     ),
     Fault(15, "numpy array of objects", numpy_objects, StoreError, ("w.npy is, or may hold, a Python pickle",)),
-    Fault(15, "pickled SAE", pickled_sae, BasisError, ("sae.pt is pickled", "weights_only=True")),
+    Fault(15, "pickled SAE", pickled_sae, BasisError, ("sae.pt is, or may hold, a Python pickle", "weights_only=True")),
     Fault(
         22, "whole Jacobian of wide dictionaries", whole_jacobian, TooLargeError, ("32768", "4.0 GiB", "active_block")
     ),

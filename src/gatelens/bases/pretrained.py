@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import store
 from ..activations import hook_names
 from ..errors import BasisError, GateLensWarning, HubError, unknown
 from ..segments import Segment
@@ -128,14 +129,7 @@ def _check_folder(folder: Path) -> None:
     """What sae-lens needs is there and is what it says, before sae-lens is asked."""
     from safetensors import SafetensorError, safe_open
 
-    if not (folder / WEIGHTS).is_file() and (
-        pickled := [p for p in folder.glob("*") if p.suffix in (".pt", ".bin", ".pkl")]
-    ):
-        raise BasisError(
-            f"{pickled[0]} is pickled, which can run code when it is loaded; expected {WEIGHTS}. "
-            "Convert it once where you trust it: "
-            f"safetensors.torch.save_file(torch.load(path, weights_only=True), '{WEIGHTS}')"
-        )
+    store.refuse_pickle(folder, BasisError)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise BasisError(

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
+from .. import store
 from ..errors import GateLensError, HubError, ModelError, unknown
 from .huggingface import hooked_config, hooked_state_dict, read_json, tokenizer_of
 
 TL_CONFIG, TL_WEIGHTS = "tl_config.json", "tl_state_dict.safetensors"
-PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".npy")
 #: buffers that transformer-lens makes itself
 _OWN_BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "rotary_cos_local", "rotary_sin_local")
 
@@ -81,7 +81,7 @@ def load_model(
         raise ModelError(f'dtype must be the name of a torch type such as "float32" or "bfloat16", got {dtype!r}')
     source = find_local(name)
     if source is not None:
-        refuse_pickle(source)
+        store.refuse_pickle(source, ModelError)
     if bridge or not has_hooked_transformer():
         model, done = _bridge(str(source or name), wanted, device, type_), wanted
     elif source is None:
@@ -149,24 +149,15 @@ def find_local(name: str | Path) -> Path | None:
         return path
     if str(name) == "gpt2-mini":
         return Path(__file__).resolve().parents[1] / "demo" / "gpt2-mini"
-    if isinstance(name, Path) or str(name).startswith((".", "/", "~")) or path.suffix in (".safetensors", *PICKLES):
+    if (
+        isinstance(name, Path)
+        or str(name).startswith((".", "/", "~"))
+        or path.suffix in (".safetensors", *store.PICKLES)
+    ):
         raise ModelError(
             f"there is no model at {path}: expected a folder with config.json and *.safetensors, or a .safetensors file"
         )
     return None
-
-
-def refuse_pickle(path: Path) -> None:
-    """Refuse pickled weights: loading them runs whatever code they hold."""
-    pickled = [path] if path.is_file() and path.suffix in PICKLES else []
-    if path.is_dir() and not any(path.glob("*.safetensors")):
-        pickled = sorted(p for p in path.iterdir() if p.suffix in PICKLES)
-    if pickled:
-        raise ModelError(
-            f"{pickled[0]} is pickled, which can run code when it is loaded; expected safetensors. "
-            "Convert it once where you trust it: "
-            "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')"
-        )
 
 
 def _from_folder(path: Path, wanted: Processing, device: str, dtype: torch.dtype) -> tuple[Any, Processing]:

@@ -41,11 +41,7 @@ def with_weights(model: Any, path: Path) -> Any:
     Raises:
         ModelError: no such file, a pickle, or a state dict of other names or shapes.
     """
-    if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
-        raise ModelError(
-            f"{path} is a pickle, which can run code when it is read; expected a safetensors file. "
-            "Convert it: safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')"
-        )
+    store.refuse_pickle(path, ModelError)
     if not path.is_file():
         raise ModelError(f"there is no weights file {path}")
     try:

@@ -30,6 +30,7 @@ from .paths import slug as slug
 from .strict_json import MAX_BYTES as MAX_BYTES
 from .strict_json import dump_json as dump_json
 from .strict_json import parse_json as parse_json
+from .tensor_files import PICKLES as PICKLES
 from .tensor_files import load_tensors as load_tensors
 from .tensor_files import refuse_pickle as refuse_pickle
 from .tensor_files import tensor_bytes as tensor_bytes

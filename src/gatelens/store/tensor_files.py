@@ -9,11 +9,11 @@ from typing import Any
 
 import safetensors
 
-from ..errors import StoreError
+from ..errors import GateLensError, StoreError
 
 #: what safetensors' readers raise on files that somebody has changed
 _MALFORMED = (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
-_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".ckpt")
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".ckpt")
 
 
 def tensor_bytes(tensors: Mapping[str, Any]) -> bytes:
@@ -76,22 +76,32 @@ def load_tensors(path: str | Path, framework: str = "torch") -> dict[str, Any]:
         ) from error
 
 
-def refuse_pickle(path: str | Path) -> None:
-    """Refuse a file that is a pickle by its name or its first bytes: loading one can run any program.
+def refuse_pickle(path: str | Path, error: type[GateLensError] = StoreError) -> None:
+    """Refuse a file that is a pickle by its name or its first bytes, and a folder whose weights are only there as one.
+
+    Loading a pickle can run any program.
 
     Raises:
-        StoreError: names the conversion that is safe.
+        error: names the conversion that is safe.
     """
     path = Path(path)
-    head = b""
-    if path.is_file():
-        with open(path, "rb") as file:
-            head = file.read(9)
-    # a safetensors file begins with the length of its header, which may look like a pickle's mark, and then a brace
-    pickled = len(head) > 1 and head[0] == 0x80 and head[1] in (2, 3, 4, 5) and head[8:] != b"{"
-    if pickled or path.suffix in _PICKLES or head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
-        raise StoreError(
-            f"{path} is, or may hold, a Python pickle, which can run any program when it is loaded: expected "
-            "safetensors. Convert it once: "
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    if path.is_dir() and any(file.suffix == ".safetensors" for file in inside):
+        return
+    pickled = next((file for file in inside if file.suffix in PICKLES or _begins_like_a_pickle(file)), None)
+    if pickled is not None:
+        raise error(
+            f"{pickled} is, or may hold, a Python pickle, which can run any program when it is loaded: expected "
+            "safetensors. Convert it once, where you trust it: "
             "safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')"
         )
+
+
+def _begins_like_a_pickle(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(9)
+    # a safetensors file begins with the length of its header, which may look like a pickle's mark, and then a brace
+    pickled = len(head) > 1 and head[0] == 0x80 and head[1] in (2, 3, 4, 5) and head[8:] != b"{"
+    return pickled or head.startswith((b"PK\x03\x04", b"\x93NUMPY"))
