@@ -52,6 +52,9 @@ def test_stability_writes_its_table(config, tmp_path, capsys):
     ]
     assert printed["rows"] == rows
     assert rows[0]["random_in"] is None  # nothing was matched: the bases were kept
+    page = (out / "stability.html").read_text()
+    assert "other seed" in page
+    assert ("there is none to find again" in page) == (not any(row["verified"]["gates"] for row in rows))
 
 
 def test_too_many_dimensions_are_refused(config, tmp_path, capsys):

@@ -21,8 +21,8 @@ from gatelens.bases.sae import TrainedSAE
 from gatelens.bases.segment_sae import SegmentSAE
 from gatelens.bench import Figure
 from gatelens.data import Batches
-from gatelens.evaluation.passes import metric
 from gatelens.evaluation.ladder import Rows, replaced_metric
+from gatelens.evaluation.passes import metric
 from gatelens.models.training import Training
 
 WINDOWS, HELD, CE_WINDOWS, LENGTH = 600, 120, 16, 128

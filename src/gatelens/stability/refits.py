@@ -18,6 +18,9 @@ from .agreement import Agreement, edge_jaccard, gate_agreement
 from .conditions import Condition
 from .matching import Matching, match_activations, match_directions, mean_max_cosine
 
+#: said where the column of verified gates is empty
+NOTHING_VERIFIED = "No gate of the first reading was verified by intervention, so there is none to find again."
+
 
 @runtime_checkable
 class Refit(Protocol):
@@ -79,7 +82,8 @@ class Stability:
         lines = []
         for segment in dict.fromkeys(r.segment for r in self.rows):
             lines += [segment, head]
-            lines += [_line(row) for row in self.rows if row.segment == segment]
+            rows = [row for row in self.rows if row.segment == segment]
+            lines += [*map(_line, rows), *([NOTHING_VERIFIED] if not any(row.verified.gates for row in rows) else [])]
         return "\n".join(lines)
 
 

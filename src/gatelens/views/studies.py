@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..stability.refits import NOTHING_VERIFIED
 from .curves import matched_matrix_figure, share_figure, summary_figure
 from .document import Html, document, figure, fragment
 from .figures import table
@@ -28,6 +29,7 @@ def rank_page(reports: Sequence[Any], title: str) -> Html:
     for report in reports:
         found = report.to_dict()
         ranks = {"raw": found["raw"], "whitened": found["whitened"], "random weights, raw": found["random_weights"]}
+        ranks = {name: {k: _whole(v) for k, v in row.items()} for name, row in ranks.items() if row}
         witness = {f"x → {found['witness']['r']} numbers → y": found["witness"]}
         sections.append(
             {
@@ -46,6 +48,11 @@ def rank_page(reports: Sequence[Any], title: str) -> Html:
         "beside a model whose weights were permuted."
     )
     return document(title, fragment("study.html.j2", title=title, lead=lead, sections=sections))
+
+
+def _whole(value: Any) -> Any:
+    """Medians of counts as counts."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _WITNESS = [
@@ -71,7 +78,10 @@ def stability_page(found: Any, title: str) -> Html:
                     (Markup(share_figure(*_shares(rows))), "marks: found again; hollow: the level of chance"),
                     *((Markup(_matched(row)), f"output features, {row.change}") for row in rows if row.out is not None),
                 ],
-                "notes": [f"{row.change}: {row.note}" for row in rows if row.note],
+                "notes": [
+                    *([] if any(row.verified.gates for row in rows) else [NOTHING_VERIFIED]),
+                    *(f"{row.change}: {row.note}" for row in rows if row.note),
+                ],
             }
         )
     lead = (
