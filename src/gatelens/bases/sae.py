@@ -144,6 +144,7 @@ def as_jumprelu(found: PairWeights, hook: str) -> Any:
     sae.W_enc.data, sae.b_enc.data = found.encoder.T.contiguous(), found.bias
     sae.W_dec.data, sae.b_dec.data = found.dictionary, found.offset
     sae.threshold.data = torch.full_like(found.bias, found.threshold)
+    sae.cfg.metadata.sae_lens_training_version = None  # sae-lens writes its own otherwise
     if hook:
         sae.cfg.metadata.hook_name = hook
     return sae.eval().requires_grad_(False)
