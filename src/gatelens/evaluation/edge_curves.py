@@ -44,6 +44,11 @@ class EdgeCurve:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EdgeCurve:
+        """From plain JSON values, in which tuples are lists."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
     def __repr__(self) -> str:
         def row(name: str, values: Sequence[float | None]) -> str:
             return f"  {name:<22}" + " ".join(f"{'-' if v is None else f'{v:.3f}':>8}" for v in values)

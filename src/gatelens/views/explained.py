@@ -62,4 +62,4 @@ def _coverage_table(coverage: Mapping[str, Any], segment: str, metric: str) -> d
 
 
 def _drawn(curve: Mapping[str, Any]) -> Markup:
-    return Markup(edge_figure(EdgeCurve(**curve)))
+    return Markup(edge_figure(EdgeCurve.from_dict(curve)))
