@@ -15,8 +15,12 @@ from gatelens.bases.gate_training import GateRun, GateTraining, Rows, _ActiveGat
 from gatelens.bases.linear import Rotation
 from gatelens.bases.pair import explained
 from gatelens.bases.saving import load_basis, save_basis
-from gatelens.circuits import features_at
+from gatelens.circuits import Circuit, features_at
+from gatelens.connectors import Connector
 from gatelens.errors import BasisError, TooLargeError
+from gatelens.evaluation import splice
+from gatelens.evaluation.causal import edit_figures, removal
+from gatelens.evaluation.figures import connector_figures
 from gatelens.segments import Segment
 
 WIDTH, GATES, FAN_IN = 24, 12, 2
@@ -132,6 +136,24 @@ def test_a_bypass_carries_what_is_linear():
         recipe(bypass=b).train(both, Nonnegative(), start, x, both.forward(x)) for b in (True, False)
     )
     assert explained(with_bypass, x, both.forward(x)) < 0.5 * explained(without, x, both.forward(x))
+
+
+def test_a_bypass_counts_in_splices_figures_and_edits():
+    """y = x V exactly, by the bypass alone: the spliced model, the FVU and the foreseen changes must all be the true ones."""
+    generator = torch.Generator().manual_seed(2)
+    linear, x = torch.randn(WIDTH, 16, generator=generator), torch.rand(200, WIDTH, generator=generator)
+    segment = Segment("in", "out", lambda x: x @ linear, WIDTH, 16)
+    silent = Connector.from_rows(
+        [(torch.tensor([i]), torch.ones(1)) for i in range(16)], torch.full((16,), -9.0), WIDTH
+    )
+    gates = GateBasis(Nonnegative(), silent, torch.eye(16), torch.zeros(16), WIDTH, linear, "in", "out")
+    circuit = Circuit([segment], {"in": Nonnegative(), "out": gates}, {segment.name: silent})
+    hooks = dict(splice(circuit))
+    hooks["in"](x)
+    assert torch.allclose(hooks["out"](torch.zeros(200, 16)), x @ linear, atol=1e-5)
+    assert connector_figures(silent, gates, x, silent(x), x @ linear, x)["fvu"] == pytest.approx(0, abs=1e-6)
+    found = edit_figures(segment, Nonnegative(), gates, silent, x, removal, generator)
+    assert found["r2"] == pytest.approx(1, abs=1e-5)
 
 
 def test_gates_are_read_from_the_input_and_kept_on_disk(fitted, tmp_path):

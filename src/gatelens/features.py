@@ -32,6 +32,21 @@ def decode_rows(basis: Basis, f: Tensor) -> Float[Tensor, "rows d"]:
         return torch.cat([basis.decode(part) for part in blocks(f, _ROWS)])
 
 
+def decoded_output(
+    basis_out: Any, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]
+) -> Float[Tensor, "rows d"]:
+    """The output that features stand for, with what a linear bypass carries beside them (skip transcoders, gates with one).
+
+    Args:
+        x: the rows at the segment's input, which a bypass reads.
+    """
+    parts = []
+    for code, row in zip(f.split(_ROWS), x.split(_ROWS), strict=True):
+        beside = basis_out.bypass(row) if hasattr(basis_out, "bypass") else None
+        parts.append(basis_out.decode(code) if beside is None else basis_out.decode(code) + beside)
+    return torch.cat(parts)
+
+
 def output_features(basis_out: Any, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
     """The features that a connector is to predict.
 

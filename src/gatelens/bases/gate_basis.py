@@ -53,6 +53,9 @@ class GateBasis(PairBasis):
     def bypass(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"] | None:
         return None if self.bypass_in is None else self.basis_in.encode(x) @ self.bypass_in
 
+    def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
+        return 0.0 if self.bypass_in is None else change @ self.bypass_in
+
     def from_features(self, f_in: Float[Tensor, "rows m"]) -> Float[Tensor, "rows d_out"]:
         """What the gates (and the bypass) say about y, from the input's features."""
         y = self.decode(self.connector(f_in))

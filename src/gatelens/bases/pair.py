@@ -77,6 +77,10 @@ class PairBasis(ABC):
         """What a dense linear map carries beside the features; None for a dictionary without one."""
         return None
 
+    def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
+        """What an edit changes in the bypass: of the input's features by `change`, of the input itself by `step`; 0 without one."""
+        return 0.0
+
     def reconstruct(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
         """The whole of what this dictionary says about y: features and bypass."""
         y, beside = self.decode(self.features_from(x)), self.bypass(x)

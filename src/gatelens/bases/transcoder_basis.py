@@ -48,6 +48,10 @@ class TranscoderBasis(PairBasis):
         skip = getattr(self.transcoder, "W_skip", None)
         return None if skip is None else x @ skip.T
 
+    def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
+        beside = self.bypass(step)
+        return 0.0 if beside is None else beside
+
     def save_into(self, out: Any) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             self.transcoder.save_model(temporary)

@@ -198,6 +198,8 @@ def edit_figures(
             y, y_after = segment.forward(part), segment.forward(part + step)
             p, p_after = connector(f), connector(f + change)
             predicted = basis_out.decode(p_after) - basis_out.decode(p)
+            if hasattr(basis_out, "bypass_change"):
+                predicted = predicted + basis_out.bypass_change(change.to(x), step)  # pyright: ignore
         slope = torch.func.jvp(segment.forward, (part,), (step,))[1]
         order = torch.randperm(len(part), generator=generator).to(x.device)
         errors.add(y_after - y, connector=predicted, jacobian=slope.detach(), shuffled=predicted[order])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..bases.linear import Basis
 from ..connectors import Connector
-from ..features import decode_rows
+from ..features import decode_rows, decoded_output
 from ..sparse import blocks
 
 _ROWS = 4_096
@@ -44,9 +44,17 @@ def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Tensor) -> d
 
 
 def connector_figures(
-    connector: Connector, basis_out: Basis, f_in: Tensor, f_out: Tensor, y: Float[Tensor, "rows d"]
+    connector: Connector,
+    basis_out: Basis,
+    f_in: Tensor,
+    f_out: Tensor,
+    y: Float[Tensor, "rows d"],
+    x: Float[Tensor, "rows d_in"] | None = None,
 ) -> dict[str, Any]:
-    """Size of a connector and how well it predicts: per-output R2 of features, FVU of what they decode to, both held out."""
+    """Size of a connector and how well it predicts: per-output R2 of features, FVU of what they decode to, both held out.
+
+    `x`: the rows at the segment's input, for a dictionary with a bypass beside its features.
+    """
     predicted = torch.cat([connector(block) for block in blocks(f_in, _ROWS)])
     fan_in = connector.fan_in()
     r2 = per_output_r2(predicted, f_out)
@@ -59,7 +67,7 @@ def connector_figures(
         "outputs_without_edges": int((fan_in == 0).sum()),
         "median_r2": float(defined.median()) if len(defined) else None,
         "r2_over_half": float((defined > 0.5).float().mean()) if len(defined) else None,
-        "fvu": fvu(y, decode_rows(basis_out, predicted)),
+        "fvu": fvu(y, decode_rows(basis_out, predicted) if x is None else decoded_output(basis_out, predicted, x)),
         "l0_predicted": float((predicted != 0).sum()) / max(len(predicted), 1),
     }
 

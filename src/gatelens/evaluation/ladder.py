@@ -14,7 +14,7 @@ from torch import Tensor
 from ..bases.linear import PCA, Rotation
 from ..connectors import Connector
 from ..errors import DataError
-from ..features import encode_rows, output_features
+from ..features import decoded_output, encode_rows, output_features
 from ..segments import Segment
 from .causal import addition, edit_figures, removal, subset
 from .figures import fvu, per_output_r2
@@ -198,13 +198,13 @@ class _Walk:
         true = entry.features(self.held.x, self.held.y)
         predicted = _apply(connector, self.f_held)
         found = {
-            "fvu": fvu(self.held.y, self._decode(entry.basis_out, predicted, self.held.x)),
+            "fvu": fvu(self.held.y, decoded_output(entry.basis_out, predicted, self.held.x)),
             **self._features(predicted, true),
             "read": read_share(connector, self.f_fit, f_out, self.f_held, true, self.measure.min_firings),
             "edges": connector.edges,
             "fan_in": int(connector.fan_in().max()),
             "seconds": getattr(entry.basis_out, "info", {}).get("seconds", seconds),
-            **self._metric(lambda x: self._decode(entry.basis_out, connector(self.basis_in.encode(x)), x)),
+            **self._metric(lambda x: decoded_output(entry.basis_out, connector(self.basis_in.encode(x)), x)),
             **self.causal(entry.basis_out, connector),
         }
         return connector, found
@@ -269,7 +269,7 @@ class _Walk:
     def _predicted(self, entry: Entry, connector: Connector, f: Tensor, true: Tensor) -> dict[str, float | None]:
         predicted = _apply(connector, f)
         return {
-            "fvu": fvu(self.held.y, self._decode(entry.basis_out, predicted, self.held.x)),
+            "fvu": fvu(self.held.y, decoded_output(entry.basis_out, predicted, self.held.x)),
             **self._features(predicted, true),
             "edges": connector.edges,
             "fan_in": int(connector.fan_in().max()),
@@ -288,15 +288,6 @@ class _Walk:
 
     def _metric(self, predict: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
         return {} if self.measure.replaced is None else {"metric": self.measure.replaced(predict)}
-
-    @staticmethod
-    def _decode(basis_out: Any, f: Tensor, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            parts = []
-            for code, row in zip(f.split(_BLOCK), x.split(_BLOCK), strict=True):
-                bypass = basis_out.bypass(row) if hasattr(basis_out, "bypass") else None
-                parts.append(basis_out.decode(code) if bypass is None else basis_out.decode(code) + bypass)
-            return torch.cat(parts)
 
     def _principal(self) -> Callable[[Tensor], Tensor]:
         return (

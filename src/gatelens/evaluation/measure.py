@@ -134,7 +134,9 @@ class _Bench:
         f_in, f_out = self.features[segment.hook_in], self.features[segment.hook_out]
         replaced = self.replaced([segment])
         return {
-            **connector_figures(connector, basis_out, f_in, f_out, self.acts[segment.hook_out]),
+            **connector_figures(
+                connector, basis_out, f_in, f_out, self.acts[segment.hook_out], self.acts[segment.hook_in]
+            ),
             "replaced": replaced,
             "gap_closed": gap_closed(self.clean, self.ablated([segment]), replaced),
         }

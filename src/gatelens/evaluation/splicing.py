@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..activations import hook_names
 from ..errors import ConfigError
+from ..features import decoded_output
 from ..segments import Segment
 
 Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
@@ -73,6 +74,7 @@ class _Chain:
     def __init__(self, circuit: Any, segments: Sequence[Segment], keep: Tensor | None):
         self.circuit, self.segments, self.keep = circuit, segments, keep
         self.features: dict[str, Tensor] = {}
+        self.rows: dict[str, Tensor] = {}
 
     def hooks(self) -> list[Hook]:
         hooks: list[Hook] = []
@@ -86,14 +88,16 @@ class _Chain:
 
     def _read(self, hook_in: str) -> Callable[[Tensor, Any], None]:
         def hook(value: Tensor, hook: Any = None) -> None:
-            self.features[hook_in] = self.circuit.bases[hook_in].encode(value.reshape(-1, value.shape[-1]))
+            self.rows[hook_in] = value.reshape(-1, value.shape[-1])
+            self.features[hook_in] = self.circuit.bases[hook_in].encode(self.rows[hook_in])
 
         return hook
 
     def _write(self, segment: Segment) -> Callable[[Tensor, Any], Tensor]:
         def replaced(value: Tensor) -> Tensor:
             predicted = self.circuit.connectors[segment.name](self.features[segment.hook_in])
-            self.features[segment.hook_out] = predicted
-            return self.circuit.bases[segment.hook_out].decode(predicted)
+            y = decoded_output(self.circuit.bases[segment.hook_out], predicted, self.rows[segment.hook_in])
+            self.features[segment.hook_out], self.rows[segment.hook_out] = predicted, y
+            return y
 
         return _through(replaced, self.keep)
