@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,8 +20,9 @@ from ..segments import Segment
 from .codes import Codes, scipy_csr
 from .linear import directions
 
-_EFFECT_ROWS = 256
+_EFFECT_ROWS = 32
 _BLOCK = 2_048
+_LIFT = 2.0  # features that are on in many rows meet by chance: copies meet more often than that
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class CopyGroups:
 def copy_groups(
     basis_in: Any,
     codes: Codes,
-    cosine: float = 0.5,
+    cosine: float = 0.25,
     together: float = 0.2,
     segment: Segment | None = None,
     x: Float[Tensor, "rows d_in"] | None = None,
-    effect: float = 0.5,
+    effect: float = 0.25,
 ) -> CopyGroups:
     """Groups of features that point the same way, come together and, where a segment is given, have the same effect.
 
@@ -90,8 +92,9 @@ def copy_groups(
     that groups do not grow by chains.
 
     Args:
-        cosine: least cosine of decoder directions.
-        together: least share of the rows of the rarer feature in which the other is on as well.
+        cosine: least cosine of decoder directions. Features of a trained autoencoder that come together rarely point closer than
+            .4 to one another (it would use one of them), and unrelated ones stay under .1.
+        together: least share of the rows of the rarer feature in which the other is on as well; and twice what chance would give.
         segment, x: the model's own stretch and rows at its input; then the mean changes of y along both directions must have at
             least the cosine `effect`.
 
@@ -119,31 +122,32 @@ def _linked(matrix: Tensor, codes: Codes, cosine: float, together: float) -> tup
         found.append(torch.stack([row + start, col]))
     rows, cols = torch.cat(found, 1)
     rows, cols = rows[rows != cols], cols[rows != cols]
-    on = scipy_csr(Codes(codes.crow, codes.col, (codes.value != 0).float(), codes.width)).tocsc()
-    both = torch.tensor(
-        [float(on[:, i].multiply(on[:, j]).sum()) for i, j in zip(rows.tolist(), cols.tolist(), strict=True)]
+    on = scipy_csr(Codes(codes.crow, codes.col, torch.ones_like(codes.value), codes.width))
+    both = torch.from_numpy(np.asarray((on.T @ on).tocsr()[np.array(rows), np.array(cols)]).ravel())
+    counts = torch.bincount(codes.col, minlength=codes.width).double()
+    least = torch.maximum(
+        together * torch.minimum(counts[rows], counts[cols]), _LIFT * counts[rows] * counts[cols] / max(len(codes), 1)
     )
-    counts = torch.bincount(codes.col, minlength=codes.width)
-    rarer = torch.minimum(counts[rows], counts[cols])
-    kept = (rarer > 0) & (both >= together * rarer)
+    kept = (both > 0) & (both >= least)
     return rows[kept], cols[kept]
 
 
 def _same_effect(
     segment: Segment, x: Tensor, matrix: Tensor, typical: Tensor, rows: Tensor, cols: Tensor, effect: float
 ) -> Tensor:
-    """Whether one typical unit of both features changes y in the same way, in the mean over rows."""
+    """Whether the typical value of both features, put in, changes y in the same way over the rows."""
+    used, place = torch.unique(torch.cat([rows, cols]), return_inverse=True)
     with torch.no_grad():
-        y = segment.forward(x)
-        used = torch.unique(torch.cat([rows, cols]))
-        change = {int(i): (segment.forward(x + typical[i] * matrix[i]) - y).flatten() for i in used}
-    return torch.tensor(
-        [
-            bool(torch.cosine_similarity(change[i], change[j], dim=0) >= effect)
-            for i, j in zip(rows.tolist(), cols.tolist(), strict=True)
-        ],
-        dtype=torch.bool,
-    )
+        y, changes = segment.forward(x), []
+        for part in used.split(_BLOCK // max(len(x), 1)):
+            moved = x[None] + (typical[part, None] * matrix[part])[:, None]
+            changes.append((segment.forward(moved.flatten(0, 1)).view(len(part), len(x), -1) - y).flatten(1))
+    if not changes:
+        return torch.zeros(0, dtype=torch.bool)
+    change = torch.cat(changes)
+    change = change / change.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    pairs = torch.stack([place[: len(rows)], place[len(rows) :]]).split(_BLOCK, dim=1)
+    return torch.cat([(change[a] * change[b]).sum(1) >= effect for a, b in pairs])
 
 
 def _led(matrix: Tensor, codes: Codes, rows: Tensor, cols: Tensor) -> CopyGroups:
