@@ -16,6 +16,9 @@ from .errors import NonFiniteError, SolverError
 from .lazy import shows_itself
 from .sparse import csr, to_csr
 
+#: share of possible wires above which a product with dense features goes through a dense matrix: it is faster by then
+_DENSE = 0.05
+
 
 @shows_itself
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Connector:
 
     def pre(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
         """W f_in + b, before the activation. `f_in` is dense or sparse CSR, [rows, m]."""
-        if f_in.layout == torch.sparse_csr:
+        n, m = self.weight.shape
+        if f_in.layout == torch.sparse_csr or len(self.weight.values()) > _DENSE * n * m:
             return (f_in @ self.weight.to_dense().T) + self.bias
         return (self.weight @ f_in.T).T + self.bias
 

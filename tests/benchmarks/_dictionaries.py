@@ -130,7 +130,8 @@ class Study:
         measure = Measure(
             p.causal_rows, p.min_firings, rivals, self.pairs, p.gates.lam, p.replaced, p.gates.seed, solver_rows=60_000
         )
-        return measure_ladder(self.segment, basis_in or self.inner, entries, self.fit, self.held, measure)
+        codes = self.codes if basis_in is None else None
+        return measure_ladder(self.segment, basis_in or self.inner, entries, self.fit, self.held, measure, codes)
 
     def copies(self) -> CopyGroups:
         head = self.codes.rows(torch.arange(min(len(self.codes), _GROUP_ROWS)))

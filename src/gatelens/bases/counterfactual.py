@@ -134,10 +134,15 @@ class Counterfactual:
         return x + edit.change.times(decoder) if self.keep_error else basis.decode(edit.codes.dense())
 
     def pairs_of(
-        self, segment: Segment, basis: Basis, x: Float[Tensor, "rows d_in"], batch_size: int = 512
+        self,
+        segment: Segment,
+        basis: Basis,
+        x: Float[Tensor, "rows d_in"],
+        batch_size: int = 512,
+        codes: Codes | None = None,
     ) -> Iterator[Pairs]:
-        """Pairs in batches, `pairs` in all, with fresh edits; nothing but the codes is kept."""
-        codes = Codes.encode(basis, x)
+        """Pairs in batches, `pairs` in all, with fresh edits; nothing but the codes is kept. `codes`: of `x`, where at hand."""
+        codes = Codes.encode(basis, x) if codes is None else codes
         library, decoder = Library.of(codes), directions(basis, basis_width(basis, x.shape[1]))
         generator = torch.Generator().manual_seed(self.seed)
         batches = shuffled(len(x), batch_size, generator)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bases.codes import Codes
 from ..bases.linear import PCA, Rotation
 from ..connectors import Connector
 from ..errors import DataError
@@ -149,15 +150,17 @@ def measure_ladder(
     fit: Rows,
     held_out: Rows,
     measure: Measure | None = None,
+    codes: Codes | None = None,
 ) -> Ladder:
     """Every entry, and beside it: the model's own MLP on decoded inputs, gate-free and dense ridges, neurons and principal
     components at equal edges, and the null of inputs that belong to other rows.
 
     Args:
         entries: name -> what to measure. The first one is what the rivals at equal edges are measured against.
+        codes: the input features of all fitting rows, where they are at hand (the ridges read them).
     """
     measure = measure or Measure()
-    walk = _Walk(segment, basis_in, fit, held_out, measure)
+    walk = _Walk(segment, basis_in, fit, held_out, measure, codes)
     rungs: dict[str, dict[str, float | None]] = {CEILING: walk.exact(next(iter(entries.values()), None))}
     connectors: dict[str, Connector] = {}
     for name, entry in entries.items():
@@ -171,8 +174,10 @@ def measure_ladder(
 class _Walk:
     """Features of the input on both parts of the rows, computed once, and one method for each kind of rung."""
 
-    def __init__(self, segment: Segment, basis_in: Any, fit: Rows, held_out: Rows, measure: Measure):
-        self.segment, self.basis_in, self.measure = segment, basis_in, measure
+    def __init__(
+        self, segment: Segment, basis_in: Any, fit: Rows, held_out: Rows, measure: Measure, codes: Codes | None
+    ):
+        self.segment, self.basis_in, self.measure, self.codes = segment, basis_in, measure, codes
         self.all_rows, self.fit, self.held = fit, fit.head(measure.solver_rows), held_out
         self.f_fit = encode_rows(basis_in, self.fit.x, sparse=True)
         self.f_held = encode_rows(basis_in, held_out.x, sparse=False)
@@ -211,6 +216,8 @@ class _Walk:
 
     def rivals(self, entry: Entry, connector: Connector) -> dict[str, dict[str, float | None]]:
         """Without gates, with all wires, with as many wires from neurons or principal components, and with other rows' inputs."""
+        if self.codes is None:
+            self.codes = Codes.encode(self.basis_in, self.all_rows.x)
         found = {"gate-free ridge": self._ridge(None)}
         if self.measure.pairs is not None:
             found["gate-free ridge, same loss"] = self._ridge(self.measure.pairs)
@@ -252,7 +259,7 @@ class _Walk:
     def _ridge(self, pairs: Any) -> dict[str, float | None]:
         began = time.perf_counter()
         connector = ridge_to_output(
-            self.segment, self.basis_in, self.all_rows.x, self.all_rows.y, pairs, self.measure.lam
+            self.segment, self.basis_in, self.all_rows.x, self.all_rows.y, pairs, self.measure.lam, self.codes
         )
         basis = Rotation(torch.eye(self.segment.d_out), label="neurons")
         causal = self.causal(basis, connector)

@@ -15,7 +15,7 @@ from ..connectors import Connector
 from ..segments import Segment
 
 _CALIBRATION_ROWS = 10_000
-_PAIRS = 16_384  # added to the normal equations at a time
+_PAIRS = 49_152  # added to the normal equations at a time
 
 
 def ridge_to_output(
@@ -25,18 +25,21 @@ def ridge_to_output(
     y: Float[Tensor, "rows d_out"],
     pairs: Any = None,
     lam: float = 0.0,
+    codes: Codes | None = None,
 ) -> Connector:
     """Gate-free: y from all input features by ridge; each feature writes one direction.
 
     Args:
         pairs: a `Counterfactual`; with it the loss is that of `GateDictionary`: natural rows, edited rows, and `lam` times the
             squared error of each pair's difference.
+        codes: the input features of `x`, where they are at hand.
     """
     gram = NormalEquations()
+    codes = Codes.encode(basis_in, x) if codes is None else codes
     if pairs is None:
-        gram.add(Codes.encode(basis_in, x), y)
+        gram.add(codes, y)
     else:
-        for pair in pairs.pairs_of(segment, basis_in, x, batch_size=_PAIRS):
+        for pair in pairs.pairs_of(segment, basis_in, x, _PAIRS, codes):
             gram.add(pair.codes, pair.y)
             gram.add(pair.edit.codes, pair.y_edited)
             gram.add(pair.edit.change, pair.y_edited - pair.y, lam, constant=False)
