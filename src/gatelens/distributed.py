@@ -1,9 +1,18 @@
 """Several processes on one piece of work: who does which shard, and waiting for the others by looking at their files.
 
 Started by `torchrun -m gatelens run CONFIG`, as a Slurm array, or as any number of processes with GATELENS_RANK and
-GATELENS_WORLD set: all that a process needs to know is its number and how many there are. Nothing is sent between
-them. What they compute meets in a folder of shards, so a process may die and be started again, and a run that was
-begun by two processes may be finished by one.
+GATELENS_WORLD set: all that a process needs to know is its number and how many there are.
+
+Nothing is sent between them, so no process group of torch.distributed (gloo, nccl) is made. What they compute meets in a
+folder of shards, and no collective could do better there:
+
+- A sum over rows is folded in the order of the shards, whoever made them; an all-reduce adds in an order that depends on
+  the number of ranks, and float addition then gives other bits.
+- What is shared (activations, SAEs, blocks of a connector) has to reach the disk in any case, to be resumed from.
+- A collective waits for every rank of its group. Here a process may die and be started again while the others go on, a
+  run begun by two may be finished by one, and waiting ends after GATELENS_PATIENCE seconds without a new file.
+
+What the processes need in common is one file system, which all of them see.
 """
 
 from __future__ import annotations

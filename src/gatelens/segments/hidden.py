@@ -20,7 +20,10 @@ def chosen_layers(layers: Sequence[int] | None, count: int) -> list[int]:
     chosen = list(range(count)) if layers is None else list(layers)
     for layer in chosen:
         if not 0 <= layer < count:
-            raise SegmentError(f"layer {layer} is out of range: this model has MLP layers 0..{count - 1}")
+            raise SegmentError(
+                f"layer {layer} is out of range: this model has MLP layers 0..{count - 1}. "
+                "Choose among them, or leave `layers` out for all"
+            )
     return chosen
 
 
