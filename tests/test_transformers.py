@@ -230,8 +230,8 @@ def test_float16_overflow_is_told(model, batches):
 
 
 def test_what_would_not_fit_is_refused_first(model, batches, tmp_path, monkeypatch):
-    monkeypatch.setattr("gatelens.capture._available_memory", lambda: 1000)
-    with pytest.raises(TooLargeError, match="GiB of memory are available. Give `store=`"):
+    monkeypatch.setattr("gatelens.capture.available_memory", lambda: 1000)
+    with pytest.raises(TooLargeError, match="1000 bytes of memory are available. Give `store=`"):
         collect(model, batches[0], mlp_segments(model))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(TooLargeError, match="are free"):

@@ -88,7 +88,7 @@ def test_finished_rooms_are_not_done_again(finished, monkeypatch):
 
 def test_another_config_is_refused_with_the_difference(finished):
     _, out = finished
-    with pytest.raises(StoreError, match=r"solver\.mean_edges is 3 there, 9 was asked.*--out, or --restart"):
+    with pytest.raises(StoreError, match=r"solver\.mean_edges: stored 3, asked for 9.*--out, or --restart"):
         run(small(solver={"use": "GramLasso", "mean_edges": 9}), out)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from torch import Tensor
 
 from .data import Batch, Batches
 from .errors import DataError, NonFiniteError, StoreError, TooLargeError
+from .estimate import available_memory
 from .models import Model, device_of
 from .shards import ShardFolder
+from .store import free_bytes, readable
 
 KIND = "activations"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -178,26 +179,13 @@ def _check_finite(value: Tensor, hook: str, batch: int, dtype: torch.dtype) -> N
 def _check_room(needed: int, folder: Path | None) -> None:
     """Refuse what would not fit, at the first batch."""
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if needed > free:
+        if needed > (free := free_bytes(folder)):
             raise TooLargeError(
-                f"the activations would take {needed / 2**30:.2f} GiB in {folder}, "
-                f"where {free / 2**30:.2f} GiB are free. "
+                f"the activations would take {readable(needed)} in {folder}, where {readable(free)} are free. "
                 'Choose another folder, fewer rows or hook points, or dtype="float16"'
             )
-    elif (available := _available_memory()) is not None and needed > available:
+    elif (available := available_memory()) is not None and needed > available:
         raise TooLargeError(
-            f"the activations would take {needed / 2**30:.2f} GiB, "
-            f"{available / 2**30:.2f} GiB of memory are available. "
+            f"the activations would take {readable(needed)}, {readable(available)} of memory are available. "
             "Give `store=`, a folder to keep them in, or collect fewer rows or hook points"
         )
-
-
-def _available_memory() -> int | None:
-    """Bytes that can still be taken, where the system says so (Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

@@ -437,7 +437,7 @@ ROWS = [
         "run folder of another config",
         run_with_another_config,
         StoreError,
-        ("seed is 0 there, 7 was asked", "solver.max_fan_in is 3 there, 9 was asked"),
+        ("seed: stored 0, asked for 7", "solver.max_fan_in: stored 3, asked for 9"),
     ),
     Fault(23, "run named dotdot", run_named_dotdot, ConfigError, ("name",)),
     Fault(

@@ -6,12 +6,12 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from .. import store
 from ..errors import StoreError
+from ..shards import differences
 from .config import Config
 
 
@@ -19,7 +19,7 @@ def claim(folder: Path, config: Config) -> None:
     """Write `config.yaml` (resolved, with versions) into a new folder; in a used one, check that it is the same.
 
     Raises:
-        StoreError: with each setting that differs, what the folder has and what was asked.
+        StoreError: with each setting that differs, what is stored and what was asked for.
     """
     path = folder / "config.yaml"
     wanted = config.model_dump(mode="json")
@@ -41,16 +41,6 @@ def claim(folder: Path, config: Config) -> None:
         return
     text = yaml.safe_dump(wanted | {"versions": versions()}, sort_keys=False, allow_unicode=True)
     store.replace_file(path, text.encode())
-
-
-def differences(found: Any, wanted: Any, place: str = "") -> list[str]:
-    """`solver.mean_edges is 16 there, 8 was asked`, for each setting that differs."""
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        lines = []
-        for key in sorted({*found, *wanted}, key=str):
-            lines += differences(found.get(key, "nothing"), wanted.get(key, "nothing"), f"{place}.{key}".lstrip("."))
-        return lines
-    return [] if found == wanted else [f"{place} is {found!r} there, {wanted!r} was asked"]
 
 
 def versions() -> dict[str, str]:
