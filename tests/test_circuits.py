@@ -125,6 +125,23 @@ def test_every_architecture_keeps_the_contract(architecture, walked, tmp_path):
     assert torch.equal(load_basis(tmp_path / "sae").encode(x), f)
 
 
+def test_dead_features_come_back_within_a_short_training(monkeypatch):
+    """With sae-lens' own window of 1,000 steps this training of 585 would end with the features dead that it began with."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(40, 24, generator=generator), dim=1)
+    often = torch.tensor([0.08] * 20 + [0.01] * 20)
+    values = 1 + 0.2 * torch.rand(20_000, 40, generator=generator)
+    x = (torch.rand(20_000, 40, generator=generator) < often) * values @ directions
+    recipe = gl.TrainedSAE(d_sae=56, k=1.8, samples=150_000, batch_size=256)
+
+    def dead() -> int:
+        return int((recipe.train(x).encode(x) > 0).any(0).logical_not().sum())
+
+    revived = dead()
+    monkeypatch.setattr("gatelens.bases.sae.DEAD_SHARE", 0.5)
+    assert revived < dead() - 5
+
+
 def test_linear_bases_decode_what_they_encode(walked):
     segments, acts = walked[2], walked[3]
     for recipe in (gl.Neurons(), gl.PCA()):

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from gatelens.bases.linear import Rotation
-from gatelens.edge_stability import edge_stability, take_rows
+from gatelens.edge_stability import edge_stability
 from gatelens.errors import SolverError
 from gatelens.planted import PlantedFeatures
 from gatelens.segments import MLPWeights, Segment
 from gatelens.solvers import MeanJacobian, ReluOMP, mean_jacobian
+from gatelens.sparse import take_rows
 
 
 def _segment(d=6, m=9, seed=0):

@@ -58,6 +58,13 @@ def test_named_gates_are_among_the_others():
     gates = {tuple(net.words[i] for i in g.inputs): g for g in net.gates[:2]}
     assert gates["former", "old", "young"].weights == (0.26, 0.23, 0.10)
     assert gates["said", "said_after_quote"].kind == "and_not_subset"
+    assert sum(set(g.inputs) == set(net.gates[1].inputs) and g.kind == "and_not_subset" for g in net.gates) == 1
+
+
+def test_apart_no_other_gate_reads_the_named_words():
+    net = word_network(steps=0, apart=True)
+    assert len(net.gates) == 24 and [g.out for g in net.gates] == list(range(24))
+    assert not any(set(net.words) & set(g.inputs) for g in net.gates[2:])
     f_in = net.features.sample(4000)[0].to_dense()
     index = {word: i for i, word in net.words.items()}
     assert not ((f_in[:, index["said_after_quote"]] > 0) & (f_in[:, index["said"]] == 0)).any()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .connectors import Connector, Solver
 from .errors import SolverError
+from .sparse import take_rows
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,3 @@ def edge_stability(solver: Solver, f_in: Tensor, f_out: Tensor, fits: int = 10, 
     mean = zeros.index_add(0, place, value) / count
     figures = ((count / fits).float(), (positive / count).float(), mean.float())
     return EdgeStability(pair // m, pair % m, *figures, fits)
-
-
-def take_rows(features: Tensor, rows: Int[Tensor, " r"]) -> Tensor:
-    """Some rows of a dense or CSR matrix, in its own layout."""
-    if features.layout != torch.sparse_csr:
-        return features[rows]
-    crow = features.crow_indices()
-    start, count = crow[rows], crow[rows + 1] - crow[rows]
-    ends = count.cumsum(0)
-    first = torch.repeat_interleave(start - (ends - count), count)
-    where = torch.arange(int(count.sum())) + first
-    new = torch.cat([ends.new_zeros(1), ends]).to(crow.dtype)
-    size = (len(rows), features.shape[1])
-    return torch.sparse_csr_tensor(
-        new, features.col_indices()[where], features.values()[where], size, check_invariants=False
-    )

@@ -23,6 +23,9 @@ from .training import DictionaryTraining
 Architecture = Literal["batchtopk", "matryoshka", "topk", "relu", "tied"]
 #: widths of the nested dictionaries of "matryoshka", as shares of the whole
 NESTED = (1 / 8, 1 / 4, 1 / 2, 1)
+#: a feature that was off for a fortieth of the training is pulled back to what the others miss; sae-lens' own thousand
+#: steps are longer than many of our runs, in which dead features would then stay dead
+DEAD_SHARE = 40
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class TrainedSAE(DictionaryTraining):
         from sae_lens import SAETrainer
         from sae_lens.config import SAETrainerConfig
 
+        steps = self.samples // self.batch_size
         config = SAETrainerConfig(
             n_checkpoints=0,
             checkpoint_path=None,
@@ -88,7 +92,8 @@ class TrainedSAE(DictionaryTraining):
             device=str(x.device),
             lr=self.lr,
             lr_end=self.lr / 10,
-            lr_decay_steps=self.samples // self.batch_size // 5,
+            lr_decay_steps=steps // 5,
+            dead_feature_window=min(max(int(steps / DEAD_SHARE), 10), 1000),
             autocast=False,
         )
         sae = self._training_sae(x, d_sae)

@@ -138,15 +138,22 @@ def plant_network(
     return _build(features.plant(), d_in, d_out, steps, seed)
 
 
-def word_network(d_in: int = 56, d_out: int = 22, steps: int = 3000, seed: int = 0) -> PlantedNetwork:
+def word_network(
+    d_in: int = 56, d_out: int = 22, steps: int = 3000, seed: int = 0, apart: bool = False
+) -> PlantedNetwork:
     """Two gates with names among others: former | old | young (weights .26, .23, .10), and said - said_after_quote.
 
     `said_after_quote` fires only where `said` does: a feature inside another. Weights of the other gates are scaled to
-    the size of these.
+    the size of these. No other gate is the same function of the same inputs as a named one: two outputs that always fire
+    together are one direction to any dictionary.
+
+    Args:
+        apart: no other gate reads an input of a named one. Else some fire wherever a named one does, and a dictionary
+            that looks for few active features does well to merge them.
     """
     settings = PlantedFeatures(
-        width_in=64, width_out=24, cluster=8, background=0.7, subsets=0.35, active_clusters=0.3, background_l0=1.5, zipf=0.3,
-        noise=QUIET, seed=seed,
+        width_in=64, width_out=72 if apart else 24, cluster=8, background=0.7, subsets=0.35, active_clusters=0.3,
+        background_l0=1.5, zipf=0.3, noise=QUIET, seed=seed,
     )  # fmt: skip
     planted = settings.plant()
     subset, words = (planted.world.role == "subset").nonzero(), {}
@@ -157,12 +164,18 @@ def word_network(d_in: int = 56, d_out: int = 22, steps: int = 3000, seed: int =
     outside = base + int(planted.world.host[subset[0][0], subset[1][0]])
     old = [planted.world.host.size + i for i in range(3)]  # background features: they fire one by one
     words = dict(zip([*old, outside, inside], ["former", "old", "young", "said", "said_after_quote"], strict=True))
-    scaled = [replace(g, weights=tuple(0.25 * w for w in g.weights), bias=0.25 * g.bias) for g in planted.gates[2:]]
-    gates = (
+    named = (
         PlantedGate(0, "or", tuple(old), (0.26, 0.23, 0.10), (1, 1, 1), low=1),
         PlantedGate(1, "and_not_subset", (outside, inside), (0.25, -0.4), (1, 64), low=1),
-        *scaled,
     )
+    taken = set(words) if apart else set()
+    twins = {(g.kind, g.inputs) for g in named}
+    others = [g for g in planted.gates[2:] if (g.kind, g.inputs) not in twins and not taken & set(g.inputs)][:22]
+    scaled = [
+        replace(g, out=out, weights=tuple(0.25 * w for w in g.weights), bias=0.25 * g.bias)
+        for out, g in enumerate(others, start=len(named))
+    ]
+    gates = (*named, *scaled)
     return replace(_build(replace(planted, gates=gates), d_in, d_out, steps, seed), words=words)
 
 
