@@ -118,7 +118,7 @@ class Gate:
     note: str = ""
 
     def equation(self, digits: int = 2) -> str:
-        """OF_30 = ReLU(0.26·IF_2797 + 0.23·IF_259 - 0.10·IF_946 - 0.05)"""
+        """OF_30 = ReLU(0.26·IF_2797 + 0.23·IF_259 - 0.10·IF_946 - 0.05); with a threshold, that sum where it exceeds it."""
         terms = [
             f"{'-' if w < 0 else '+'} {abs(w):.{digits}f}·IF_{i}"
             for i, w in zip(self.inputs, self.weights, strict=True)
@@ -126,6 +126,8 @@ class Gate:
         if abs(self.bias) >= 0.5 * 10**-digits or not terms:
             terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.{digits}f}")
         total = " ".join(terms).removeprefix("+ ")
+        if self.threshold:
+            return f"OF_{self.out} = JumpReLU({total}; over {self.threshold:.{digits}f})"
         return f"OF_{self.out} = ReLU({total})" if self.activation == "relu" else f"OF_{self.out} = {total}"
 
     def __repr__(self) -> str:

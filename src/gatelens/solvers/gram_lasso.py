@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..connectors import Connector
 from ..errors import SolverError
+from .calibration import calibrated
 from .gram import Gram
 from .one_sided import one_sided_fit
 from .selection import forward_selection, lasso_path
@@ -29,6 +30,8 @@ class GramLasso:
         refit: "newton" (one-sided, as behind a ReLU) or "least_squares".
         newton_rows: rows that the one-sided fit looks at.
         signed: features may be negative (rotations): linear outputs, least squares.
+        calibrate: give each output a threshold over which it is on as often as its feature (`calibrated`). Without, squared
+            error alone leaves outputs on several times too often.
     """
 
     mean_edges: float = 16
@@ -37,6 +40,7 @@ class GramLasso:
     refit: Literal["newton", "least_squares"] = "newton"
     newton_rows: int = 20_000
     signed: bool = False
+    calibrate: bool = False
     progress: bool = False
 
     def __post_init__(self):
@@ -75,7 +79,8 @@ class GramLasso:
         rows = [(parents, weights) for parents, (weights, _) in zip(support, fits, strict=True)]
         bias = torch.tensor([b for _, b in fits])
         activation = "identity" if self.signed else "relu"
-        return Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
+        connector = Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
+        return calibrated(connector, f_in, f_out) if self.calibrate and not self.signed else connector
 
     def _newton(
         self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor

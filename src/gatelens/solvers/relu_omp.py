@@ -34,7 +34,8 @@ class ReluOMP:
     the firings of outputs times the active inputs of a row, not with the product of the widths.
 
     Made for features that are mostly off. An output that fires where no input does gets no wire for it, and a feature
-    that is always on gets no wires: for dense features use `GramLasso`.
+    that is always on gets no wires: for dense features use `GramLasso`. Where outputs are on too often, `calibrated` sets
+    thresholds.
 
     Attributes:
         max_fan_in: most wires into one output.

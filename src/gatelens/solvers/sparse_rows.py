@@ -51,7 +51,7 @@ class SparseRows:
         """
         if isinstance(features, SparseRows):
             return features
-        by_row = _scipy(features)
+        by_row = scipy_rows(features)
         if not np.isfinite(by_row.data).all():
             raise NonFiniteError(
                 f"{name} hold NaN or infinity: expected finite feature activations. Look at the basis that made them"
@@ -106,7 +106,7 @@ class SparseRows:
         return cls(*(np.asarray(part) for part in maps))
 
 
-def _scipy(features: Tensor) -> Any:
+def scipy_rows(features: Tensor) -> Any:
     """Scipy CSR without stored zeros; shares memory with a torch CSR tensor that has none."""
     import torch
     from scipy import sparse

@@ -1,0 +1,85 @@
+"""Thresholds set on firing: worked by hand, against the connector's own values, and through GramLasso."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import gatelens as gl
+from gatelens.errors import SolverError
+from gatelens.solvers import calibrated
+from gatelens.solvers.calibration import MIN_ROWS
+from gatelens.sparse import to_csr
+
+
+def blurred(rows: int = 4000, seed: int = 0):
+    """Outputs that are the part over .6 of a sum of three inputs, and noise: squared error alone fires them too often."""
+    g = torch.Generator().manual_seed(seed)
+    f_in = torch.rand(rows, 12, generator=g) * (torch.rand(rows, 12, generator=g) < 0.3)
+    z = f_in @ torch.rand(12, 5, generator=g) + 0.2 * torch.randn(rows, 5, generator=g)
+    return f_in, torch.where(z > 0.9, z, 0.0)
+
+
+def test_by_hand():
+    """Twenty rows with z = 0, 1 .. 19; the feature is on in the last ten with y = 2 z + 3, so the threshold is z = 9.5."""
+    z = torch.arange(20.0)[:, None]
+    y = torch.where(z > 9, 2 * z + 3, 0.0)
+    found = calibrated(gl.Connector.from_dense(torch.ones(1, 1), torch.zeros(1)), z, y)
+    assert found.weight.to_dense().item() == pytest.approx(2)
+    assert found.bias.item() == pytest.approx(3)
+    assert found.threshold is not None
+    assert found.threshold.item() == pytest.approx(2 * 9.5 + 3)
+    torch.testing.assert_close(found(z), y)
+
+
+def test_a_line_is_not_fitted_to_fewer_rows_than_it_takes():
+    z = torch.arange(20.0)[:, None]
+    y = torch.where(z > 19 - (MIN_ROWS - 1), 2 * z + 3, 0.0)
+    found = calibrated(gl.Connector.from_dense(torch.ones(1, 1), torch.zeros(1)), z, y)
+    assert found.weight.to_dense().item() == 1
+    assert ((found(z) > 0) == (y > 0)).all()
+
+
+def test_every_output_is_on_as_often_as_its_feature_and_its_line_is_that_of_least_squares():
+    f_in, f_out = blurred()
+    plain, set_on_firing = (
+        gl.GramLasso(mean_edges=4).fit(f_in, f_out),
+        gl.GramLasso(mean_edges=4, calibrate=True).fit(f_in, f_out),
+    )
+    true, before, after = ((f > 0).sum(0) for f in (f_out, plain(f_in), set_on_firing(f_in)))
+    assert (before > 1.1 * true).all()
+    assert torch.equal(after, true)
+    value = set_on_firing(f_in)
+    left = torch.where(value > 0, f_out - value, 0.0)
+    assert left.mean(0).abs().max() < 1e-4  # residuals over the threshold: mean zero, at right angles to the value
+    assert (left * value).mean(0).abs().max() < 1e-4
+    assert torch.equal(plain.weight.col_indices(), set_on_firing.weight.col_indices())
+    assert torch.equal(plain.weight.values().sign(), set_on_firing.weight.values().sign())
+    sparse = calibrated(plain, to_csr(f_in), to_csr(f_out))
+    np.testing.assert_allclose(sparse.weight.values(), set_on_firing.weight.values(), rtol=1e-5)
+
+
+def test_an_output_without_wires_or_firings_stays_silent():
+    f_in, f_out = blurred()
+    f_out[:, 0] = 0.0
+    connector = gl.Connector.from_dense(torch.zeros(5, 12), torch.full((5,), 0.3))
+    assert (calibrated(connector, f_in, f_out)(f_in) == 0).all()
+
+
+def test_what_it_refuses():
+    f_in, f_out = blurred(100)
+    connector = gl.GramLasso(mean_edges=2).fit(f_in, f_out)
+    with pytest.raises(SolverError, match="maps 12 features to 5"):
+        calibrated(connector, f_in[:, :3], f_out)
+    with pytest.raises(SolverError, match="over the same rows"):
+        calibrated(connector, f_in[:50], f_out)
+    linear = gl.GramLasso(mean_edges=2, signed=True, calibrate=True).fit(f_in - 0.5, f_out - 0.5)
+    assert linear.threshold is None
+    with pytest.raises(SolverError, match="activation relu"):
+        calibrated(linear, f_in, f_out)
+
+
+def test_a_gate_prints_its_threshold():
+    gate = gl.Gate(3, gl.GateKind.COPY, (1,), (0.5,), -0.1, threshold=0.25)
+    assert gate.equation() == "OF_3 = JumpReLU(0.50·IF_1 - 0.10; over 0.25)"
