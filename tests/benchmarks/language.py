@@ -121,7 +121,9 @@ class Run:
         recipe = gl.TrainedSAE(expansion=4, k=k, trainer="sparse", seed=self.seed, **SAES)
         saes = recipe.fit([segment], self.acts)
         inner, outer = saes[segment.hook_in], saes[segment.hook_out]
-        fit, test = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in (self.acts, self.test))
+        fit, test = (
+            _mixed(part[segment.hook_in], part[segment.hook_out], self.seed) for part in (self.acts, self.test)
+        )
         replaced = replaced_metric(self.model, self.held.take(CE_WINDOWS), segment)
         settings = Measure(causal_rows=0, min_firings=MIN_FIRINGS, replaced=replaced, seed=self.seed, solver_rows=ROWS)
         entries, found = _entries(inner, outer, fit, test, gates)
@@ -165,7 +167,7 @@ def _encoder(data: Path, seed: int) -> Iterator[Figure]:
     settings = Measure(causal_rows=0, min_firings=ENCODER_FIRINGS, seed=seed)
     for layer, known in ENCODER.items():
         segment = segments[layer]
-        fit, test = (_without_sinks(part[segment.hook_in], part[segment.hook_out]) for part in parts)
+        fit, test = (_without_sinks(_mixed(part[segment.hook_in], part[segment.hook_out], seed)) for part in parts)
         inner, outer = (recipe.train(x) for x in (fit.x, fit.y))
         entries = {GATES.format(FAN_IN[-1]): Entry(outer, gl.GramLasso(mean_edges=FAN_IN[-1], cap=FAN_IN[-1]))}
         ladder = measure_ladder(segment, inner, entries, fit, test, settings)
@@ -181,11 +183,17 @@ def _encoder(data: Path, seed: int) -> Iterator[Figure]:
         yield from layer_figures(f"sentence encoder layer {layer}", [Reading(ladder)], ENCODER_FIRINGS)
 
 
-def _without_sinks(x: torch.Tensor, y: torch.Tensor) -> Rows:
+def _mixed(x: torch.Tensor, y: torch.Tensor, seed: int) -> Rows:
+    """The rows in random order: the first thousands are then of all documents, not of the first few."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    return Rows(x[order], y[order])
+
+
+def _without_sinks(rows: Rows) -> Rows:
     """Rows whose output is not far over the median norm (full stops act as sinks in this encoder)."""
-    norms = y.norm(dim=1)
+    norms = rows.y.norm(dim=1)
     keep = norms < SINK * norms.median()
-    return Rows(x[keep], y[keep])
+    return Rows(rows.x[keep], rows.y[keep])
 
 
 def _encoded(sae: Any, x: torch.Tensor) -> torch.Tensor:
