@@ -1,6 +1,6 @@
 """The same recipe on other models in a light form, one seed: MNIST's hidden maps, every layer of gpt2-mini, stories260K.
 
-No bars: dictionaries are small and see 150,000 rows. About seven CPU minutes in all.
+No bars: dictionaries are small and see 150,000 rows.
 """
 
 from __future__ import annotations
