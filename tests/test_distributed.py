@@ -308,7 +308,11 @@ def test_a_run_by_two_processes_leaves_the_artefacts_of_one(tmp_path):
         )
         for rank in "01"
     ]
+    left = tmp_path / "one" / ".run-1-of-2.lock"  # of a worker that was killed
+    left.parent.mkdir()
+    left.touch()
     run(check_config(CONFIG), tmp_path / "one", until="connect")
+    assert not left.exists()
     for process in both:
         _, error = process.communicate(timeout=HANGS)
         assert process.returncode == 0, error

@@ -66,8 +66,7 @@ class ShardFolder:
             self._claim()
             store.sweep(self.folder)
             if self.worker is None:
-                for left in self.folder.glob(".worker-*.lock"):  # of workers that were killed: nobody else is here
-                    left.unlink(missing_ok=True)
+                store.forget_locks(self.folder, "worker-*")
             self._locks = locks.pop_all()
         return self
 

@@ -277,6 +277,8 @@ def run(
         locks.enter_context(store.lock(folder, "run", shared=not worker.alone))
         if worker.name:
             locks.enter_context(store.lock(folder, f"run-{worker.name}"))
+        else:
+            store.forget_locks(folder, "run-*")
         if restart:
             _clear(folder)
         claim(folder, config)

@@ -18,6 +18,7 @@ from .files import free_bytes as free_bytes
 from .files import readable as readable
 from .files import replace_file as replace_file
 from .files import sweep as sweep
+from .lock import forget_locks as forget_locks
 from .lock import lock as lock
 from .manifest import FORMAT as FORMAT
 from .manifest import MANIFEST as MANIFEST

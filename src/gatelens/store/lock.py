@@ -71,6 +71,16 @@ else:
             os.close(descriptor)
 
 
+def forget_locks(folder: Path, names: str) -> None:
+    """Remove the lock files that killed processes left; only for a process that holds `folder` against all others.
+
+    Args:
+        names: a pattern, such as "worker-*".
+    """
+    for left in folder.glob(f".{names}.lock"):
+        left.unlink(missing_ok=True)
+
+
 def _note() -> bytes:
     note = {"process": os.getpid(), "machine": socket.gethostname()[:64], "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     return json.dumps(note).encode().ljust(_NOTE)
