@@ -47,7 +47,8 @@ class EdgeCurve:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EdgeCurve:
         """From plain JSON values, in which tuples are lists."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**plain)
 
     def __repr__(self) -> str:
         def row(name: str, values: Sequence[float | None]) -> str:
