@@ -1,8 +1,8 @@
 """SAEs that normalise every row, made free of state: the row's scale and mean travel as three more features.
 
-The published top-k SAEs of GPT-2 small are of this kind ("normalize_activations": "layer_norm" in their cfg.json). sae-lens keeps
-the scale of the last encoded rows on the module and needs it to decode, so features that a connector predicts could not
-be decoded at all. Here
+Published top-k SAEs of GPT-2 small are of this kind ("normalize_activations": "layer_norm" in the cfg.json of those that were
+looked at). sae-lens keeps the scale of the last encoded rows on the module and needs it to decode, so features that a connector
+predicts could not be decoded at all. Here
 
     x ~ s (f W_dec + b_dec) + m        is written as        x ~ [s f, s, m+, m-] [W_dec; b_dec; 1; -1],
 
