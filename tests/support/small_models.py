@@ -108,7 +108,7 @@ def in_hub_cache(hub: Path, repository: str, files: dict[str, Path | bytes]) -> 
     """Put files into a Hugging Face hub cache as a download would have: refs/main and a snapshot."""
     commit = "0" * 40
     root = hub / f"models--{repository.replace('/', '--')}"
-    (root / "refs").mkdir(parents=True)
+    (root / "refs").mkdir(parents=True, exist_ok=True)
     (root / "refs" / "main").write_text(commit)
     for name, content in files.items():
         path = root / "snapshots" / commit / name
