@@ -42,6 +42,18 @@ def test_gram_of_sparse_rows_is_gram_of_dense_rows():
     torch.testing.assert_close(sparse.in_in, Gram.of(f_in, f_out).in_in)
 
 
+def test_gram_of_few_active_features_is_the_dense_product(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    f_in, f_out = (torch.randn(500, m, generator=g) * (torch.rand(500, m, generator=g) < 0.05) for m in (30, 20))
+    monkeypatch.setattr("gatelens.solvers.gram._SPARSE_ROWS", 200)
+    found, x, y = Gram.of(f_in, to_csr(f_out)), f_in.double(), f_out.double()
+    expected = Gram(500, x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0))
+    for name in vars(expected):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-12, atol=1e-12)
+    with pytest.raises(NonFiniteError, match="NaN or infinity"):
+        Gram.of(f_in.index_put((torch.tensor([3]), torch.tensor([4])), torch.tensor(torch.nan)), f_out)
+
+
 def test_least_squares_is_scikit_learns():
     f_in, f_out, _ = planted()
     parents = torch.tensor([2, 5, 11])

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import NonFiniteError, SolverError, TooLargeError
 from ..sparse import blocks
+from .sparse_rows import scipy_rows
 
 #: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64
 MAX_WIDTH = 16_384
-_ROWS = 8_192  # rows turned into float64 at a time
+_ROWS = 8_192  # dense rows turned into float64 at a time
+_SPARSE_ROWS = 65_536  # sparse ones
+_SPARSE = 0.1  # where a smaller share of the entries is on, products of sparse rows are the faster ones
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,12 @@ class Gram:
                 f"a Gram fit of {m} -> {n} features would hold {8 * m * (m + n) / 2**30:.1f} GiB of float64; at most "
                 f"{MAX_WIDTH} features are taken. Use ReluOMP, which never forms these matrices"
             )
-        total = None
-        for x, y in zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True):
-            part = cls._of_dense(x.double(), y.double())
-            total = part if total is None else total + part
-        if total is None or not (torch.isfinite(total.in_in).all() and torch.isfinite(total.in_out).all()):
+        if max(_density(f_in), _density(f_out)) < _SPARSE:
+            total = cls._of_sparse(scipy_rows(f_in), scipy_rows(f_out))
+        else:
+            dense = zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True)
+            total = reduce(add, (cls._of_dense(x.double(), y.double()) for x, y in dense))
+        if not (torch.isfinite(total.in_in).all() and torch.isfinite(total.in_out).all()):
             raise NonFiniteError(
                 "features hold NaN or infinity: expected finite numbers. Look at the SAE and the activations"
             )
@@ -59,6 +67,23 @@ class Gram:
     @classmethod
     def _of_dense(cls, x: Float[Tensor, "rows m"], y: Float[Tensor, "rows n"]) -> Gram:
         return cls(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0))
+
+    @classmethod
+    def _of_sparse(cls, x: Any, y: Any) -> Gram:
+        """The same from scipy's sparse rows: work in proportion to pairs of features that are on together."""
+        (rows, m), n = x.shape, y.shape[1]
+        in_in, in_out, sum_in, sum_out, squares = (np.zeros(shape) for shape in ((m, m), (m, n), m, n, n))
+        for start in range(0, rows, _SPARSE_ROWS):
+            a, b = (part[start : start + _SPARSE_ROWS].astype(np.float64) for part in (x, y))
+            for total, part in (
+                (in_in, (a.T @ a).toarray()),
+                (in_out, (a.T @ b).toarray()),
+                (sum_in, a.sum(0)),
+                (sum_out, b.sum(0)),
+                (squares, b.multiply(b).sum(0)),
+            ):
+                total += part
+        return cls(rows, *map(torch.from_numpy, (sum_in, sum_out, in_in, in_out, squares)))
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(
@@ -85,3 +110,9 @@ class Gram:
     def intercept(self, out: int, parents: Tensor, weights: Tensor) -> Tensor:
         """The bias that makes output `out`'s mean residual zero."""
         return (self.sum_out[out] - self.sum_in[parents] @ weights) / self.rows
+
+
+def _density(f: Tensor) -> float:
+    """The share of entries that are on."""
+    on = len(f.values()) if f.layout == torch.sparse_csr else int(torch.count_nonzero(f))
+    return on / max(f.shape[0] * f.shape[1], 1)
