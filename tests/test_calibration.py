@@ -8,7 +8,7 @@ import torch
 
 import gatelens as gl
 from gatelens.errors import SolverError
-from gatelens.solvers import calibrated
+from gatelens.solvers import calibrated, thresholded
 from gatelens.solvers.calibration import MIN_ROWS
 from gatelens.sparse import to_csr
 
@@ -58,6 +58,16 @@ def test_every_output_is_on_as_often_as_its_feature_and_its_line_is_that_of_leas
     assert torch.equal(plain.weight.values().sign(), set_on_firing.weight.values().sign())
     sparse = calibrated(plain, to_csr(f_in), to_csr(f_out))
     np.testing.assert_allclose(sparse.weight.values(), set_on_firing.weight.values(), rtol=1e-5)
+
+
+def test_a_threshold_alone_leaves_values_as_they_are():
+    f = torch.rand(1000, 4, generator=torch.Generator().manual_seed(0))
+    rates = torch.tensor([0.1, 0.5, 0.0, 1.0])
+    for connector in (gl.Connector.from_dense(w, torch.zeros(4)) for w in (torch.eye(4), torch.eye(4) + 0.01)):
+        found = thresholded(connector, f, rates)
+        torch.testing.assert_close((found(f) != 0).float().mean(0), rates, atol=1.1e-3, rtol=0)
+        torch.testing.assert_close(found(f), torch.where(found(f) != 0, connector(f), 0.0))
+    assert torch.equal(thresholded(connector, to_csr(f), rates)(f) != 0, found(f) != 0)
 
 
 def test_an_output_without_wires_or_firings_stays_silent():

@@ -158,6 +158,23 @@ def test_rules_that_hold_in_the_model_make_it_flip(world):
         assert figures[way]["random_features"] < 0.3
 
 
+def test_gates_of_the_input_are_held_against_what_the_model_gives(world):
+    """A gate dictionary agrees with its own rules whatever the model does: rules and wires are judged by y."""
+    segment, basis_in, _, x = world
+    f_in = basis_in.encode(x)
+    gates = type_gates(exact(), f_in, exact()(f_in))
+    for sign, right in ((1.0, 1.0), (-1.0, 0.0)):
+        basis = GateBasis(basis_in, exact(), sign * torch.eye(3), torch.zeros(3), WIDTH)
+        bench = Workbench(segment, basis_in, basis, x)
+        flips = rule_flips(bench, gates).figures()
+        assert flips["gates"] == 3
+        assert flips["off_on"]["made"] == right
+        assert flips["on_off"]["made"] == (1.0 if right else None)  # turned round, no output shows its feature
+        edges = ablate_edges(bench, exact(), top=None).figures()
+        assert edges["silent"] == (0 if right else 6)
+        assert edges["sign_agreement"] == (1.0 if right else None)
+
+
 def test_one_row_is_not_enough(world):
     segment, basis_in, basis_out, x = world
     with pytest.raises(DataError, match="two rows or more at in"):

@@ -85,7 +85,7 @@ def activations(folder: Path, data: Path, layer: int) -> tuple[Rows, Rows, Any, 
         keep = y.norm(dim=1) < SINK * y.norm(dim=1).median()
         share = 1 - float(keep.float().mean())
         rows.append(Rows(x[keep], y[keep]))
-    return rows[0], rows[1].head(HELD_ROWS), segment, share
+    return rows[0], rows[1].spread(HELD_ROWS), segment, share
 
 
 def one_seed(segment: Any, fit: Rows, held_out: Rows, layer: int, seed: int) -> Found:

@@ -26,8 +26,8 @@ from gatelens.errors import DataError
 from gatelens.evaluation.figures import fvu
 from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
 from gatelens.evaluation.passes import Passes
-from gatelens.evaluation.rivals import calibrated
 from gatelens.gates import Gate, type_gates
+from gatelens.solvers import thresholded
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
 SEEDS = (11, 12, 13)
@@ -146,7 +146,7 @@ def _entries(inner: Any, outer: Any, fit: Rows, test: Rows, gates: bool) -> tupl
     connectors = {k: gl.GramLasso(mean_edges=k, cap=k).fit(f_in, f_out) for k in reversed(FAN_IN)}
     held = _encoded(inner, test.x[:ROWS]), _encoded(outer, test.y[:ROWS])
     found = type_gates(connectors[FAN_IN[0]], f_in, f_out, held_out=held) if gates else []
-    quiet = calibrated(connectors[FAN_IN[-1]], f_in, (f_out != 0).float().mean(0))
+    quiet = thresholded(connectors[FAN_IN[-1]], f_in, (f_out != 0).float().mean(0))
     entries = {GATES.format(k): Entry(outer, connector) for k, connector in connectors.items()}
     return entries | {f"{GATES.format(FAN_IN[-1])}, as often as the output": Entry(outer, quiet)}, found
 

@@ -21,7 +21,6 @@ from .causal import addition, edit_figures, removal, subset
 from .figures import fvu, per_output_r2
 from .passes import Passes
 from .readings import read_share
-from .rivals import calibrated as calibrated
 from .rivals import dense_ridge, linear_wires, ridge_to_output
 
 _BLOCK = 2_048
@@ -117,8 +116,12 @@ class Rows:
                 f"the ladder needs at least two rows of both ends of the segment; got {len(self.x)} and {len(self.y)}"
             )
 
-    def head(self, rows: int) -> Rows:
-        return Rows(self.x[:rows], self.y[:rows])
+    def spread(self, rows: int) -> Rows:
+        """At most so many rows, evenly spaced: the first ones would be of the first few documents alone."""
+        if rows >= len(self.x):
+            return self
+        keep = torch.linspace(0, len(self.x) - 1, rows, dtype=torch.float64).long()
+        return Rows(self.x[keep], self.y[keep])
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ class _Walk:
         self, segment: Segment, basis_in: Any, fit: Rows, held_out: Rows, measure: Measure, codes: Codes | None
     ):
         self.segment, self.basis_in, self.measure, self.codes = segment, basis_in, measure, codes
-        self.all_rows, self.fit, self.held = fit, fit.head(measure.solver_rows), held_out
+        self.all_rows, self.fit, self.held = fit, fit.spread(measure.solver_rows), held_out
         self.f_fit = encode_rows(basis_in, self.fit.x, sparse=True)
         self.f_held = encode_rows(basis_in, held_out.x, sparse=False)
 

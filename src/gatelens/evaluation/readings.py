@@ -64,9 +64,9 @@ def _mcc(said: Tensor, true: Tensor) -> float:
 
 
 def _bits(f: Tensor) -> Tensor:
-    """[features, rows] 1 where on, for at most `_TABLE_ROWS` rows."""
+    """[features, rows] 1 where on, for at most `_TABLE_ROWS` rows, evenly spaced."""
     codes = Codes.of(f)
-    codes = codes.rows(torch.arange(min(len(codes), _TABLE_ROWS)))
+    codes = codes.rows(torch.linspace(0, len(codes) - 1, min(len(codes), _TABLE_ROWS), dtype=torch.float64).long())
     bits = torch.zeros(codes.width, len(codes), dtype=torch.int16)
     bits[codes.col, codes.row] = (codes.value != 0).to(torch.int16)
     return bits

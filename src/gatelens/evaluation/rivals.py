@@ -13,8 +13,9 @@ from ..bases.gate_start import omp_wires
 from ..bases.normal_equations import NormalEquations
 from ..connectors import Connector
 from ..segments import Segment
+from ..solvers.calibration import thresholded
 
-_CALIBRATION_ROWS = 10_000
+_THRESHOLD_ROWS = 10_000
 _PAIRS = 49_152  # added to the normal equations at a time
 
 
@@ -53,9 +54,8 @@ def dense_ridge(f_in: Tensor, f_out: Tensor) -> Connector:
     gram = NormalEquations()
     gram.add_sparse(inputs, outputs)
     weight, bias = gram.solve()
-    return calibrated(
-        Connector.from_dense(weight, bias, solver="dense ridge"), f_in, outputs.frequency(), _CALIBRATION_ROWS
-    )
+    connector = Connector.from_dense(weight, bias, solver="dense ridge")
+    return thresholded(connector, f_in, outputs.frequency(), _THRESHOLD_ROWS)
 
 
 def linear_wires(f_in: Tensor, f_out: Tensor, fan_in: int) -> Connector:
@@ -66,17 +66,4 @@ def linear_wires(f_in: Tensor, f_out: Tensor, fan_in: int) -> Connector:
     connector = Connector.from_rows(
         list(zip(parents, weights, strict=True)), bias, f_in.shape[1], solver="least squares"
     )
-    return calibrated(connector, f_in, out.frequency())
-
-
-def calibrated(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], rows: int = 10_000) -> Connector:
-    """The connector with a threshold for each output at which it is on in the given share of the rows, never below zero."""
-    pre = connector.pre(_first(f_in, rows))
-    count = (rates * len(pre)).round().long().clamp(0, len(pre) - 1)
-    ordered = pre.sort(dim=0, descending=True).values
-    threshold = ordered.gather(0, count[None, :]).squeeze(0).clamp_min(0)
-    return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver + ", calibrated on firing")
-
-
-def _first(f: Tensor, rows: int) -> Tensor:
-    return Codes.of(f).rows(torch.arange(min(rows, len(f)))).dense()
+    return thresholded(connector, f_in, out.frequency(), _THRESHOLD_ROWS)

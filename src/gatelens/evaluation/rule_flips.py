@@ -44,6 +44,8 @@ def rule_flips(bench: Workbench, gates: Sequence[Gate], rows: int = 32, most: in
     On to off: rows where the rule is open and the output fires; enough exciters are removed to close the rule.
     Off to on: rows where the rule is closed and the output is silent; inhibitors are removed and enough exciters added,
     at their mean value, to open it. Beside it: as many random active features removed, as many random ones added.
+    Whether the output fires is read off what the model gives, also for dictionaries whose features are functions of the
+    input: these would agree with themselves.
     """
     random, found = np.random.default_rng(seed), RuleFlips()
     ever = np.flatnonzero(bench.on_value > 0)
@@ -53,8 +55,8 @@ def rule_flips(bench: Workbench, gates: Sequence[Gate], rows: int = 32, most: in
         parents = [*gate.excite, *gate.inhibit]
         on = np.stack([bench.f_in.dense(p) > 0 for p in parents], 1)
         is_open = (on[:, : len(gate.excite)].sum(1) >= gate.at_least) & ~on[:, len(gate.excite) :].any(1)
-        fires = bench.f_out.dense(gate.out) > 0
-        for name, start in (("on_off", is_open & fires), ("off_on", ~is_open & ~fires)):
+        fires, silent = bench.states(gate.out)
+        for name, start in (("on_off", is_open & fires), ("off_on", ~is_open & silent)):
             chosen = np.flatnonzero(start)
             chosen = random.choice(chosen, min(rows, len(chosen)), replace=False)
             if not len(chosen):

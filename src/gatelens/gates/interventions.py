@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..bases import Basis, directions
@@ -88,19 +88,17 @@ class Workbench:
         return Columns.of(encode_rows(self.basis_in, self.x), "f_in"), Columns.of(f_out, "f_out")
 
     def features(self, x: Float[Tensor, "rows d_in"], outs: Int[Tensor, " k"]) -> Float[Tensor, "rows k"]:
-        """Some output features of input vectors, through the real segment."""
-        return torch.cat([f[:, outs.to(f.device)].cpu() for f in self._encoded_outputs(x)])
+        """Some output features of input vectors, as the real segment's output shows them."""
+        return torch.cat([f[:, outs.to(f.device)].cpu() for f in self._shown_outputs(x)])
 
-    def feature_of_each(self, x: Float[Tensor, "rows d_in"], outs: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        """One output feature of each input vector, through the real segment."""
-        return _picked(self._encoded_outputs(x), outs)
+    def states(self, out: int) -> tuple[Bool[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
+        """The rows on which an output fires untouched, and those on which it is silent.
 
-    def _encoded_outputs(self, x: Tensor) -> Iterator[Tensor]:
-        """[chunk, n] all output features of input vectors, chunk by chunk."""
-        with torch.no_grad():
-            for part in x.split(_CHUNK):
-                f = output_features(self.basis_out, part, self.segment.forward(part))
-                yield f.to_dense() if f.layout == torch.sparse_csr else f
+        Where features are read off the output, rows on which it shows something else than the dictionary says are neither.
+        """
+        on = self.f_out.dense(out) > 0
+        shown = on if self._shown is None else self._shown.dense(out) > 0
+        return on & shown, ~on & ~shown
 
     @cached_property
     def _shown(self) -> Columns | None:
@@ -110,15 +108,18 @@ class Workbench:
         return Columns.of(stack_csr([to_csr(f) for f in self._shown_outputs(self.x)]), "f_out")
 
     def _shown_outputs(self, x: Tensor) -> Iterator[Tensor]:
-        """[chunk, n] all output features as the segment's output shows them."""
-        if not isinstance(self.basis_out, PairBasis):
-            yield from self._encoded_outputs(x)
-            return
-        level = torch.from_numpy(READ_FROM * self.f_out.mean_on()).to(x)
+        """[chunk, n] all output features as the segment's output shows them, chunk by chunk."""
+        pair = self.basis_out if isinstance(self.basis_out, PairBasis) else None
+        level = None if pair is None else torch.from_numpy(READ_FROM * self.f_out.mean_on()).to(x)
         with torch.no_grad():
             for part in x.split(_CHUNK):
-                f = self.basis_out.read_off(part, self.segment.forward(part))
-                yield torch.where(f > level, f, 0.0)
+                y = self.segment.forward(part)
+                if pair is None or level is None:
+                    f = output_features(self.basis_out, part, y)
+                    yield f.to_dense() if f.layout == torch.sparse_csr else f
+                else:
+                    f = pair.read_off(part, y)
+                    yield torch.where(f > level, f, 0.0)
 
     def values(self, rows: np.ndarray, parents: Sequence[int]) -> np.ndarray:
         """[rows, k] the parents' values."""
@@ -162,17 +163,15 @@ class Workbench:
         yield from self._read(waiting)
 
     def _rows(self, job: Job, rows: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Rows for a job, those on which the output fires first, and how many these are.
-
-        Where features are read off the output, only rows on which it shows what the dictionary says.
-        """
-        on = self.f_out.on(job.out)[0]
-        shown = on if self._shown is None else self._shown.on(job.out)[0]
-        beside = np.setdiff1d(np.concatenate([self.f_in.on(p)[0] for p in job.parents]), np.union1d(on, shown))
-        anywhere = np.setdiff1d(np.arange(len(self.x)), np.union1d(np.union1d(on, shown), beside))
-        fires = _draw(np.intersect1d(on, shown), rows // 2, random)
-        near = _draw(beside, rows // 4, random)
-        return np.concatenate([fires, near, _draw(anywhere, rows // 2 - len(near), random)]), len(fires)
+        """Rows for a job, those on which the output fires first, and how many these are."""
+        fires, silent = self.states(job.out)
+        near = np.zeros(len(self.x), bool)
+        for parent in job.parents:
+            near[self.f_in.on(parent)[0]] = True
+        on = _draw(np.flatnonzero(fires), rows // 2, random)
+        beside = _draw(np.flatnonzero(silent & near), rows // 4, random)
+        anywhere = _draw(np.flatnonzero(silent & ~near), rows // 2 - len(beside), random)
+        return np.concatenate([on, beside, anywhere]), len(on)
 
     def _set(self, parents: Sequence[int], code: int, rows: np.ndarray) -> Tensor:
         """The rows with each parent switched to its bit of `code`; one that is as wanted keeps its value."""

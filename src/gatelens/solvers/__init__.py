@@ -10,6 +10,6 @@ __getattr__ = lazy_names(
         "sgd": ("SgdL1",),
         "virtual_weights": ("VirtualWeights",),
         "mean_jacobian": ("MeanJacobian",),
-        "calibration": ("calibrated",),
+        "calibration": ("calibrated", "thresholded"),
     },
 )

@@ -6,10 +6,11 @@ the threshold over which it is on in as many rows as the feature that it stands 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from jaxtyping import Float
-from scipy import sparse
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..connectors import Connector
@@ -19,6 +20,8 @@ from .sparse_rows import scipy_rows
 
 #: outputs whose sums are held at once
 _OUTPUTS = 256
+#: share of all wires from which on a block of outputs is multiplied as a dense matrix
+_DENSE = 0.1
 #: an output that is on in fewer rows keeps its scale: there is too little to fit a line to
 MIN_ROWS = 10
 
@@ -46,31 +49,60 @@ def calibrated(connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20
             f"the connector maps {m} features to {n}; expected these over the same rows, got {tuple(f_in.shape)} and "
             f"{tuple(f_out.shape)}. Give the features that it was fitted on"
         )
-    keep = torch.linspace(0, len(f_in) - 1, min(rows, len(f_in))).long()
-    x, y = scipy_rows(take_rows(f_in, keep)), scipy_rows(take_rows(f_out, keep)).tocsc()
-    old = connector.weight.detach()
-    parts = (part.numpy() for part in (old.values(), old.col_indices(), old.crow_indices()))
-    wires, bias = sparse.csr_array(tuple(parts), shape=(n, m)), connector.bias.detach().numpy()
-    lines = []
-    for start in range(0, n, _OUTPUTS):
-        span = slice(start, start + _OUTPUTS)
-        lines.append(_lines((x @ wires[span].T).toarray() + bias[span], y[:, span].toarray()))
+    y = scipy_rows(take_rows(f_out, _spaced(len(f_out), rows))).tocsc()
+    lines = [_lines(z, y[:, span].toarray()) for span, z in _sums(connector, f_in, rows)]
     scale, shift, threshold = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*lines, strict=True))
+    old = connector.weight.detach()
     values = old.values() * torch.repeat_interleave(scale, connector.fan_in())
     weight = csr(old.crow_indices(), old.col_indices(), values, (n, m))
     return Connector(weight, scale * connector.bias + shift, threshold, "relu", connector.solver)
+
+
+def thresholded(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], rows: int = 20_000) -> Connector:
+    """The connector with a threshold for each output, over which it is on in the given share of rows; values stay.
+
+    Args:
+        f_in: the features of the fit, [rows, m], dense or sparse CSR; `rows` of them are looked at, evenly spaced.
+        rates: how often each output is to be on.
+    """
+    wanted, cuts = rates.detach().cpu().numpy(), []
+    for span, z in _sums(connector, f_in, rows):
+        cuts.append(_cuts(z, np.rint(wanted[span] * len(z)).astype(np.int64)))
+    threshold = torch.from_numpy(np.concatenate(cuts)).to(connector.bias)
+    return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver)
+
+
+def _spaced(total: int, rows: int) -> Tensor:
+    return torch.linspace(0, total - 1, min(rows, total), dtype=torch.float64).long()
+
+
+def _sums(connector: Connector, f_in: Tensor, rows: int) -> Iterator[tuple[slice, Float[np.ndarray, "rows n"]]]:
+    """The sums of some outputs at a time, before threshold and activation, on evenly spaced rows."""
+    x = scipy_rows(take_rows(f_in, _spaced(len(f_in), rows)))
+    weight, bias = scipy_rows(connector.weight), connector.bias.detach().numpy()
+    for start in range(0, len(bias), _OUTPUTS):
+        span = slice(start, start + _OUTPUTS)
+        wires = weight[span].T
+        # a product with a dense matrix is the faster one where most wires are there
+        sums = x @ wires.toarray() if wires.nnz > _DENSE * wires.shape[0] * wires.shape[1] else (x @ wires).toarray()
+        yield span, sums + bias[span]
+
+
+def _cuts(z: Float[np.ndarray, "rows n"], firings: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The threshold over which each output is on in so many rows, halfway to the next one; never below zero."""
+    firings = np.minimum(firings, len(z) - 1)
+    falling = -np.sort(-z, axis=0)
+    last, next_one = (
+        np.take_along_axis(falling, place[None], axis=0)[0] for place in (np.maximum(firings - 1, 0), firings)
+    )
+    return np.maximum((last + next_one) / 2, 0.0)  # halfway, so that rounding moves no row across
 
 
 def _lines(
     z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Scale, shift and threshold of each output; the threshold is in the new scale, and never below zero."""
-    firings = np.minimum((y > 0).sum(0), len(z) - 1)
-    falling = -np.sort(-z, axis=0)
-    last, next_one = (
-        np.take_along_axis(falling, place[None], axis=0)[0] for place in (np.maximum(firings - 1, 0), firings)
-    )
-    cut = np.maximum((last + next_one) / 2, 0.0)  # halfway, so that rounding moves no row across
+    cut = _cuts(z, (y > 0).sum(0))
     on = z > cut
     count = np.maximum(on.sum(0), 1)
     mean_z, mean_y = (np.where(on, v, 0.0).sum(0) / count for v in (z, y))
