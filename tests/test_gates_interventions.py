@@ -118,6 +118,30 @@ def test_each_pattern_is_set_on_rows_of_both_kinds(world):
     assert table.was_off.fired.tolist() == [0, 0, 0, 20]
 
 
+def test_coordinates_of_both_signs_are_set_by_sign(world):
+    """y = relu(f0), relu(-f0) of rotated Gaussian coordinates: on means positive, and one that is negative is off as it is."""
+    rotation = Rotation(world[1].matrix)
+    f = torch.randn(3000, WIDTH, generator=torch.Generator().manual_seed(0))
+    weight = torch.zeros(WIDTH, 2)
+    weight[0, 0], weight[0, 1] = 1.0, -1.0
+    mlp = MLPWeights(rotation.matrix.T @ weight, torch.full((2,), -1e-4))
+    segment = Segment("in", "out", mlp, WIDTH, 2, mlp)
+    x, basis_out = f @ rotation.matrix, Rotation(torch.eye(2))
+    bench = Workbench(segment, rotation, basis_out, x)
+    copy, reverse = bench.tables([Job(0, (0,), (0, 1)), Job(1, (0,), (0, 1))], rows=40)
+    assert copy.was_on.fired.tolist() == copy.was_off.fired.tolist() == [0, 20]
+    assert reverse.was_on.fired.tolist() == [20, 0]
+    assert reverse.was_off.fired.tolist() == [
+        0,
+        0,
+    ]  # a positive value taken away leaves nothing, not something negative
+    connector = Connector.from_dense(weight.T, torch.zeros(2))
+    model = {"segment": segment, "basis_in": rotation, "basis_out": basis_out, "x": x}
+    gate = type_gates(connector, rotation.encode(x), segment.forward(x), **model)[0]
+    assert (gate.kind, gate.verified) == (GateKind.COPY, True)
+    assert "values of both signs" in gate.note
+
+
 def test_rows_of_another_width_are_refused(world):
     segment, basis_in, basis_out, _ = world
     with pytest.raises(DataError, match=r"rows at in, \[rows, 8\]"):

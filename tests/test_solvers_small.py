@@ -210,3 +210,14 @@ def test_constant_and_silent_features_get_no_wire_and_no_nan():
     assert torch.isfinite(weight).all()
     assert (weight[:, :2] == 0).all()
     assert (connector(f_in)[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("selection", ["omp", "lasso"])
+def test_a_feature_twice_is_wired_as_one(selection):
+    """The copy takes or shares the wire: finite weights, the same values as without it."""
+    f_in, f_out, _ = planted()
+    twice = torch.cat([f_in, f_in[:, :3]], 1)
+    once, both = (gl.GramLasso(mean_edges=3, selection=selection).fit(f, f_out)(f) for f in (f_in, twice))
+    left = [(value - f_out).square().sum() / f_out.square().sum() for value in (once, both)]
+    assert torch.isfinite(both).all()
+    assert left[1] < left[0] + 0.05

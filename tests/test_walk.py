@@ -26,7 +26,7 @@ SMALL = {
     "data": {"use": "image_batches", "source": "digits", "rows": [600, 200]},
     "bases": {"use": "TrainedSAE", "expansion": 2, "k": 6, "samples": 6000, "batch_size": 128},
     "solver": {"use": "GramLasso", "mean_edges": 3},
-    "evaluation": {"baselines": ["neurons", "virtual_weights", "shuffled"]},
+    "evaluation": {"baselines": ["neurons", "virtual_weights", "shuffled"], "ladder": {"causal_rows": 50}},
 }
 REPORT_KEYS = "model bases connectors all_replaced ladder gates baselines rotations timing_s versions seed".split()
 CONNECTOR_KEYS = "solver edges mean_fan_in max_fan_in outputs_without_edges median_r2 fvu replaced gap_closed".split()
@@ -60,6 +60,13 @@ def test_run_folder_and_report(finished):
     assert report["baselines"]["random_weights"] is None  # not asked for: missing, never absent
     for connector in report["connectors"].values():
         assert not set(CONNECTOR_KEYS) - set(connector)
+    assert set(report["ladder"]) == set(report["connectors"])
+    for rungs in report["ladder"].values():
+        own, null = rungs["this circuit"], rungs["null: other rows' inputs"]
+        assert own["fvu"] < null["fvu"]
+        assert own["removals_jacobian"] is not None
+        assert "seconds" not in own
+    assert "Ladder of" in (out / "index.html").read_text()
     assert report["model"]["metric"] == "accuracy"
     assert report["model"]["clean"] > report["model"]["ablated"]
     assert set(report["timing_s"]) >= {"collect", "bases", "connect", "gates", "evaluate"}
@@ -134,6 +141,7 @@ def test_configs_are_checked(changes, words):
         ("gates", {"mcc_barr": 1}, "did you mean 'mcc_bar'"),
         ("data", {"use": "image_batches", "sorce": "digits"}, "did you mean 'source'"),
         ("evaluation", {"baselines": ["neuron"]}, "did you mean 'neurons'"),
+        ("evaluation", {"ladder": {"causal_row": 5}}, "did you mean 'causal_rows'"),
     ],
 )
 def test_bad_settings_are_refused(section, value, words, tmp_path):

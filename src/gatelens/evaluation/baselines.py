@@ -28,7 +28,8 @@ def baseline_circuits(
 ) -> dict[str, Circuit]:
     """name -> circuit of the same segments, to be evaluated beside `circuit`.
 
-    neurons: raw neurons as features, the same solver, as many edges as the circuit has.
+    neurons: raw neurons as features, the same solver, as many edges as the circuit has; linear outputs where a neuron of
+    the segments' ends can be negative and the solver knows how (`signed`), since a ReLU would lose half of them.
     virtual_weights: the circuit's dictionaries, its number of edges, wires from the weights alone.
     shuffled: the circuit's dictionaries, each input feature's rows shuffled before the fit: the null. Evaluated on real rows.
     """
@@ -36,7 +37,9 @@ def baseline_circuits(
     features = features_at(circuit.segments, circuit.bases, acts)
     options = {"gates": gates, "held_out": held_out, **gate_options}
     found = {
-        "neurons": build_circuit(model, circuit.segments, neurons, acts, _for_neurons(solver, circuit), **options),
+        "neurons": build_circuit(
+            model, circuit.segments, neurons, acts, _for_neurons(solver, circuit, acts), **options
+        ),
         "shuffled": _shuffled(circuit, features, solver),
     }
     if all(s.mlp is not None and s.mlp.W_gate is None for s in circuit.segments) and not _made_for_pairs(circuit):
@@ -72,9 +75,11 @@ def _made_for_pairs(circuit: Circuit) -> bool:
     return any(hasattr(b, "features_from") for b in circuit.bases.values())
 
 
-def _for_neurons(solver: Any, circuit: Circuit) -> Any:
+def _for_neurons(solver: Any, circuit: Circuit, acts: Mapping[str, Tensor]) -> Any:
     """The solver with its budget set so that the fewer neurons get as many edges in all as the circuit has."""
     wanted = _edges(circuit) / max(sum(s.d_out for s in circuit.segments), 1)
+    if hasattr(solver, "signed") and any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments):
+        solver = replace(solver, signed=True)
     if hasattr(solver, "mean_edges"):
         return replace(solver, mean_edges=wanted, cap=None)
     if hasattr(solver, "max_fan_in"):

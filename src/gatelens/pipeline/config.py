@@ -15,7 +15,8 @@ from ..errors import ConfigError, unknown
 class Evaluation(BaseModel):
     """What is measured beside the circuit itself, and whether its wires are polished at the model's output first.
 
-    `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves.
+    `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves. `ladder`: keywords of
+    `Measure` ({} for its defaults): each segment's circuit between ceilings, gate-free rivals and null; null for none.
     """
 
     model_config = ConfigDict(extra="forbid")

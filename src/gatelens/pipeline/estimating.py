@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SHARD_ROWS = 32_768
 #: rows that a page encodes at once
 CONTEXT_ROWS = 4_096
+#: fitting rows that a ladder's rivals are fitted to
+LADDER_ROWS = 60_000
 
 
 def estimates(walk: Walk, until: str, rooms: tuple[str, ...]) -> list[Estimate]:
@@ -93,6 +95,12 @@ class _Shapes:
             return max(greedy_fit(self.fit, m, n, a, b).memory for (m, a), (n, b) in ends)
         return max(gram_fit(self.fit, m, n).memory - features(self.fit, m + n) for (m, _), (n, _) in ends)
 
+    def ladder(self) -> int:
+        """A segment's held-out features as dense matrices, and the normal equations of its gate-free ridge in float64."""
+        ends = [(self.wide[s.hook_in][0], self.wide[s.hook_out][0]) for s in self.segments]
+        rows = 4 * (self.held_out + min(self.fit, LADDER_ROWS))
+        return max(rows * (m + 2 * n) + 3 * 8 * m * (m + n) for m, n in ends)
+
     def residual_streams(self) -> int:
         """What enters the first block with a hook point, over the held-out rows: passes start there."""
         d_model = getattr(getattr(self.model, "cfg", None), "d_model", 0)
@@ -162,6 +170,8 @@ def _evaluate(walk: Walk, shapes: _Shapes) -> Estimate:
     if "random_weights" in wanted and all(isinstance(r, TrainedSAE) for r in walk.recipes.values()):
         acts = 4 * (shapes.fit + shapes.held_out) * sum(shapes.widths.values())
         work["the baseline of random weights"] = acts + _refit(shapes, walk.solver)
+    if walk.config.evaluation.ladder is not None:
+        work["the ladder's gate-free rivals"] = shapes.ladder() + passes
     return _of("evaluate", {"the features": again} | _larger(work))
 
 

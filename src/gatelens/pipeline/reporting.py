@@ -12,9 +12,11 @@ from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits, random_weights
 from ..evaluation.coverage import measure_coverage
 from ..evaluation.edge_curves import circuit_edge_curves
+from ..evaluation.ladder import Entry, Measure, Rows, measure_ladder, replaced_metric
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
-from .building import find
+from .building import find, keywords
+from .config import Config
 from .resume import versions
 
 if TYPE_CHECKING:
@@ -37,8 +39,14 @@ def report_of(walk: Walk, circuit: Circuit) -> Report:
         name=walk.model_name,
         seed=walk.config.seed,
     )
-    coverage, curves = _coverage(walk, circuit, beside), _curves(walk, circuit)
-    return replace(report, versions=versions(), rotations=_rotations(walk), coverage=coverage, curves=curves)
+    return replace(
+        report,
+        versions=versions(),
+        rotations=_rotations(walk),
+        coverage=_coverage(walk, circuit, beside),
+        curves=_curves(walk, circuit),
+        ladder=_ladder(walk, circuit),
+    )
 
 
 def _coverage(walk: Walk, circuit: Circuit, beside: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +66,33 @@ def _curves(walk: Walk, circuit: Circuit) -> dict[str, Any]:
         return {}
     found = circuit_edge_curves(walk.model, circuit, held_out.take(examples), seed=walk.config.seed)
     return {name: {recipe: curve.to_dict() for recipe, curve in by.items()} for name, by in found.items()}
+
+
+def _ladder(walk: Walk, circuit: Circuit) -> dict[str, Any]:
+    """segment -> rung -> figures: the circuit between its ceilings, rivals and null; empty unless the config asks for it."""
+    settings = ladder_settings(walk.config)
+    if settings is None:
+        return {}
+    found = {}
+    for segment in circuit.segments:
+        fit, held_out = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in walk.acts)
+        entry = Entry(circuit.bases[segment.hook_out], circuit.connectors[segment.name])
+        measure = replace(settings, replaced=replaced_metric(walk.model, walk.batches[1], segment))
+        ladder = measure_ladder(
+            segment, circuit.bases[segment.hook_in], {"this circuit": entry}, fit, held_out, measure
+        )
+        rungs = ladder.to_dict().items()  # without their seconds: the same run leaves the same bytes
+        found[segment.name] = {rung: {k: v for k, v in row.items() if k != "seconds"} for rung, row in rungs}
+    return found
+
+
+def ladder_settings(config: Config) -> Measure | None:
+    """What `evaluation.ladder` says; None where no ladder is asked for."""
+    given = config.evaluation.ladder
+    if given is None:
+        return None
+    reserved = ("pairs", "lam", "replaced")
+    return Measure(**keywords(Measure, {"seed": config.seed} | given, "evaluation.ladder", reserved))
 
 
 def _rotations(walk: Walk) -> dict[str, Any]:

@@ -305,7 +305,9 @@ _STEPS: dict[str, Callable[[Walk], Any]] = {
 
 def _check_settings(walk: Walk) -> None:
     """Everything in the config that can be judged without work is judged now."""
-    _ = walk.recipes, walk.solver, walk.gate_options
+    from .reporting import ladder_settings
+
+    _ = walk.recipes, walk.solver, walk.gate_options, ladder_settings(walk.config)
     check({"use": "image_batches"} | walk.config.data, "data", reserved=("model",))
     check({"use": "mlp_segments"} | walk.config.segments, "segments", reserved=("model",))
 

@@ -70,9 +70,19 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
             ],
             _with_own(report, metric),
         ),
+        *(_ladder(name, rungs) for name, rungs in (report.get("ladder") or {}).items()),
     ]
     shown = [t for t in tables if t]
     return fragment("tables.html.j2", tables=shown, heading="Figures") if shown else Markup("")
+
+
+def _ladder(segment: str, rungs: Mapping[str, Any]) -> dict[str, Any]:
+    from ..evaluation.ladder import FIGURES, MEANING
+
+    explained = "; ".join(f"{name}: {what}" for name, what in MEANING.items())
+    columns = [("rung", None), *((name.replace("_", " "), name) for name in FIGURES)]
+    return table(f"Ladder of {segment}", f"Held out, the circuit between its ceilings, rivals and null. {explained}.",
+                 columns, rungs)  # fmt: skip
 
 
 def _with_own(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
