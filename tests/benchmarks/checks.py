@@ -64,8 +64,8 @@ class Subject:
     def rows(self, model: Any) -> tuple[Any, Mapping[str, Tensor], Mapping[str, Tensor]]:
         """The segment, and its activations on both parts, without rows whose output is far over the median norm."""
         segment = self.segment(model)
-        parts = [gl.collect(model, part, [segment]) for part in (self.fit, self.held_out)]
-        return segment, *(_without_sinks(segment, part) for part in parts)
+        fit, held = (_without_sinks(segment, gl.collect(model, part, [segment])) for part in (self.fit, self.held_out))
+        return segment, fit, held
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
@@ -176,9 +176,9 @@ def _checks(segment: Any, circuit: gl.Circuit, x: Tensor, seed: int) -> dict[str
 
 
 def _ladder(segment: Any, circuit: gl.Circuit, fit: Any, held: Any, settings: Measure) -> Ladder:
-    rows = [Rows(part[segment.hook_in], part[segment.hook_out]) for part in (fit, held)]
+    fitted, judged = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in (fit, held))
     entry = Entry(circuit.bases[segment.hook_out], circuit.connectors[segment.name])
-    return measure_ladder(segment, circuit.bases[segment.hook_in], {WIRES: entry}, *rows, settings)
+    return measure_ladder(segment, circuit.bases[segment.hook_in], {WIRES: entry}, fitted, judged, settings)
 
 
 def _rungs(subject: Subject, ladder: Ladder) -> Iterator[Figure]:
