@@ -12,7 +12,8 @@ from gatelens.bases.counterfactual import Counterfactual
 from gatelens.bases.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
-from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder, patch
+from gatelens.evaluation.causal import patch
+from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
 from gatelens.evaluation.readings import table_mcc
 from gatelens.evaluation.rivals import ridge_to_output
 from gatelens.segments import Segment

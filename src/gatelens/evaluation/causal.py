@@ -102,6 +102,14 @@ def addition(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generat
     return change * possible[:, None]
 
 
+def patch(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
+    """[rows, m] the change that exchanges a quarter of the active features for a quarter of those of another row."""
+    donor = f[torch.randperm(len(f), generator=generator)]
+    dropped = torch.rand(f.shape, generator=generator) < 0.25
+    taken = (torch.rand(f.shape, generator=generator) < 0.25) & (f == 0)
+    return torch.where(taken, donor, 0.0) - torch.where(dropped, f, 0.0)
+
+
 EDITS: dict[str, Edit] = {"removals": removal, "subsets": subset, "additions": addition}
 
 

@@ -17,7 +17,7 @@ from ..connectors import Connector
 from ..errors import DataError
 from ..features import decoded_output, encode_rows, output_features
 from ..segments import Segment
-from .causal import addition, edit_figures, removal, subset
+from .causal import addition, edit_figures, patch, removal, subset
 from .figures import fvu, per_output_r2
 from .passes import Passes
 from .readings import read_share
@@ -307,14 +307,6 @@ class _Walk:
             ]
             .encode
         )
-
-
-def patch(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
-    """[rows, m] the change that exchanges a quarter of the active features for a quarter of those of another row."""
-    donor = f[torch.randperm(len(f), generator=generator)]
-    dropped = torch.rand(f.shape, generator=generator) < 0.25
-    taken = (torch.rand(f.shape, generator=generator) < 0.25) & (f == 0)
-    return torch.where(taken, donor, 0.0) - torch.where(dropped, f, 0.0)
 
 
 def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Callable[[Tensor], Tensor]], float]:
