@@ -97,6 +97,19 @@ def test_a_pattern_that_hardly_occurs_is_not_claimed():
         assert "seen 0 times" in gate.why
 
 
+@pytest.mark.parametrize(("together", "kind"), [(3, "copy"), (60, "and_not")])
+def test_an_inhibitor_that_is_hardly_ever_on_beside_its_exciter_is_left_open(together, kind):
+    """Its wire alone is no evidence: the gate is read without it, and the card says what was not seen."""
+    f = inputs()
+    f[:, 1] *= f[:, 0] == 0
+    both = np.flatnonzero(f[:, 0] > 0)[:: (f[:, 0] > 0).sum() // together][:together]
+    f[both, 1] = 1.0
+    gate = gates_of(f, (f[:, 0] > 0) & ~(f[:, 1] > 0), [0, 1], [1.0, -1.0])
+    assert str(gate.kind) == kind, gate.why
+    assert gate.inhibit == ((1,) if kind == "and_not" else ())
+    assert ("whether IF_1 holds it back is not seen: on beside it in 3 rows" in gate.note) == (kind == "copy")
+
+
 def test_bad_rows_are_refused_by_name():
     f = inputs()
     y = f[:, 0].copy()

@@ -75,6 +75,19 @@ def decisive(rule: Rule, cells: Cells) -> Iterator[Cell]:
             yield _cell(cells, chosen, (exciter, inhibitor), (), False)
 
 
+def held_back(rule: Rule, inhibitor: int, cells: Cells) -> int:
+    """Rows on which the exciters would open the rule while the inhibitor is on: those that show what it does."""
+    codes = np.arange(len(cells.count))
+    together = (popcount(codes & rule.excite) >= rule.at_least) & (codes >> inhibitor & 1 == 1)
+    return int(cells.count[together].sum())
+
+
+def without_unseen(rule: Rule, cells: Cells, min_count: int) -> Rule:
+    """The rule less the inhibitors that were hardly ever on beside its exciters: what these do there, no row says."""
+    unseen = sum(1 << j for j in rule.inhibitors if held_back(rule, j, cells) < min_count)
+    return Rule(rule.excite, rule.inhibit & ~unseen, rule.at_least)
+
+
 def _cell(cells: Cells, chosen: np.ndarray, on: tuple[int, ...], off: tuple[int, ...], is_open: bool) -> Cell:
     count = cells.count[chosen].sum()
     return Cell(on, off, int(count), float(cells.fired[chosen].sum() / max(count, 1)), is_open)

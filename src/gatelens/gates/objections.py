@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evidence import Cell, contradiction, decisive
+from .evidence import Cell, contradiction, decisive, held_back
 from .gate import Gate
 from .hypotheses import Rule, explained
 from .tables import Cells
@@ -59,9 +59,13 @@ class Objections:
 
     def notes(self, rule: Rule, cells: Cells, gate: Gate, cut: float) -> Iterator[str]:
         """What must be said beside the rule: inputs it leaves out, cells that cannot be seen, amounts that matter."""
-        unused = [gate.inputs[j] for j in range(cells.parents) if not (rule.excite | rule.inhibit) >> j & 1]
+        unused = [j for j in range(cells.parents) if not (rule.excite | rule.inhibit) >> j & 1]
         if unused:
-            yield f"the rule leaves out {', '.join(f'IF_{i}' for i in unused)}"
+            yield f"the rule leaves out {', '.join(f'IF_{gate.inputs[j]}' for j in unused)}"
+        for j in unused:
+            rows = held_back(rule, j, cells)
+            if gate.weights[j] < 0 and rows < self.min_count:
+                yield f"whether IF_{gate.inputs[j]} holds it back is not seen: on beside it in {rows} rows"
         for inhibitor in rule.inhibitors:
             yield from self._minus(rule, inhibitor, cells, gate)
         if gate.mcc is not None and cut > gate.mcc + AMOUNTS:

@@ -12,7 +12,7 @@ from ..bases import Basis
 from ..connectors import Connector
 from ..errors import DataError, SolverError
 from ..segments import Segment
-from .evidence import MatchedParents, Predictor, best_cut, cut_mcc, score
+from .evidence import MatchedParents, Predictor, best_cut, cut_mcc, score, without_unseen
 from .gate import Gate, GateKind
 from .harsanyi import magnitude
 from .hypotheses import Rule, decide
@@ -175,17 +175,18 @@ class _Reader:
         sums = self.judge_sums.sums(out, wires.inputs, wires.weights)
         fit, judge = self.fit_rows.cells(out, wires.table), self.judge_rows.cells(out, wires.table)
         gate = replace(gate, r2=self.judge_sums.r2(out, sums), table=judge.table())
-        rule = self._rule(gate, fit, wires.table)
+        rule = self._rule(gate, fit, judge, wires.table)
         if rule is None:
             why = "no pattern of its inputs fires it more than another"
             return _Reading(replace(gate, why=why, control_mcc=self._control(gate, wires.table)), None, judge)
         gate = self._judged(gate, rule, fit, judge, self._cut(gate, wires.table))
         return _Reading(gate, rule, judge)
 
-    def _rule(self, gate: Gate, cells: Cells, parents: Sequence[int]) -> Rule | None:
-        """The rule that the fitting rows speak for, over these parents with the gate's weights."""
+    def _rule(self, gate: Gate, fit: Cells, judge: Cells, parents: Sequence[int]) -> Rule | None:
+        """The rule that the fitting rows speak for, over these parents with the gate's weights, as far as it can be seen."""
         weights = np.array(gate.weights[: len(parents)])
-        return decide(cells, weights, self.parents.mean_on[list(parents)], gate.bias - (gate.threshold or 0.0))
+        rule = decide(fit, weights, self.parents.mean_on[list(parents)], gate.bias - (gate.threshold or 0.0))
+        return None if rule is None else without_unseen(rule, fit + judge, self.settings.min_count)
 
     def _judged(self, gate: Gate, rule: Rule, fit: Cells, judge: Cells, cut: float) -> Gate:
         """The gate with its figures, and with its rule's kind when nothing stands against it.
@@ -231,8 +232,9 @@ class _Reader:
         drawn = self.null.draw(parents)
         if drawn is None:
             return None
-        rule = self._rule(gate, self.fit_rows.cells(gate.out, drawn), drawn)
-        return 0.0 if rule is None else score(rule, self.judge_rows.cells(gate.out, drawn)).mcc
+        fit, judge = self.fit_rows.cells(gate.out, drawn), self.judge_rows.cells(gate.out, drawn)
+        rule = self._rule(gate, fit, judge, drawn)
+        return 0.0 if rule is None else score(rule, judge).mcc
 
 
 def _magnitude(rule: Rule, cells: Cells, min_count: int) -> str:
