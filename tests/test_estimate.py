@@ -138,6 +138,76 @@ def test_each_room_stays_within_its_estimate(tmp_path):
         assert taken >= 0.4 * said, figures
 
 
+#: a study of a model; its highest point on top of model, data and what libraries load
+STUDIES = textwrap.dedent("""
+    import json, sys, warnings
+    warnings.simplefilter("ignore")
+    from pathlib import Path
+    import torch
+    import gatelens
+    from gatelens.bases.rotation import JacobianRotation
+    from gatelens.bases.rotation.baselines import rotation_report
+    from gatelens.cli import rotate
+    from gatelens.data import Batches
+    from gatelens.pipeline import estimating_studies as estimating, studies
+    from gatelens.pipeline.config import check_config
+    from gatelens.pipeline.walk import Walk
+
+    def most():
+        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+    def now():
+        open("/proc/self/clear_refs", "w").write("5")
+        return most()
+
+    def data(rows, seed):
+        x, places = torch.rand(rows, 16, generator=torch.Generator().manual_seed(seed)), torch.arange(rows)
+        return Batches(x, places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
+
+    def rotating(walk):
+        fit, held_out = walk.acts
+        bases = recipe.fit(walk.segments, fit)
+        rotation_report(walk.segments, bases, fit, held_out, recipe)
+        rotate._draw(walk, bases, recipe)
+
+    def walk_of(width, rows):
+        sizes = [16, width, width, 10]
+        walk = Walk(check_config({
+            "name": "measured",
+            "model": {"use": "HookedMLP", "sizes": sizes},
+            "data": {"source": "digits"},
+            "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
+            "solver": {"use": "GramLasso", "mean_edges": 2},
+        }), Path(sys.argv[1]))
+        walk.out.mkdir(exist_ok=True)
+        walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(rows, 0), data(rows // 2, 1))}
+        return walk
+
+    recipe, found = JacobianRotation(method="svd"), {}
+    studies._retrained = lambda walk: None
+    for study, walk, estimate, work in (
+        ("rotate", walk_of(208, 2000), lambda w: estimating.rotation_estimate(w, recipe), rotating),
+        ("rank", walk_of(208, 2000), estimating.rank_estimate, lambda w: studies.rank_study(w, [8])),
+        ("stability", walk_of(128, 20000), estimating.stability_estimate, lambda w: studies.stability_study(w, (), 0)),
+    ):
+        said = estimate(walk).memory
+        before = now()
+        work(walk)
+        found[study] = said, most() - before
+    print(json.dumps(found))
+""")
+
+
+@linux
+def test_each_study_stays_within_its_estimate(tmp_path):
+    found = measured(STUDIES, [str(tmp_path / "run")], GIVES_BACK)
+    assert list(found) == ["rotate", "rank", "stability"]
+    for study, (said, taken) in found.items():
+        figures = f"{study} took {taken / 2**20:.0f} MiB, {said / 2**20:.0f} MiB were said"
+        assert taken <= 1.25 * said, figures
+        assert taken >= 0.4 * said, figures
+
+
 @linux
 def test_freed_batches_are_used_again():
     """With the system's own allocator: what outlives a batch must not keep its freed memory from the next one."""
@@ -181,4 +251,7 @@ def test_the_command_says_what_it_would_take_and_stops(tmp_path, capsys):
     assert main(["run", str(tmp_path / "c.yaml"), "--out", str(out), "--estimate"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["collect", "bases", "connect", "gates", "evaluate", "view"]
+    for study in ("rotate", "rank", "stability"):
+        assert main([study, str(tmp_path / "c.yaml"), "--out", str(out), "--estimate"]) == 0
+        assert capsys.readouterr().out.startswith(f"{study}: about ")
     assert not out.exists()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .walks import add_config
+from .walks import add_config, add_estimate, stated
 
 
 def add_verbs(verbs: Any) -> None:
@@ -27,6 +27,7 @@ def add_verbs(verbs: Any) -> None:
         "--out", metavar="DIR", help="the run folder (default: runs/NAME); rotations.json and .svg go there"
     )
     rotate.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
+    add_estimate(rotate)
     rotate.set_defaults(act=act)
 
 
@@ -36,6 +37,8 @@ def act(options: argparse.Namespace) -> int:
     from ..bases.rotation import JacobianRotation
     from ..bases.rotation.baselines import rotation_report
     from ..pipeline import read_config, run
+    from ..pipeline.estimating_studies import rotation_estimate
+    from ..pipeline.walk import Walk
 
     config = read_config(options.config, options.changes)
     recipe = JacobianRotation(
@@ -45,6 +48,8 @@ def act(options: argparse.Namespace) -> int:
         seed=config.seed,
         progress=sys.stderr.isatty(),
     )
+    if stated(rotation_estimate(Walk(config, Path(options.out or f"runs/{config.name}")), recipe), options):
+        return 0
     walk = run(config, options.out, until="collect", progress=sys.stderr.isatty())
     fit, held_out = walk.acts
     bases = recipe.fit(walk.segments, fit)

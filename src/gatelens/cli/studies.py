@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .walks import add_config
+from .walks import add_config, add_estimate, stated
 
 
 def add_verbs(verbs: Any) -> None:
@@ -34,21 +34,28 @@ def add_verbs(verbs: Any) -> None:
         add_config(parser)
         parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
         parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+        add_estimate(parser)
         parser.set_defaults(act=act)
 
 
 def act_rank(options: argparse.Namespace) -> int:
+    from ..pipeline.estimating_studies import rank_estimate
     from ..pipeline.studies import rank_study
 
     walk = _walk(options)
+    if stated(rank_estimate(walk), options):
+        return 0
     found = rank_study(walk, options.k)
     return _show(options, "\n\n".join(map(str, found)), [r.to_dict() for r in found], walk.out / "rank.html")
 
 
 def act_stability(options: argparse.Namespace) -> int:
+    from ..pipeline.estimating_studies import stability_estimate
     from ..pipeline.studies import plain, stability_study
 
     walk = _walk(options)
+    if stated(stability_estimate(walk), options):
+        return 0
     found = stability_study(walk, options.rises, options.steps)
     return _show(options, str(found), plain(found.to_dict()), walk.out / "stability.html")
 

@@ -33,9 +33,7 @@ def add_verbs(verbs: Any) -> None:
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON, and nothing else, on standard output"
         )
-        parser.add_argument(
-            "--estimate", action="store_true", help="say what it would take in memory and on disk, and stop"
-        )
+        add_estimate(parser)
         parser.set_defaults(act=act)
 
 
@@ -49,6 +47,21 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         dest="changes",
         help="change a setting, e.g. solver.mean_edges=8",
     )
+
+
+def add_estimate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--estimate", action="store_true", help="say what it would take in memory and on disk, and stop"
+    )
+
+
+def stated(estimate: Any, options: argparse.Namespace) -> bool:
+    """Say what a study will take before it begins: on standard output where that is all that was asked for (True)."""
+    if options.estimate:
+        sys.stdout.write(f"{estimate}\n")
+        return True
+    _say(str(estimate.check()))
+    return False
 
 
 def act(options: argparse.Namespace) -> int:

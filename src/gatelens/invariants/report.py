@@ -22,6 +22,9 @@ from .sensitivity import output_sensitivity
 from .subspaces import active_subspace, check_kept, oblique_subspace, principal_subspace, random_subspace
 from .summary import SummaryCurve, summary_curve
 
+#: inputs at which Jacobians are taken, and those of them whose leading directions are compared
+INPUTS, COMPARED = 256, 128
+
 
 @dataclass(frozen=True)
 class RankReport:
@@ -103,7 +106,7 @@ def rank_report(
     held_out: Batches,
     ks: Sequence[int] | None = None,
     rank: int = 8,
-    inputs: int = 256,
+    inputs: int = INPUTS,
     steps: int = 800,
     seed: int = 0,
 ) -> RankReport:
@@ -158,7 +161,7 @@ def _ranks(
         count = min(64, segment.d_in, segment.d_out)
         return randomised_singular_values(segment, few, count, seed=seed), None, None
     whitened = segment_ranks(segment, few, "whitened", covariance_of=x)
-    shared = consistency(segment_jacobians(segment, few[:128]), rank, seed=seed)
+    shared = consistency(segment_jacobians(segment, few[:COMPARED]), rank, seed=seed)
     return segment_ranks(segment, few), whitened, shared
 
 

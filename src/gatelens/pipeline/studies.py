@@ -18,11 +18,14 @@ from .config import Config
 from .loading import model_from
 from .walk import Walk
 
+#: examples that ranks are measured on, by the model's metric: images, or windows of text
+RANK_EXAMPLES = {"accuracy": 4096, "ce": 256}
+
 
 def rank_study(walk: Walk, ks: Sequence[int] | None = None) -> list[RankReport]:
     """A report for each segment; rank.json and a page, rank.html, in the run folder."""
     fit, held_out = walk.batches
-    few = fit.take(4096 if fit.metric == "accuracy" else 256)
+    few = fit.take(RANK_EXAMPLES[fit.metric])
     found = [rank_report(walk.model, s, few, held_out, ks, seed=walk.config.seed) for s in walk.segments]
     store.replace_file(walk.out / "rank.json", store.dump_json([r.to_dict() for r in found]))
     rank_page(found, f"{walk.config.name}: what needs no coordinates").save(walk.out / "rank.html")

@@ -1,0 +1,95 @@
+"""What the studies of a config's model will take in memory: `rotate`, `rank` and `stability`; no forward pass is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..bases.rotation import JacobianRotation
+from ..estimate import ALLOCATOR, Estimate, collecting, features, training
+from ..invariants.rank import MAX_ENTRIES
+from ..invariants.report import COMPARED, INPUTS
+from .shapes import Shapes
+from .studies import RANK_EXAMPLES
+
+if TYPE_CHECKING:
+    from .walk import Walk
+
+
+def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
+    """`gatelens rotate`, once the activations are collected.
+
+    The columns of one hook point are held as drawn, scaled and in blocks, with as many held out and as many of noise; whole
+    Jacobians are held for the picture, of fitted and held-out inputs, before and after.
+    """
+    shapes = Shapes.of(walk)
+    inputs = min(recipe.inputs, shapes.fit)
+    columns, whole = [], []
+    for segment in shapes.segments:
+        for side, d in (("out", segment.d_out), ("in", segment.d_in)):
+            columns.append(
+                4 * d * min(recipe.per_input(segment, side, inputs), segment.d_in + segment.d_out - d) * inputs
+            )
+        whole.append(4 * inputs * segment.d_in * segment.d_out)
+    work = {
+        "the columns, as drawn, scaled and in blocks": 8 * max(columns),
+        "Jacobians for the picture": 5 * max(whole),
+    }
+    read = {"activations at one end of a segment": max(shapes.reading(rows) for rows in (shapes.fit, shapes.held_out))}
+    return _of("rotate", read | _larger(work))
+
+
+def rank_estimate(walk: Walk) -> Estimate:
+    """`gatelens rank`: one segment after the other."""
+    shapes = Shapes.of(walk)
+    fit, _ = walk.batches
+    few = fit.take(RANK_EXAMPLES[fit.metric]).rows
+    widest = max(shapes.segments, key=lambda s: s.d_in * s.d_out)
+    numbers = widest.d_in * widest.d_out
+    whole = min(INPUTS, few) * numbers
+    # too large for whole Jacobians, only products with a few vectors are held
+    sketched = 4 * 3 * min(INPUTS, few) * 64 * (widest.d_in + widest.d_out)
+    jacobians = (
+        sketched if whole > MAX_ENTRIES else max(3 * 4 * whole, 4 * 8 * min(COMPARED, few) * numbers + 4 * whole)
+    )
+    work = {
+        "Jacobians and their decompositions": jacobians,
+        "the witness": 3 * 8 * few * (widest.d_in + widest.d_out),
+        "passes through the model": shapes.residual_streams() + 3 * shapes.a_pass(),
+    }
+    kept = collecting(few, [widest.d_in, widest.d_out], pass_bytes=shapes.a_pass()).parts["the activations"]
+    return _of("rank", {"the activations": kept} | _larger(work))
+
+
+def stability_estimate(walk: Walk) -> Estimate:
+    """`gatelens stability`: the first circuit is kept while another is found from activations in memory, and compared."""
+    shapes = Shapes.of(walk)
+    fit, held_out = shapes.fit // 2, shapes.held_out  # each reading is found on one half
+    batch = getattr(walk.recipes.get(""), "batch_size", 512)
+    trained = [training(fit, d, shapes.wide[hook][0], batch).parts for hook, d in shapes.widths.items()]
+    refit = {
+        "training a dictionary": max(sum(p.values()) - p["the activations"] for p in trained),
+        "the fit of the wires": shapes.features(fit) + shapes.solving(walk.solver),
+        "reading the gates": shapes.features(fit) + shapes.features(held_out) + shapes.by_column(fit + held_out),
+        "matching the features": _matching(shapes),
+    }
+    widths = shapes.widths.values()
+    kept = sum(collecting(rows, widths).parts["the activations"] for rows in (fit, held_out, held_out))
+    return _of("stability", {"the activations": kept} | _larger(refit))
+
+
+def _matching(shapes: Shapes) -> int:
+    """Both circuits' held-out features, dense, in float64 while they are correlated."""
+    most = max(f for f, _ in shapes.wide.values())
+    return 2 * sum(features(shapes.held_out, f) for f, _ in shapes.wide.values()) + 4 * 8 * shapes.held_out * most
+
+
+def _larger(work: Mapping[str, int]) -> dict[str, int]:
+    """The one of several works, done one after the other, that takes most."""
+    name = max(work, key=lambda w: work[w])
+    return {name: work[name]}
+
+
+def _of(what: str, parts: Mapping[str, int]) -> Estimate:
+    parts = dict(parts) | {"what libraries and the allocator keep": ALLOCATOR}
+    return Estimate(what, sum(parts.values()), 0, parts)
