@@ -72,12 +72,19 @@ class GateWalk:
 
 
 def gates(
-    name: str, seeds: Sequence[int], nets: Mapping[int, Any], fit: Batches, held_out: Batches, walk: GateWalk
+    name: str,
+    seeds: Sequence[int],
+    nets: Mapping[int, Any],
+    fit: Batches,
+    held_out: Batches,
+    walk: GateWalk,
+    bar: float | None = 0.6,
 ) -> Iterator[Figure]:
+    """`bar`: of the share found again on other inputs."""
     rows = [_measured(seed, nets[seed], fit, held_out, walk) for seed in seeds]
     yield _counts(name, rows, walk)
     for change in CHANGES:
-        yield _found_again(name, change, rows)
+        yield _found_again(name, change, rows, bar if change == CHANGES[0] else None)
     for share, what in (
         ("variance", "output variance"),
         ("firings", "firings"),
@@ -162,7 +169,7 @@ def _counts(name: str, rows: Sequence[Mapping[str, Any]], walk: GateWalk) -> Fig
     )
 
 
-def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
+def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]], bar: float | None) -> Figure:
     labels = {
         "random counterparts (null)": "verified random",
         "inputs, mean Jaccard": "inputs",
@@ -177,7 +184,7 @@ def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]]) -> F
     return Figure(
         f"{name}, verified gates found again, {change}: same kind and half of the inputs",
         median(rows, f"{change}/verified"),
-        0.6 if change == CHANGES[0] else None,
+        bar,
         baselines={label: median(rows, f"{change}/{key}") for label, key in labels.items()},
         note="two halves of the fitting part; output features matched by directions (random weights: by activations)",
     )
