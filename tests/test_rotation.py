@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation, match_rotations, random_match
+from gatelens.bases.rotation.checks import check_columns
 from gatelens.bases.rotation.matching import row_energy
 from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1
 from gatelens.bases.rotation.quasi_newton import cayley, column_blocks, evaluate
@@ -143,7 +144,7 @@ def test_stages_lower_mu_and_eps_step_by_step():
     assert plan("l4", 0.1, False, lead=True) == ["L4"]
 
 
-@pytest.mark.parametrize("eps", [0.0, -0.1, float("nan")])
+@pytest.mark.parametrize("eps", [0.0, -0.1, float("nan"), float("inf")])
 def test_an_eps_that_is_not_positive_is_refused_before_the_fit(eps):
     for objective in ("l1", "seed"):
         with pytest.raises(BasisError, match="eps must be positive"):
@@ -272,6 +273,10 @@ def test_bad_columns_are_named():
         fit_rotation(torch.zeros(4, 40))
     with pytest.raises(BasisError, match=r"matrix of columns \[d, M\]; got shape \(0, 3\)"):
         fit_rotation(torch.zeros(0, 3))
+    with pytest.raises(BasisError, match=r"got shape \(2, 4, 5\). Stack the columns of all Jacobians side by side"):
+        check_columns(torch.ones(2, 4, 5))
+    with pytest.raises(NonFiniteError, match="the start holds NaN"):
+        fit_rotation(columns, "lbfgs", start=torch.full((8, 8), float("nan")))
     with pytest.raises(BasisError, match="did you mean 'chain'"):
         fit_rotation(columns, "chian")
     with pytest.raises(BasisError, match="unknown objective 'l2'"):

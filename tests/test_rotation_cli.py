@@ -57,3 +57,20 @@ def test_an_unknown_method_is_refused_in_one_sentence(config, capsys):
     assert main(["rotate", str(config), "--method", "chian", "--out", str(config.parent / "other")]) == 2
     assert "did you mean 'chain'" in capsys.readouterr().err
     assert not (config.parent / "other").exists()  # before any work
+
+
+def test_the_page_of_a_run_with_rotations_shows_jacobians_before_and_after(config, capsys):
+    out = config.parent / "whole"
+    assert main(["run", str(config), "--out", str(out)]) == 0
+    assert "rotation at hook_post.1: held out, mean |y| is" in capsys.readouterr().out
+    section = (out / "index.html").read_text().split('<section id="jacobians">')[1]
+    for said in (
+        "before, fitted",
+        "after, held out",
+        "one of 64 fitted",
+        "L1, mu 0.02",
+        "fitted to noise",
+        "held out, mean |y| is",
+    ):
+        assert said in section
+    assert section.count("<image") == 4 + 1  # the panels and the scale's bar

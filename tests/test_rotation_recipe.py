@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gatelens import HookedMLP, JacobianRotation
-from gatelens.bases.linear import PCA, Neurons, Rotation
+from gatelens.bases.linear import PCA, Neurons, Rotation, basis_width, directions
 from gatelens.bases.rotation import (
     FittedRotation,
     Invertible,
@@ -125,10 +125,39 @@ def test_fitted_bases_come_back_from_disk_with_their_traces(model, acts, tmp_pat
         assert torch.equal(again.encode(acts[segment.hook_out]), basis.encode(acts[segment.hook_out]))
 
 
+def test_jacobians_that_are_not_square_or_have_no_full_rank_are_fitted_with_a_warning_where_one_is_due():
+    g = torch.Generator().manual_seed(0)
+    wide = MLPWeights(torch.randn(9, 30, generator=g), torch.zeros(30), torch.randn(30, 5, generator=g), act="relu")
+    x = torch.randn(80, 9, generator=g)
+    found = JacobianRotation(iterations=5).fit([Segment("a", "b", wide, 9, 5, wide)], {"a": x})["b"]
+    assert found.matrix.shape == (5, 5)
+    wide.W_out[:, 3:] = wide.W_out[:, :2]  # four outputs along two directions
+    wide.W_out[:, 2] = 0  # and one of them dead
+    with pytest.warns(GateLensWarning, match="span 2 of 4 live dimensions"):
+        found = JacobianRotation(iterations=5).fit([Segment("a", "b", wide, 9, 5, wide)], {"a": x})["b"]
+    assert found.dead == 1
+    torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(5), atol=1e-5, rtol=0)
+
+
+def test_inputs_at_which_nothing_moves_are_left_out_and_all_of_them_are_an_error():
+    g = torch.Generator().manual_seed(0)
+    relu = MLPWeights(torch.eye(4), torch.zeros(4), torch.randn(4, 4, generator=g), act="relu")
+    segment = Segment("a", "b", relu, 4, 4, relu)
+    x = torch.cat([torch.rand(20, 1, generator=g), torch.randn(20, 3, generator=g)], 1)
+    x[:3] = -1
+    with pytest.warns(GateLensWarning, match="3 of 20 inputs have a zero Jacobian"):
+        JacobianRotation("backward", iterations=2).fit([segment], {"a": x})
+    with pytest.raises(BasisError, match="zero at every input"):
+        JacobianRotation().fit([segment], {"a": -x.abs()})
+
+
 def test_bad_settings_and_chains_are_named(model, acts):
     segments = mlp_segments(model)
     with pytest.raises(BasisError, match='direction must be "forward"'):
         JacobianRotation("sideways")
+    for eps in (0.0, -1.0):
+        with pytest.raises(BasisError, match="eps must be positive"):
+            JacobianRotation(eps=eps)
     with pytest.raises(BasisError, match="must be positive, got 0"):
         JacobianRotation(inputs=0)
     with pytest.raises(BasisError, match="did you mean"):
@@ -159,7 +188,12 @@ def test_no_step_makes_a_tensor_on_the_default_device(model, acts):
     """As in test_rotation: with "meta" as the default, a tensor made there would fail beside the activations."""
     segments = mlp_segments(model)
     recipe = JacobianRotation(columns=10, iterations=2)
+    own = torch.nn.Linear(12, 7)
+    own.encode, own.decode = own.forward, lambda f: f @ own.weight
     with torch.device("meta"):
+        assert basis_width(own, 12) == 7
+        torch.testing.assert_close(directions(own, 7), own.weight)
+        assert Neurons().fit(segments, acts)["hook_post.0"].matrix.device.type == "cpu"
         bases = recipe.fit(segments, acts)
         report = rotation_report(segments, bases, acts, acts, recipe)
         assert report["hook_post.1"]["sparsity"]["fitted to noise"]["l1"] > 0
@@ -310,7 +344,7 @@ def test_the_pictures_data_is_on_one_scale_for_both_parts():
 def test_the_figure_is_well_formed_the_same_every_time_and_says_what_it_shows():
     from xml.etree import ElementTree
 
-    from gatelens.views.jacobians import jacobian_figure, trace_figure
+    from gatelens.views.jacobians import jacobian_figure
 
     segment, _, x = hidden_sparse()
     basis = fit_rotation(jacobian_columns(segment, x[:60]))
@@ -319,7 +353,16 @@ def test_the_figure_is_well_formed_the_same_every_time_and_says_what_it_shows():
     assert svg == jacobian_figure(picture)
     root = ElementTree.fromstring(svg)
     assert len(root.findall(".//{*}image")) >= 4
-    ElementTree.fromstring(trace_figure(fit_rotation(jacobian_columns(segment, x), "svd").trace))
+    text = " ".join(root.itertext())
+    for said in (
+        "before, fitted",
+        "after, held out",
+        "one of 50 fitted and one of 100 held-out inputs",
+        "L1, mu 0.02: ",
+    ):
+        assert said in text
+    unfitted = jacobian_picture(segment, x[:50], x[50:], None, fit_rotation(jacobian_columns(segment, x), "svd"))
+    assert "no iterations" in jacobian_figure(unfitted)
 
 
 def test_the_verdict_names_a_plain_basis_that_does_as_well():

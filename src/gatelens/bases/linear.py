@@ -64,7 +64,12 @@ class Neurons:
     """The basis that the model itself uses: feature i is neuron i."""
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
-        return {h: Rotation(torch.eye(acts[h].shape[1]), label="neurons") for h in hook_names(segments)}
+        return {h: neurons(acts[h].shape[1], acts[h]) for h in hook_names(segments)}
+
+
+def neurons(width: int, like: Tensor) -> Rotation:
+    """The identity, on the device and in the precision of some activations."""
+    return Rotation(torch.eye(width, dtype=like.dtype, device=like.device), label="neurons")
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,11 @@ def basis_width(basis: Basis, d_in: int) -> int:
     config: Any = getattr(basis, "cfg", None)
     if hasattr(config, "d_sae"):
         return int(config.d_sae)
+    known = _dictionary(basis)
+    if known is not None:
+        return len(known)
     with torch.no_grad():
-        return int(basis.encode(torch.zeros(1, d_in)).shape[-1])
+        return int(basis.encode(torch.zeros(1, d_in, device=_device(basis))).shape[-1])
 
 
 def check_width(basis: Basis, hook: str, d: int) -> None:
@@ -114,13 +122,24 @@ def directions(basis: Basis, width: int) -> Float[Tensor, "f d"]:
 
     For a basis that is neither, decode is taken to be affine: decode(e_i) - decode(0).
     """
-    for name in ("W_dec", "matrix"):
-        matrix = getattr(basis, name, None)
-        if isinstance(matrix, Tensor):
-            return matrix.detach()
+    known = _dictionary(basis)
+    if known is not None:
+        return known
     with torch.no_grad():
-        eye = torch.eye(width)
-        return basis.decode(eye) - basis.decode(torch.zeros(1, width))
+        eye = torch.eye(width, device=_device(basis))
+        return basis.decode(eye) - basis.decode(torch.zeros_like(eye[:1]))
+
+
+def _dictionary(basis: Basis) -> Float[Tensor, "f d"] | None:
+    """The rows of W_dec or of a rotation; None for a basis that has neither."""
+    held = (getattr(basis, name, None) for name in ("W_dec", "matrix"))
+    return next((matrix.detach() for matrix in held if isinstance(matrix, Tensor)), None)
+
+
+def _device(basis: Basis) -> torch.device:
+    """Where a basis of somebody else's computes: with its parameters; on the processor where it has none."""
+    first = next(basis.parameters(), None) if isinstance(basis, torch.nn.Module) else None
+    return torch.device("cpu") if first is None else first.device
 
 
 def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:

@@ -81,15 +81,11 @@ def table(hook: str, figures: Any) -> str:
 def _draw(walk: Any, bases: Any, recipe: Any) -> list[Path]:
     """|Jacobian| before and after, fitted and held out, one SVG a segment."""
     from .. import store
-    from ..bases.rotation.picture import jacobian_picture
-    from ..bases.rotation.recipe import chosen_rows
+    from ..bases.rotation import rotation_pictures
     from ..views.jacobians import jacobian_figure
 
     paths = []
-    fit, held_out = walk.acts
-    for number, segment in enumerate(walk.segments):
-        seen, unseen = (chosen_rows(a[segment.hook_in], recipe.inputs, recipe.seed) for a in (fit, held_out))
-        picture = jacobian_picture(segment, seen, unseen, bases.get(segment.hook_in), bases.get(segment.hook_out))
+    for number, picture in enumerate(rotation_pictures(walk.segments, bases, *walk.acts, recipe).values()):
         paths.append(walk.out / f"rotations-{number}.svg")
         store.replace_file(paths[-1], jacobian_figure(picture).encode())
     return paths

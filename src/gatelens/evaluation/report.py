@@ -89,6 +89,8 @@ class Report:
             ]
             lines.append(self._beside("this circuit", self._own()))
             lines += [self._beside(name, b) for name, b in self.baselines.items() if b]
+        if self.rotations:
+            lines += ["", *(f"rotation at {hook}: {found['verdict']}" for hook, found in self.rotations.items())]
         return "\n".join(lines)
 
     def _gates(self) -> list[dict[str, Any]]:

@@ -94,10 +94,12 @@ def unit_rms(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def check_eps(eps: Sequence[float]) -> None:
-    """Refuse eps <= 0, at which 1 / (|y| + eps) has no bound."""
+    """Refuse eps <= 0, at which 1 / (|y| + eps) has no bound, and an infinite one, at which it says nothing."""
     for e in eps:
-        if not e > 0:
-            raise BasisError(f"eps must be positive (a size relative to the root mean square, such as 0.1), got {e}")
+        if not 0 < e < float("inf"):
+            raise BasisError(
+                f"eps must be positive and finite (a size relative to the root mean square, such as 0.1), got {e}"
+            )
 
 
 def _share(cumulative: Tensor, target: float) -> float:

@@ -97,11 +97,25 @@ def ladder_settings(config: Config) -> Measure | None:
 
 def _rotations(walk: Walk) -> dict[str, Any]:
     """hook -> the fitted rotation there beside its nulls; empty for a run without rotations."""
-    from ..bases.rotation import JacobianRotation
     from ..bases.rotation.baselines import rotation_report
 
-    recipes = [r for r in walk.recipes.values() if isinstance(r, JacobianRotation)]
-    return rotation_report(walk.segments, walk.bases, *walk.acts, recipes[0]) if recipes else {}
+    recipe = _rotation_recipe(walk)
+    return {} if recipe is None else rotation_report(walk.segments, walk.bases, *walk.acts, recipe)
+
+
+def pictures_of(walk: Walk) -> dict[str, Any]:
+    """segment -> its Jacobians before and after the rotations; empty for a run without rotations."""
+    from ..bases.rotation import rotation_pictures
+
+    recipe = _rotation_recipe(walk)
+    return {} if recipe is None else rotation_pictures(walk.segments, walk.bases, *walk.acts, recipe)
+
+
+def _rotation_recipe(walk: Walk) -> Any:
+    """The recipe of the run's rotations, the first of several; None without."""
+    from ..bases.rotation import JacobianRotation
+
+    return next((r for r in walk.recipes.values() if isinstance(r, JacobianRotation)), None)
 
 
 def _baselines(walk: Walk, circuit: Circuit) -> dict[str, Any]:

@@ -200,6 +200,7 @@ class Walk:
     @cached_property
     def page(self) -> Path:
         from .. import views
+        from .reporting import pictures_of
 
         path = self.out / "index.html"
         report = self.report
@@ -214,6 +215,7 @@ class Walk:
                 title=self.config.views.title or self.config.name,
                 max_cards=self.config.views.max_cards,
                 token_panels=self.config.views.token_panels,
+                rotations=pictures_of(self),
             )
             html.save(path)
         return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -33,6 +33,7 @@ def page(
     labels: Callable[[str, int], str] | None = None,
     token_panels: bool = False,
     trace: Any = None,
+    rotations: Mapping[str, Any] | None = None,
 ) -> Html:
     """Everything about a circuit that a person wants to look at, in one file.
 
@@ -49,6 +50,7 @@ def page(
         token_panels: draw the strongest contexts with circuitsvis too; its bundle adds 1.3 MB, once.
         trace: connectors or matrices [out, in] as a fit went (`SgdL1.trace`), for a slider over its steps; a mapping
             segment name -> such a list where there are several segments.
+        rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
     figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
@@ -70,7 +72,7 @@ def page(
         legend=evidence(Gate(0, GateKind.NOT_READ, (), (), 0.0)),
         segments=sections,
         figures=explained(figures) + report_tables(figures),
-        jacobians=_jacobians(circuit, acts, model),
+        jacobians=_jacobians(circuit, acts, model, rotations or {}, figures.get("rotations") or {}),
         rows=getattr(acts, "rows", None),
         version=__version__,
         per_pack=PACK,
@@ -93,14 +95,18 @@ def packed(section: Section) -> dict[str, list[str]]:
     return {f"{section.anchor}-{n}": bodies[start : start + PACK] for n, start in enumerate(starts)}
 
 
-def _jacobians(circuit: Any, acts: Any, model: Any) -> list[tuple[str, Markup]]:
-    """(segment, maps) where the model is at hand, the features are few enough to be seen and are read from the output."""
-    if model is None:
-        return []
-    maps = []
+def _jacobians(
+    circuit: Any, acts: Any, model: Any, rotations: Mapping[str, Any], report: Mapping[str, Any]
+) -> list[tuple[str, Markup]]:
+    """(segment, drawing): before and after a rotation; else averaged maps, where the model is at hand and features are few."""
+    from .jacobians import rotation_panel
+
+    drawn = []
     for s in circuit.segments:
         ends = circuit.bases[s.hook_in], circuit.bases[s.hook_out]
         own = all(getattr(basis, "label", "") == "neurons" for basis in ends)
-        if not own and not hasattr(ends[1], "features_from"):
-            maps.append((s.name, jacobian_maps(s, *ends, acts[s.hook_in])))
-    return [(name, drawn) for name, drawn in maps if drawn]
+        if s.name in rotations:
+            drawn.append((s.name, rotation_panel(rotations[s.name], report)))
+        elif model is not None and not own and not hasattr(ends[1], "features_from"):
+            drawn.append((s.name, jacobian_maps(s, *ends, acts[s.hook_in])))
+    return [(name, markup) for name, markup in drawn if markup]

@@ -1,12 +1,7 @@
-"""Figures as SVG text: curves against their nulls, and matrices of matched features.
-
-They take the page's own colour for lines and letters (`currentColor`), so that they read on light and dark; text stays text.
-"""
+"""Figures as SVG text: curves against their nulls, and matrices of matched features."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import DataError
+from .ink import COLOURS, INK, inked
 
-#: replaced by `currentColor`; matplotlib knows no such colour, and draws nothing else in this one
-_INK = "#010203"
-#: told apart by hue and by lightness, on white and on black, also by readers who see red and green alike (Okabe and Ito)
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -59,11 +51,11 @@ def curve_figure(
                 markersize=4,
                 linewidth=1.2 if null else 1.8,
                 linestyle="--" if null else "-",
-                color=_COLOURS[i % len(_COLOURS)],
+                color=COLOURS[i % len(COLOURS)],
                 label=f"{name} (null)" if null else name,
             )
         for name, level in (levels or {}).items():
-            axes.axhline(level, linestyle=":", linewidth=1, color=_INK)
+            axes.axhline(level, linestyle=":", linewidth=1, color=INK)
             axes.annotate(name, (0.995, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
         if log_x:
             axes.set_xscale("log", base=2)
@@ -102,7 +94,7 @@ def share_figure(
             style = {
                 "marker": _MARKS[i % len(_MARKS)],
                 "linestyle": "",
-                "color": _COLOURS[i % len(_COLOURS)],
+                "color": COLOURS[i % len(COLOURS)],
                 "markersize": 5,
             }
             axes.plot([float("nan") if v is None else float(v) for v in values], at, label=name, **style)
@@ -182,31 +174,5 @@ def edge_figure(curve: Any) -> str:
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """Axes to draw on; after the block, the SVG text stands in the list."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",  # letters stay letters
-        "svg.hashsalt": "gatelens",  # the same bytes for the same figure
-        "font.family": "sans-serif",
-        "font.size": 9,
-        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
-    }
-    result: list[str] = []
-    with rc_context(settings):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
+    with inked(width, height) as (figure, result):
         yield figure.subplots(), result
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    result.append(_inline(buffer.getvalue()))
-
-
-def _inline(svg: str) -> str:
-    """The `<svg>` element alone, scalable, without declarations and metadata, its ink the page's own colour."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    head, rest = svg.split(">", 1)
-    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
-    return f'{head} role="img" style="max-width:100%;height:auto">{rest}'.replace(_INK, "currentColor").strip()

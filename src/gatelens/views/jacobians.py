@@ -1,21 +1,17 @@
-"""Pictures of Jacobians before and after a rotation: |J| on one scale, shares above eps, the objective by iteration."""
+"""Jacobians before and after a rotation: |J| on one scale, shares above eps, the objective by iteration, and the nulls beside."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from typing import Any
+
+from markupsafe import Markup
 
 from ..bases.rotation.picture import JacobianPicture
 from ..bases.rotation.result import Trace
-
-_INK, _SECOND = "#2166ac", "#b35806"
-_STYLE: Any = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "gatelens",
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from .document import fragment
+from .figures import table
+from .ink import COLOURS, inked
 
 
 def jacobian_figure(picture: JacobianPicture) -> str:
@@ -24,11 +20,10 @@ def jacobian_figure(picture: JacobianPicture) -> str:
     Panels share one colour scale; rows and columns are in the order of their energy. Shares are over all inputs of a
     part, the panels show one input each; the captions say so.
     """
-    import matplotlib
-
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas()
-        for axis, (name, matrix) in zip(axes[:4], picture.matrices.items(), strict=True):
+    with inked(10, 5.6) as (figure, result):
+        grid = figure.add_gridspec(2, 4, height_ratios=(1.25, 1))
+        panels = [figure.add_subplot(grid[0, i]) for i in range(4)]
+        for axis, (name, matrix) in zip(panels, picture.matrices.items(), strict=True):
             image = axis.imshow(
                 matrix.float().cpu().numpy(),
                 cmap="Greys",
@@ -39,49 +34,67 @@ def jacobian_figure(picture: JacobianPicture) -> str:
             )
             axis.set_title(f"{name}\nmean |y| {picture.l1[name]:.3f} over all its inputs", fontsize=8)
             axis.set_xlabel("input coordinate, by energy")
-            axis.set_ylabel("output coordinate, by energy")
-        figure.colorbar(
-            image, ax=axes[:4], label=f"|J| at RMS 1 (white 0, black {picture.scale:.2g} or more)", shrink=0.8
-        )
-        _shares(axes[4], picture)
-        _trace(axes[5], picture.trace)
+        panels[0].set_ylabel("output coordinate, by energy")
+        label = f"|J| at RMS 1 (white 0, black {picture.scale:.2g} or more)"
+        figure.colorbar(image, ax=panels, label=label, shrink=0.8)
+        below = figure.add_subplot(grid[1, :2]), figure.add_subplot(grid[1, 2:])
+        _shares(below[0], picture)
+        _trace(below[1], picture.trace)
+        for axis in below:
+            axis.spines[["top", "right"]].set_visible(False)
         fitted, held = picture.inputs
         figure.suptitle(f"{picture.segment}: one of {fitted} fitted and one of {held} held-out inputs", fontsize=9)
-        return _svg(figure)
+    return result[0]
 
 
-def trace_figure(trace: Trace) -> str:
-    """The objective by iteration alone, as SVG text."""
-    import matplotlib
-    from matplotlib.figure import Figure
+def rotation_panel(picture: JacobianPicture, report: Mapping[str, Any]) -> Markup:
+    """The figure of one segment, with the verdict on each rotation that was fitted to it and its nulls.
 
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4, 2.4), layout="constrained")
-        _trace(figure.subplots(), trace)
-        return _svg(figure)
+    Args:
+        report: hook -> what `rotation_report` says of the rotation there; entries of other segments are left out.
+    """
+    own = {hook: entry for hook, entry in report.items() if entry["segment"] == picture.segment}
+    return fragment(
+        "rotation.html.j2",
+        figure=Markup(jacobian_figure(picture)),  # ours alone: matplotlib escapes what it writes
+        verdicts={hook: entry["verdict"] for hook, entry in own.items()},
+        tables=[nulls_table(hook, entry) for hook, entry in own.items()],
+    )
 
 
-def _canvas() -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    grid = figure.add_gridspec(2, 4, height_ratios=(1.25, 1))
-    panels = [figure.add_subplot(grid[0, i]) for i in range(4)]
-    return figure, [*panels, figure.add_subplot(grid[1, :2]), figure.add_subplot(grid[1, 2:])]
+def nulls_table(hook: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A rotation beside its nulls on held-out inputs, for a template."""
+    rows = {
+        name: {"l1": row["l1"], "hoyer": row["hoyer"]} | {f"S{eps}": v for eps, v in row["seed"].items()}
+        for name, row in entry["sparsity"].items()
+    }
+    eps = next(iter(entry["sparsity"].values()))["seed"]
+    columns = [("basis", None), ("mean |y|", "l1"), ("Hoyer", "hoyer"), *((f"S({e})", f"S{e}") for e in eps)]
+    what = (
+        f"Jacobians of held-out inputs in several bases at {hook}, at a root mean square of 1. Mean |y|: lower is sparser. Hoyer and "
+        "S(eps), the mean of 1 / (|y| + eps): higher is sparser. “Fitted to noise” is what the same search makes of Gaussian columns."
+    )
+    return table(hook, what, columns, rows)
 
 
 def _shares(axis: Any, picture: JacobianPicture) -> None:
     for name, shares in picture.shares.items():
-        colour = _INK if name.startswith("after") else _SECOND
-        line = "--" if "held out" in name else "-"
         axis.plot(
-            list(shares), [100 * v for v in shares.values()], line, marker="o", markersize=3, color=colour, label=name
+            list(shares),
+            [100 * v for v in shares.values()],
+            "--" if "held out" in name else "-",
+            marker="o",
+            markersize=3,
+            color=COLOURS[0 if name.startswith("after") else 1],
+            label=name,
         )
     axis.set_xscale("log")
+    axis.set_xticks(list(shares), [f"{eps:g}" for eps in shares])
+    axis.minorticks_off()
     axis.set_ylim(0, 100)
     axis.set_xlabel("eps (units of the RMS)")
     axis.set_ylabel("entries with |y| > eps, %")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, fontsize=8)
 
 
 def _trace(axis: Any, trace: Trace) -> None:
@@ -91,17 +104,11 @@ def _trace(axis: Any, trace: Trace) -> None:
     if not len(trace):
         axis.text(0.5, 0.5, "no iterations", ha="center", va="center", transform=axis.transAxes)
         return
-    for stage in dict.fromkeys(trace.stage):
+    for number, stage in enumerate(dict.fromkeys(trace.stage)):
         steps = [i for i, s in enumerate(trace.stage) if s == stage]
         values = [trace.value[i] for i in steps]
         low, high = min(values), max(values)
         heights = [(v - low) / (high - low) if high > low else 1.0 for v in values]
-        axis.plot([i + 1 for i in steps], heights, label=f"{stage}: {low:.4g} to {high:.4g}")
-    axis.legend(frameon=False, loc="lower right")
-
-
-def _svg(figure: Any) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+        colour = COLOURS[number % len(COLOURS)]
+        axis.plot([i + 1 for i in steps], heights, color=colour, label=f"{stage}: {low:.4g} to {high:.4g}")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

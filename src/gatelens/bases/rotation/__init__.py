@@ -21,6 +21,6 @@ __getattr__ = lazy_names(
             "rotation_against_neurons",
             "uniqueness",
         ),
-        "picture": ("JacobianPicture", "jacobian_picture"),
+        "picture": ("JacobianPicture", "jacobian_picture", "rotation_pictures"),
     },
 )

@@ -45,6 +45,8 @@ class Reduced:
             raise BasisError(
                 f"the start must be a rotation of all {d} dimensions, [{d}, {d}]; got {tuple(rotation.shape)}"
             )
+        if not torch.isfinite(rotation).all():
+            raise NonFiniteError("the start holds NaN or infinity; expected a rotation, or the name of one")
         within = rotation.double().to(self.span.device) @ self.span.T
         most = within.norm(dim=1).argsort(descending=True, stable=True)[:r].sort().values
         return polar(within[most]).to(self.columns)

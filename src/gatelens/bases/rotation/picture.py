@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,11 @@ from ...errors import BasisError
 from ...jacobians import feature_jacobian, sparsity
 from ...segments import Segment
 from ..linear import Basis
+from .recipe import JacobianRotation, chosen_rows
 from .result import FittedRotation, Invertible, Trace
 
 SHARES = (0.03, 0.1, 0.3, 1.0)
+_MOST_ENTRIES = 2**25  # 128 MiB in float32: of wider segments fewer inputs are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,3 +76,26 @@ def jacobian_picture(
     scale = float(torch.cat([m.flatten() for m in matrices.values()]).quantile(0.995))
     trace = next((b.trace for b in (basis_out, basis_in) if isinstance(b, FittedRotation | Invertible)), Trace())
     return JacobianPicture(segment.name, matrices, scale, shares, l1, (len(fitted_rows), len(held_out)), trace)
+
+
+def rotation_pictures(
+    segments: Sequence[Segment],
+    bases: Mapping[str, Basis],
+    acts: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor],
+    recipe: JacobianRotation | None = None,
+) -> dict[str, JacobianPicture]:
+    """Segment name -> its picture, for every segment with a fitted rotation at one of its ends.
+
+    Args:
+        acts, held_out: activations at each segment's input; the rows that `recipe` would fit are shown, and as many others.
+    """
+    recipe = recipe or JacobianRotation()
+    pictures: dict[str, JacobianPicture] = {}
+    for segment in segments:
+        ends = bases.get(segment.hook_in), bases.get(segment.hook_out)
+        if any(isinstance(basis, FittedRotation | Invertible) for basis in ends):
+            most = min(recipe.inputs, max(1, _MOST_ENTRIES // (segment.d_in * segment.d_out)))
+            seen, unseen = (chosen_rows(a[segment.hook_in], most, recipe.seed) for a in (acts, held_out))
+            pictures[segment.name] = jacobian_picture(segment, seen, unseen, *ends)
+    return pictures

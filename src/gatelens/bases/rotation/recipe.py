@@ -13,7 +13,7 @@ from ...activations import hook_names
 from ...errors import BasisError
 from ...jacobians import jacobian_columns
 from ...segments import Segment
-from ..linear import Basis, Rotation
+from ..linear import Basis, neurons
 from .fit import Settings, fit_rotation
 from .result import FittedRotation, Invertible
 
@@ -84,12 +84,7 @@ class JacobianRotation:
                 self._sweep(segments, fitted, acts)
         widths = {s.hook_in: s.d_in for s in segments} | {s.hook_out: s.d_out for s in segments}
         like = acts[segments[0].hook_in]
-        return {
-            h: fitted[h]
-            if h in fitted
-            else Rotation(torch.eye(widths[h], dtype=like.dtype, device=like.device), label="neurons")
-            for h in hook_names(segments)
-        }
+        return {h: fitted[h] if h in fitted else neurons(widths[h], like) for h in hook_names(segments)}
 
     def _sweep(self, segments: Sequence[Segment], fitted: Fitted, acts: Mapping[str, Tensor]) -> None:
         """Fit every hook point again, from where it is, to the segments on both of its sides."""
