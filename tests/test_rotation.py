@@ -46,6 +46,24 @@ def test_the_chain_finds_it_too_and_is_the_same_every_time():
     assert "L1, mu 0.3: " in repr(first)
 
 
+def test_neurons_that_are_sparse_already_are_a_start_too_and_the_better_run_is_kept():
+    g = torch.Generator().manual_seed(0)
+    sparse = torch.randn(12, 500, generator=g) * (torch.rand(12, 500, generator=g) < 0.4)
+    columns = sparse + 0.1 * torch.randn(12, 500, generator=g)
+    found, plain = fit_rotation(columns), fit_rotation(columns, start="svd")
+    l1 = {name: sparsity(r @ columns).l1 for name, r in (("kept", found.matrix), ("svd", plain.matrix))}
+    assert l1["kept"] <= l1["svd"] + 1e-6
+    assert l1["kept"] <= sparsity(columns).l1
+    assert list(dict.fromkeys(found.trace.stage))[3:] == [
+        "from the neurons: L1, mu 0.3",
+        "from the neurons: L1, mu 0.02",
+    ]
+    # no run from neurons that are like any other basis, none when a start is named, none without time
+    turned = random_rotation(12, 3) @ columns
+    for other in (fit_rotation(turned), plain, fit_rotation(columns, seconds=1e-9)):
+        assert not any("neurons" in stage for stage in other.trace.stage)
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "invertible"])
 def test_every_method_returns_a_rotation_and_no_method_is_worse_than_its_start(method):
     columns, _ = planted(n=8, columns=160)

@@ -13,6 +13,15 @@ from .document import fragment
 from .figures import table
 from .ink import COLOURS, inked
 
+_ORDER = (
+    "rotation",
+    "neurons",
+    "random",
+    "svd",
+    "qr",
+    "fitted to noise",
+)  # a report read back is in the order of the alphabet
+
 
 def jacobian_figure(picture: JacobianPicture) -> str:
     """The figure as SVG text: four panels of |J| and, below, the shares of entries above eps and the trace.
@@ -64,11 +73,13 @@ def rotation_panel(picture: JacobianPicture, report: Mapping[str, Any]) -> Marku
 
 def nulls_table(hook: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A rotation beside its nulls on held-out inputs, for a template."""
+    found = entry["sparsity"]
     rows = {
-        name: {"l1": row["l1"], "hoyer": row["hoyer"]} | {f"S{eps}": v for eps, v in row["seed"].items()}
-        for name, row in entry["sparsity"].items()
+        name: {"l1": found[name]["l1"], "hoyer": found[name]["hoyer"]}
+        | {f"S{eps}": value for eps, value in found[name]["seed"].items()}
+        for name in sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     }
-    eps = next(iter(entry["sparsity"].values()))["seed"]
+    eps = next(iter(found.values()))["seed"]
     columns = [("basis", None), ("mean |y|", "l1"), ("Hoyer", "hoyer"), *((f"S({e})", f"S{e}") for e in eps)]
     what = (
         f"Jacobians of held-out inputs in several bases at {hook}, at a root mean square of 1. Mean |y|: lower is sparser. Hoyer and "

@@ -21,6 +21,7 @@ from .watch import Watch, Watcher
 
 METHODS = ("chain", "lbfgs", "msp", "svd", "qr", "identity", "random", *FIRST_ORDER, "invertible")
 _MSP_ITERATIONS = 80
+_SPECIAL = 0.95  # neurons whose mean |y| is under this share of a random basis' are worth a start
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Settings:
     method: str = "chain"
     objective: str = "l1"
     zeros: bool = False
-    start: str | Tensor = "svd"
+    start: str | Tensor | None = None
     eps: float = 0.1
     iterations: int = 150
     seconds: float | None = None
@@ -56,7 +57,7 @@ def fit_rotation(
     *,
     objective: str = "l1",
     zeros: bool = False,
-    start: str | Tensor = "svd",
+    start: str | Tensor | None = None,
     eps: float = 0.1,
     iterations: int = 150,
     seconds: float | None = None,
@@ -71,13 +72,14 @@ def fit_rotation(
 
     Args:
         columns: A, [d, M]; at least 16 d of them from at least 64 inputs, each input's scaled to a root mean square of 1.
-        method: "chain" (L-BFGS on smooth L1 with mu lowered 1, .3, .02: the best measured, and from the SVD no random start),
+        method: "chain" (L-BFGS on smooth L1 with mu lowered 1, .3, .02: the best measured),
             "lbfgs" (the objective alone: stays near a good start), "msp"; "expm_sgd" (the seed's own), "adam_expm",
             "adam_cayley", "adam_householder" (to compare with); "invertible" (oblique, starts from the chain's rotation);
             "svd", "qr", "identity", "random" (no fit at all).
         objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
         zeros: polish on the smoothed seed measure at eps .3, then `eps`: more exact zeros for a little L1.
-        start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search.
+        start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search. None for the SVD, and where
+            the neurons are sparser than a random basis, for the chain on "l1" another run from them; the better one is kept.
         eps: sharpness of the seed measure, in units of the root mean square.
         iterations: at most, in each stage. seconds: at most, of elapsed time, over all stages and restarts.
         restarts: runs from random rotations beyond the first; the one with the best L1 on the columns is kept.
@@ -109,17 +111,27 @@ def fit_rotation(
             return FittedRotation(found.to(scaled), label=method, dead=reduced.dead, columns=scaled.shape[1])
         if method == "invertible":
             return _fit_invertible(reduced, settings, watch)
-        found = _best_of(reduced.columns, settings, _start(reduced, settings), watch)
+        found = _best_of(reduced, settings, watch)
         matrix = reduced.embed(polar(found)).to(scaled.dtype)
     return FittedRotation(matrix, label=method, trace=watch.trace(), dead=reduced.dead, columns=scaled.shape[1])
 
 
-def _best_of(columns: Tensor, settings: Settings, start: Tensor, watch: Watch) -> Tensor:
-    """The first run from its start, `restarts - 1` more from random ones; the best L1 wins."""
-    runs = [_run(columns, settings, start, watch)]
+def _best_of(reduced: Reduced, settings: Settings, watch: Watch) -> Tensor:
+    """The run from its start, one from the neurons where they are special, `restarts - 1` from random ones; the best L1 wins."""
+    columns = reduced.columns
+    runs = [_run(columns, settings, _start(reduced, settings), watch)]
+    if settings.start is None and settings.method == "chain" and settings.objective == "l1" and not watch.spent:
+        neurons = reduced.restrict(torch.eye(reduced.span.shape[1], dtype=columns.dtype, device=columns.device))
+        if _mean_abs(columns, neurons) < _SPECIAL * _mean_abs(
+            columns, start_rotation("random", columns, settings.seed)
+        ):
+            with watch.run("from the neurons"):
+                runs.append(_run(columns, settings, neurons, watch, near=True))
     for extra in range(1, settings.restarts):
         if not watch.spent:
-            runs.append(_run(columns, settings, start_rotation("random", columns, settings.seed + extra), watch))
+            with watch.run(f"restart {extra}"):
+                start = start_rotation("random", columns, settings.seed + extra)
+                runs.append(_run(columns, settings, start, watch))
     return runs[0] if len(runs) == 1 else min(runs, key=lambda r: _mean_abs(columns, r))
 
 
@@ -130,14 +142,14 @@ def _mean_abs(columns: Tensor, rotation: Tensor) -> float:
 def _start(reduced: Reduced, settings: Settings) -> Tensor:
     if isinstance(settings.start, Tensor):
         return reduced.restrict(settings.start)
-    name = settings.method if settings.method in ("svd", "qr") else settings.start
+    name = settings.method if settings.method in ("svd", "qr") else settings.start or "svd"
     if name == "svd":
         return reduced.principal
     return start_rotation(name, reduced.columns, settings.seed)
 
 
-def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch) -> Tensor:
-    """One run of a method from a rotation."""
+def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch, near: bool = False) -> Tensor:
+    """One run of a method from a rotation; with `near`, the chain leaves out its first stage, which forgets the start."""
     if settings.method in ("svd", "qr"):
         return rotation
     if settings.method in FIRST_ORDER:
@@ -154,7 +166,8 @@ def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch) ->
     if settings.method == "msp":
         return match_stretch_project(columns, rotation, min(settings.iterations, _MSP_ITERATIONS), watch)
     lead = settings.method == "chain"
-    for stage in stages(settings.objective, settings.eps, settings.zeros, len(columns), lead):
+    plan = stages(settings.objective, settings.eps, settings.zeros, len(columns), lead)
+    for stage in plan[1:] if near else plan:
         seen = stage.sample(columns, settings.seed)
         rotation = ascend(seen, rotation, stage.objective, settings.iterations, watch, stage.tolerance)
     return rotation

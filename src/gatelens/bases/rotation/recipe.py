@@ -62,7 +62,7 @@ class JacobianRotation:
             raise BasisError(
                 f"inputs, columns and sweeps must be positive, got {self.inputs}, {self.columns} and {self.sweeps}"
             )
-        Settings(self.method, self.objective, self.zeros, "svd", self.eps, self.iterations, self.seconds, self.restarts)
+        Settings(self.method, self.objective, self.zeros, None, self.eps, self.iterations, self.seconds, self.restarts)
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """A basis for every hook point of the segments; those that the direction leaves alone get the neurons'.
@@ -110,7 +110,7 @@ class JacobianRotation:
             method,
             objective=self.objective,
             zeros=self.zeros,
-            start="svd" if start is None else start,
+            start=start,
             eps=self.eps,
             iterations=self.iterations,
             seconds=self.seconds,

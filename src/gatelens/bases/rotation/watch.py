@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 from tqdm import tqdm
@@ -29,9 +30,18 @@ class Watch:
         self.values: list[float] = []
         self.times: list[float] = []
         self.embed: Callable[[Tensor], Tensor] = lambda rotation: rotation
+        self.prefix = ""
         self.bar = tqdm(disable=not progress, desc="rotation", unit="it", delay=2)
 
+    @contextmanager
+    def run(self, name: str) -> Iterator[None]:
+        """Stages within are named after this run too, so that the trace tells two runs apart."""
+        self.prefix = f"{name}: "
+        yield
+        self.prefix = ""
+
     def step(self, stage: str, value: float, rotation: Tensor) -> None:
+        stage = self.prefix + stage
         self.stages.append(stage)
         self.values.append(value)
         self.times.append(self.elapsed)
