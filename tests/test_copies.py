@@ -88,6 +88,13 @@ def test_features_of_another_effect_are_no_copies(planted):
     assert len(copy_groups(basis, codes, segment=same, x=x).leader) == 4
 
 
+def test_a_dictionary_without_copies_has_none():
+    f = torch.eye(6).repeat(20, 1)  # never two at once
+    segment = Segment("in", "out", lambda x: x, 6, 6)
+    groups = copy_groups(Dictionary(torch.eye(6)), Codes.of(f), segment=segment, x=f)
+    assert groups.sizes.tolist() == [1] * 6
+
+
 def test_bad_thresholds_are_refused(planted):
     basis, codes, _ = planted
     with pytest.raises(BasisError, match=r"cosine must be"):

@@ -12,7 +12,7 @@ from gatelens.errors import NonFiniteError, SolverError, TooLargeError
 from gatelens.segments import MLPWeights, Segment
 from gatelens.solvers.gram import Gram
 from gatelens.solvers.gram_lasso import least_squares
-from gatelens.solvers.one_sided import one_sided_fit
+from gatelens.solvers.one_sided import one_sided_fit, one_sided_fits
 from gatelens.solvers.selection import Path, _fista, forward_selection
 from gatelens.solvers.virtual_weights import keep_largest, virtual_weights
 from gatelens.sparse import csr, to_csr
@@ -129,6 +129,24 @@ def test_one_sided_fit_reaches_the_minimum():
     loss = torch.where(y > 0, z - y, z.clamp_min(0)).square().sum()
     grads = torch.autograd.grad(loss, (w, b))
     assert max(g.abs().max() for g in grads) < 1e-2  # per 4000 rows
+
+
+def test_fits_that_visit_active_rows_only_are_those_of_all_rows():
+    """Sparse features, outputs that no input explains in some rows, and a start with a positive bias: idle rows count as well."""
+    from scipy.sparse import csc_matrix
+
+    generator = torch.Generator().manual_seed(3)
+    X = torch.rand(600, 6, generator=generator) * (torch.rand(600, 6, generator=generator) < 0.1)
+    Y = (X[:, :3] @ torch.rand(3, 4, generator=generator) - 0.2).clamp_min(0)
+    Y[::50] = 0.5
+    support = [torch.tensor([0, 1, 2]), torch.tensor([3, 1]), torch.tensor([5]), torch.empty(0, dtype=torch.long)]
+    starts = [(torch.full((len(s),), 0.1), 0.2) for s in support]
+    assert (Y == 0).all(1).logical_and((X == 0).all(1)).any()
+    sparse = one_sided_fits(csc_matrix(X.numpy()), csc_matrix(Y.numpy()), support, starts)
+    for i, (weights, bias) in enumerate(sparse):
+        w, b = one_sided_fit(X[:, support[i]], Y[:, i], *starts[i])
+        torch.testing.assert_close(weights, w, atol=1e-3, rtol=1e-3)
+        assert bias == pytest.approx(b, abs=1e-3)
 
 
 def test_caps_and_budget_hold():

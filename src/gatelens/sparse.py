@@ -67,6 +67,11 @@ def take_rows(f: Tensor, order: Int[Tensor, " rows"]) -> Tensor:
     return csr(pointers, f.col_indices()[index], f.values()[index], (len(order), f.shape[1]))
 
 
+def spread(rows: int, most: int) -> Int[Tensor, " picked"]:
+    """At most `most` of `rows` row numbers, evenly spaced: the first thousands would be the rows of a few long documents."""
+    return torch.linspace(0, rows - 1, min(rows, most), dtype=torch.float64).long()
+
+
 def blocks(f: Tensor, rows: int) -> Iterator[Float[Tensor, "block f"]]:
     """Dense blocks of rows of a dense or CSR matrix."""
     if f.layout != torch.sparse_csr:

@@ -16,28 +16,26 @@ from gatelens.bases.counterfactual import Counterfactual
 from gatelens.bases.gate_first import GateDictionary
 from gatelens.bases.relations import Relations, relations
 from gatelens.bases.sae import TrainedSAE
-from gatelens.connectors import Connector
-from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
+from gatelens.bases.segment_sae import SegmentSAE
+from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder
 from gatelens.evaluation.readings import read_share
 from gatelens.segments import Segment
+from gatelens.solvers.gram_lasso import GramLasso
+from gatelens.sparse import spread
 
 GATES, FEW, NATURAL = "gate-first k=8, pairs", "gate-first k=4, pairs", "gate-first k=8, natural"
 PLAIN = "gate-first k=8, pairs, input SAE of x alone"
 SHUFFLED = "null: gates fitted to other rows' outputs"
 RIDGE, EXACT = "gate-free ridge, same loss", "exact MLP on decoded inputs"
 WIRES, CONSISTENT = "SAE + wires k=16", "SAE + wires k=16, self-consistent"
+SOLVER_ROWS = 60_000
 _GROUP_ROWS = 50_000
 _READ_ROWS = 20_000
 
 
-@dataclass(frozen=True)
-class Wires:
-    """Forward selection, least squares, thresholds set on firing: what two separate dictionaries can do at a fan-in."""
-
-    fan_in: int
-
-    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
-        return linear_wires(f_in, f_out, self.fan_in)
+def wires(fan_in: int) -> GramLasso:
+    """What two separate dictionaries can do at a fan-in: forward selection, a one-sided fit, thresholds set on firing."""
+    return GramLasso(mean_edges=fan_in, cap=fan_in, newton_rows=SOLVER_ROWS, calibrate=True)
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Study:
         s = self
         plain = s.plan.sae.train(s.fit.x)
         gates = s.plan.gates.train(s.segment, plain, s.outer, s.fit.x, s.fit.y)
-        return s.ladder({PLAIN: entry(gates)}, plain, rivals=False)
+        return s.ladder({PLAIN: entry(gates)}, plain, ridges=False, rivals=False)
 
     def shuffled(self) -> Any:
         """Fitted to the outputs of other rows."""
@@ -111,7 +109,7 @@ class Study:
         """Two separate dictionaries and wires between them, judged on SAE(y) and on what the model makes of decoded inputs."""
         inner, outer, forward = self.inner, self.outer, self.segment.forward
         target = lambda x, y: outer.encode(forward(inner.decode(inner.encode(x))))  # noqa: E731
-        return {WIRES: Entry(outer, Wires(fan_in)), CONSISTENT: Entry(outer, Wires(fan_in), target)}
+        return {WIRES: Entry(outer, wires(fan_in)), CONSISTENT: Entry(outer, wires(fan_in), target)}
 
     def transcoder(self, fan_ins: Sequence[int]) -> dict[str, Entry]:
         from gatelens.bases.transcoder import Transcoder
@@ -119,32 +117,34 @@ class Study:
         s = self.plan.sae
         recipe = Transcoder(d_sae=s.d_sae, expansion=s.expansion, k=s.k, samples=s.samples, lr=s.lr, seed=s.seed)
         pair = recipe.train(self.fit.x, self.fit.y)
-        return {f"transcoder k={k}": Entry(pair, Wires(k)) for k in fan_ins}
+        return {f"transcoder k={k}": Entry(pair, wires(k)) for k in fan_ins}
 
     @property
     def pairs(self) -> Counterfactual:
         return self.plan.gates.counterfactual  # pyright: ignore[reportReturnType]
 
-    def ladder(self, entries: Mapping[str, Entry], basis_in: Any = None, rivals: bool = True) -> Ladder:
+    def ladder(
+        self, entries: Mapping[str, Entry], basis_in: Any = None, ridges: bool = True, rivals: bool = True
+    ) -> Ladder:
         p = self.plan
         measure = Measure(
-            p.causal_rows, p.min_firings, rivals, self.pairs, p.gates.lam, p.replaced, p.gates.seed, solver_rows=60_000
+            p.causal_rows, p.min_firings, ridges, rivals, self.pairs, p.gates.lam, p.replaced, p.gates.seed, SOLVER_ROWS
         )
         codes = self.codes if basis_in is None else None
         return measure_ladder(self.segment, basis_in or self.inner, entries, self.fit, self.held, measure, codes)
 
     def copies(self) -> CopyGroups:
-        head = self.codes.rows(torch.arange(min(len(self.codes), _GROUP_ROWS)))
+        head = self.codes.rows(spread(len(self.codes), _GROUP_ROWS))
         return copy_groups(self.inner, head, segment=self.segment, x=self.fit.x)
 
     def relations(self, gates: Any, groups: CopyGroups) -> Relations:
         return relations(
-            gates.connector, groups, self.inner.encode(self.held.x[:_READ_ROWS]), seed=self.plan.gates.seed
+            gates.connector, groups, self.inner.encode(self.held.spread(_READ_ROWS).x), seed=self.plan.gates.seed
         )
 
     def rules_over(self, gates: Any, mcc: float) -> float | None:
         """Share of the gates whose truth table has a held-out MCC over `mcc`."""
-        f = [self.inner.encode(part.x[:_READ_ROWS]) for part in (self.fit, self.held)]
+        f = [self.inner.encode(part.spread(_READ_ROWS).x) for part in (self.fit, self.held)]
         out = [gates.connector(part) for part in f]
         return read_share(gates.connector, f[0], out[0], f[1], out[1], self.plan.min_firings, over=mcc)
 

@@ -122,6 +122,8 @@ def _linked(matrix: Tensor, codes: Codes, cosine: float, together: float) -> tup
         found.append(torch.stack([row + start, col]))
     rows, cols = torch.cat(found, 1)
     rows, cols = rows[rows != cols], cols[rows != cols]
+    if not len(rows):
+        return rows, cols
     on = scipy_csr(Codes(codes.crow, codes.col, torch.ones_like(codes.value), codes.width))
     both = torch.from_numpy(np.asarray((on.T @ on).tocsr()[np.array(rows), np.array(cols)]).ravel())
     counts = torch.bincount(codes.col, minlength=codes.width).double()
@@ -136,14 +138,14 @@ def _same_effect(
     segment: Segment, x: Tensor, matrix: Tensor, typical: Tensor, rows: Tensor, cols: Tensor, effect: float
 ) -> Tensor:
     """Whether the typical value of both features, put in, changes y in the same way over the rows."""
+    if not len(rows):
+        return torch.zeros(0, dtype=torch.bool)
     used, place = torch.unique(torch.cat([rows, cols]), return_inverse=True)
     with torch.no_grad():
         y, changes = segment.forward(x), []
         for part in used.split(_BLOCK // max(len(x), 1)):
             moved = x[None] + (typical[part, None] * matrix[part])[:, None]
             changes.append((segment.forward(moved.flatten(0, 1)).view(len(part), len(x), -1) - y).flatten(1))
-    if not changes:
-        return torch.zeros(0, dtype=torch.bool)
     change = torch.cat(changes)
     change = change / change.norm(dim=1, keepdim=True).clamp_min(1e-12)
     pairs = torch.stack([place[: len(rows)], place[len(rows) :]]).split(_BLOCK, dim=1)

@@ -15,6 +15,7 @@ from ..connectors import Connector
 from ..errors import BasisError
 from ..features import output_features
 from ..segments import Segment
+from ..sparse import spread
 from .codes import Codes
 from .counterfactual import Counterfactual, Library
 from .gate_basis import GateBasis, check_finite_codes
@@ -119,7 +120,8 @@ class GateDictionary:
         codes = Codes.encode(basis_in, x) if codes is None else codes
         check_finite_codes(codes.value)
         allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
-        f_out = Codes.of(output_features(start, x[:_START_ROWS], y[:_START_ROWS]))
+        some = spread(len(x), _START_ROWS)
+        f_out = Codes.of(output_features(start, x[some], y[some]))
         if not len(f_out.value):
             raise BasisError(
                 "the output dictionary never fires: gates cannot start from it. Look at its threshold and at the activations"
@@ -128,7 +130,7 @@ class GateDictionary:
             check_memory(codes.width, f_out.width, self.memory_gib)
         units = _Units.of(codes, y)
         dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
-        first = omp_start(codes.rows(torch.arange(len(f_out))), f_out, allowed, dictionary, offset, self.fan_in)
+        first = omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
         rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
         run = GateRun(rows, units.start(first), allowed, self._settings(), _zero_bypass(rows) if self.bypass else None)
         run.train()

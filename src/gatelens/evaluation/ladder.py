@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,69 +16,17 @@ from ..connectors import Connector
 from ..errors import DataError
 from ..features import decoded_output, encode_rows, output_features
 from ..segments import Segment
+from ..sparse import spread, stack_csr, take_rows, to_csr
 from .causal import addition, edit_figures, patch, removal, subset
 from .figures import fvu, per_output_r2
 from .passes import Passes
-from .readings import read_share
+from .readings import TABLE_ROWS, read_share
 from .rivals import dense_ridge, linear_wires, ridge_to_output
+from .rungs import Ladder as Ladder
 
 _BLOCK = 2_048
+_DENSE_ROWS = 20_000  # of the rivals that read dense inputs
 CEILING = "exact MLP on decoded inputs"
-FIGURES = (
-    "fvu", "metric", "read", "median_r2", "over_half", "over_07", "removals", "subsets", "additions", "patches", "on_off", "off_on",
-    "edges", "fan_in", "l0", "true_l0", "seconds",
-)  # fmt: skip
-#: what a short heading stands for
-MEANING = {
-    "fvu": "fraction of the variance of y that is left",
-    "metric": "accuracy or CE with the MLP replaced",
-    "read": "share of outputs whose truth table has a held-out MCC over .5",
-    "median_r2": "median R2 of output features",
-    "over_half": "share of outputs with R2 > .5",
-    "over_07": "share of outputs with R2 > .7",
-    "removals": "R2 of the predicted change in y, one active feature removed",
-    "subsets": "the same, each active feature dropped with p = .4",
-    "additions": "the same, one feature put in",
-    "patches": "the same, a quarter of the active features exchanged for another row's",
-    "on_off": "share of predicted on -> off flips that the model makes (subsets)",
-    "off_on": "share of predicted off -> on flips that it makes (additions)",
-    "l0": "predicted active outputs a row",
-    "true_l0": "true ones",
-}
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """rung -> figures; a figure that does not exist for a rung is None.
-
-    Attributes:
-        segment: its name. rungs: in the order in which they are shown. rows: held-out rows behind the figures.
-    """
-
-    segment: str
-    rungs: Mapping[str, Mapping[str, float | None]]
-    rows: int = 0
-
-    def to_dict(self) -> dict[str, dict[str, float | None]]:
-        """Plain JSON values, six significant digits."""
-        return {name: {k: _plain(v) for k, v in figures.items()} for name, figures in self.rungs.items()}
-
-    def beside(self, other: Ladder, prefix: str) -> Ladder:
-        """This ladder with the rungs of another (a random-weight model's, say) under it."""
-        return Ladder(self.segment, {**self.rungs, **{f"{prefix}: {n}": f for n, f in other.rungs.items()}}, self.rows)
-
-    def __getitem__(self, rung: str) -> Mapping[str, float | None]:
-        return self.rungs[rung]
-
-    def __repr__(self) -> str:
-        shown = [f for f in FIGURES if any(r.get(f) is not None for r in self.rungs.values())]
-        wide = max((len(n) for n in self.rungs), default=4) + 2
-        head = f"{'':<{wide}}" + "".join(f"{f:>{max(8, len(f) + 2)}}" for f in shown)
-        lines = [
-            f"{name:<{wide}}" + "".join(f"{_short(r.get(f)):>{max(8, len(f) + 2)}}" for f in shown)
-            for name, r in self.rungs.items()
-        ]
-        return "\n".join([f"Ladder of {self.segment}, {self.rows:,} held-out rows", head, *lines])
 
 
 @dataclass(frozen=True)
@@ -93,8 +40,9 @@ class Entry:
     solver: Any
     target: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def connector(self, segment: Segment, basis_in: Any, f_in: Tensor, f_out: Tensor) -> Connector:
-        if isinstance(self.solver, Connector):
+    def connector(self, segment: Segment, basis_in: Any, f_in: Tensor, f_out: Tensor | None) -> Connector:
+        """The solver's, fitted; `f_out` is not needed where the connector is there already."""
+        if f_out is None:
             return self.solver
         at = getattr(self.solver, "at", None)
         return (at(segment, basis_in, self.basis_out) if at else self.solver).fit(f_in, f_out)
@@ -118,10 +66,8 @@ class Rows:
 
     def spread(self, rows: int) -> Rows:
         """At most so many rows, evenly spaced: the first ones would be of the first few documents alone."""
-        if rows >= len(self.x):
-            return self
-        keep = torch.linspace(0, len(self.x) - 1, rows, dtype=torch.float64).long()
-        return Rows(self.x[keep], self.y[keep])
+        kept = spread(len(self.x), rows)
+        return self if len(kept) == len(self.x) else Rows(self.x[kept], self.y[kept])
 
 
 @dataclass(frozen=True)
@@ -131,13 +77,14 @@ class Measure:
     Attributes:
         causal_rows: held-out rows that are edited; 0 leaves the causal figures out.
         min_firings: outputs that are on in fewer held-out rows are left out of the shares and medians.
-        rivals: measure the gate-free ridge, the dense ridge, neurons and principal components at equal edges, and the null.
+        ridges: measure the gate-free ridges. rivals: the dense ridge, neurons and principal components at equal edges, and the null.
         pairs: a `Counterfactual`: a second gate-free ridge is fitted with the loss of `GateDictionary` (weight `lam`).
         replaced: the model's metric with the segment's output replaced by a function of its input (`replaced_metric`).
     """
 
     causal_rows: int = 1_000
     min_firings: int = 20
+    ridges: bool = True
     rivals: bool = True
     pairs: Any = None
     lam: float = 3.0
@@ -168,6 +115,8 @@ def measure_ladder(
     connectors: dict[str, Connector] = {}
     for name, entry in entries.items():
         connectors[name], rungs[name] = walk.entry(entry)
+    if measure.ridges and entries:
+        rungs |= walk.ridges()
     if measure.rivals and entries:
         first = next(iter(entries))
         rungs |= walk.rivals(entries[first], connectors[first])
@@ -200,15 +149,15 @@ class _Walk:
 
     def entry(self, entry: Entry) -> tuple[Connector, dict[str, float | None]]:
         began = time.perf_counter()
-        f_out = entry.features(self.fit.x, self.fit.y)
+        f_out = None if isinstance(entry.solver, Connector) else self._targets(entry)
         connector = entry.connector(self.segment, self.basis_in, self.f_fit, f_out)
         seconds = time.perf_counter() - began
-        true = entry.features(self.held.x, self.held.y)
         predicted = _apply(connector, self.f_held)
+        true = predicted if self._own(entry) else entry.features(self.held.x, self.held.y)
         found = {
             "fvu": fvu(self.held.y, decoded_output(entry.basis_out, predicted, self.held.x)),
             **self._features(predicted, true),
-            "read": read_share(connector, self.f_fit, f_out, self.f_held, true, self.measure.min_firings),
+            "read": self._read(entry, connector, f_out, self.f_held, true),
             "edges": connector.edges,
             "fan_in": int(connector.fan_in().max()),
             "seconds": getattr(entry.basis_out, "info", {}).get("seconds", seconds),
@@ -217,28 +166,50 @@ class _Walk:
         }
         return connector, found
 
-    def rivals(self, entry: Entry, connector: Connector) -> dict[str, dict[str, float | None]]:
-        """Without gates, with all wires, with as many wires from neurons or principal components, and with other rows' inputs."""
+    def ridges(self) -> dict[str, dict[str, float | None]]:
+        """Without gates: the output itself from all input features, by squared error alone and with the loss of the gates."""
         if self.codes is None:
             self.codes = Codes.encode(self.basis_in, self.all_rows.x)
         found = {"gate-free ridge": self._ridge(None)}
         if self.measure.pairs is not None:
             found["gate-free ridge, same loss"] = self._ridge(self.measure.pairs)
-        f_out, true = entry.features(self.fit.x, self.fit.y), entry.features(self.held.x, self.held.y)
+        return found
+
+    def rivals(self, entry: Entry, connector: Connector) -> dict[str, dict[str, float | None]]:
+        """With all wires, with as many wires from neurons or principal components, and with other rows' inputs."""
+        found = {}
+        f_out, true = self._targets(entry), entry.features(self.held.x, self.held.y)
         found["dense ridge"] = self._predicted(entry, dense_ridge(self.f_fit, f_out), self.f_held, true)
+        some = spread(len(self.fit.x), _DENSE_ROWS)
         fan_in = max(1, round(connector.edges / max(len(connector.bias), 1)))
         for name, basis in (
             ("neurons, equal edges", Tensor.float),
             ("principal components, equal edges", self._principal()),
         ):
-            wires = linear_wires(basis(self.fit.x), f_out, fan_in)
+            wires = linear_wires(basis(self.fit.x[some]), take_rows(f_out, some), fan_in)
             found[name] = self._predicted(entry, wires, basis(self.held.x), true)
         order = torch.randperm(len(self.f_held), generator=torch.Generator().manual_seed(self.measure.seed))
         found["null: other rows' inputs"] = self._predicted(entry, connector, self.f_held[order], true)
-        found["null: other rows' inputs"]["read"] = read_share(
-            connector, self.f_fit, f_out, self.f_held[order], true, self.measure.min_firings
-        )
+        found["null: other rows' inputs"]["read"] = self._read(entry, connector, f_out, self.f_held[order], true)
         return found
+
+    def _own(self, entry: Entry) -> bool:
+        """Whether the entry's features are by definition what its connector says: a gate dictionary on its own inputs."""
+        return getattr(entry.basis_out, "connector", None) is entry.solver and entry.basis_out.basis_in is self.basis_in
+
+    def _targets(self, entry: Entry) -> Tensor:
+        """CSR: what the entry's connector is to predict on the fitting rows."""
+        parts = zip(self.fit.x.split(_BLOCK), self.fit.y.split(_BLOCK), strict=True)
+        return stack_csr([to_csr(entry.features(x, y)) for x, y in parts])
+
+    def _read(self, entry: Entry, connector: Connector, f_out: Tensor | None, f_held: Tensor, true: Tensor) -> Any:
+        some = spread(len(self.fit.x), TABLE_ROWS)
+        f = take_rows(self.f_fit, some)
+        if self._own(entry):
+            out = connector(f)
+        else:
+            out = entry.features(self.fit.x[some], self.fit.y[some]) if f_out is None else take_rows(f_out, some)
+        return read_share(connector, f, out, f_held, true, self.measure.min_firings)
 
     def causal(self, basis_out: Any, connector: Connector) -> dict[str, float | None]:
         """Predicted against real changes under edits of the input's features; the local Jacobian's R2 beside."""
@@ -331,13 +302,3 @@ def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Cal
 def _apply(connector: Connector, f: Tensor) -> Tensor:
     with torch.no_grad():
         return torch.cat([connector(part) for part in f.split(_BLOCK)])
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
-
-
-def _short(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from ..bases.codes import Codes
 from ..connectors import Connector
+from ..sparse import spread
 
 _TABLE_PARENTS = 8
-_TABLE_ROWS = 40_000
+#: rows that truth tables are filled on, and as many that they are judged on
+TABLE_ROWS = 20_000
 
 
 def read_share(
@@ -64,9 +66,9 @@ def _mcc(said: Tensor, true: Tensor) -> float:
 
 
 def _bits(f: Tensor) -> Tensor:
-    """[features, rows] 1 where on, for at most `_TABLE_ROWS` rows, evenly spaced."""
+    """[features, rows] 1 where on, for at most `TABLE_ROWS` rows."""
     codes = Codes.of(f)
-    codes = codes.rows(torch.linspace(0, len(codes) - 1, min(len(codes), _TABLE_ROWS), dtype=torch.float64).long())
+    codes = codes.rows(spread(len(codes), TABLE_ROWS))
     bits = torch.zeros(codes.width, len(codes), dtype=torch.int16)
     bits[codes.col, codes.row] = (codes.value != 0).to(torch.int16)
     return bits

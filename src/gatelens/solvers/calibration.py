@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..connectors import Connector
 from ..errors import SolverError
-from ..sparse import csr, take_rows
+from ..sparse import csr, spread, take_rows
 from .sparse_rows import scipy_rows
 
 #: outputs whose sums are held at once
@@ -49,7 +49,7 @@ def calibrated(connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20
             f"the connector maps {m} features to {n}; expected these over the same rows, got {tuple(f_in.shape)} and "
             f"{tuple(f_out.shape)}. Give the features that it was fitted on"
         )
-    y = scipy_rows(take_rows(f_out, _spaced(len(f_out), rows))).tocsc()
+    y = scipy_rows(take_rows(f_out, spread(len(f_out), rows))).tocsc()
     lines = [_lines(z, y[:, span].toarray()) for span, z in _sums(connector, f_in, rows)]
     scale, shift, threshold = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*lines, strict=True))
     old = connector.weight.detach()
@@ -72,13 +72,9 @@ def thresholded(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], 
     return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver)
 
 
-def _spaced(total: int, rows: int) -> Tensor:
-    return torch.linspace(0, total - 1, min(rows, total), dtype=torch.float64).long()
-
-
 def _sums(connector: Connector, f_in: Tensor, rows: int) -> Iterator[tuple[slice, Float[np.ndarray, "rows n"]]]:
     """The sums of some outputs at a time, before threshold and activation, on evenly spaced rows."""
-    x = scipy_rows(take_rows(f_in, _spaced(len(f_in), rows)))
+    x = scipy_rows(take_rows(f_in, spread(len(f_in), rows)))
     weight, bias = scipy_rows(connector.weight), connector.bias.detach().numpy()
     for start in range(0, len(bias), _OUTPUTS):
         span = slice(start, start + _OUTPUTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,10 +12,12 @@ from tqdm import tqdm
 
 from ..connectors import Connector
 from ..errors import SolverError
+from ..sparse import spread, take_rows
 from .calibration import calibrated
 from .gram import Gram
-from .one_sided import one_sided_fit
+from .one_sided import one_sided_fits
 from .selection import forward_selection, lasso_path
+from .sparse_rows import scipy_rows
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,8 @@ class GramLasso:
     def _newton(
         self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor
     ) -> list[tuple[Tensor, float]]:
-        bar: Iterable[int] = tqdm(range(len(support)), disable=not self.progress, desc="one-sided fit", delay=2)
-        x, y = x.T.contiguous(), y.T.contiguous()  # features are picked out of rows far slower than out of columns
-        return [one_sided_fit(x[support[i]].T, y[i], *fits[i]) for i in bar]
+        found = one_sided_fits(scipy_rows(x).tocsc(), scipy_rows(y).tocsc(), support, fits)
+        return list(tqdm(found, total=len(fits), disable=not self.progress, desc="one-sided fit", delay=2))
 
 
 def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:
@@ -100,10 +100,7 @@ def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Flo
     return weights.float(), float(gram.intercept(out, parents, weights))
 
 
-def _thinned(f_in: Tensor, f_out: Tensor, rows: int) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "rows n"]]:
-    """At most `rows` evenly spaced rows, dense."""
-    x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
-    if len(x) <= rows:
-        return x, y
-    keep = torch.linspace(0, len(x) - 1, rows).long()
-    return x[keep], y[keep]
+def _thinned(f_in: Tensor, f_out: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """At most `rows` evenly spaced rows."""
+    keep = spread(len(f_in), rows)
+    return take_rows(f_in, keep), take_rows(f_out, keep)
