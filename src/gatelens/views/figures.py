@@ -77,7 +77,7 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
 
 
 def _ladder(segment: str, rungs: Mapping[str, Any]) -> dict[str, Any]:
-    from ..evaluation.ladder import FIGURES, MEANING
+    from ..evaluation.rungs import FIGURES, MEANING
 
     explained = "; ".join(f"{name}: {what}" for name, what in MEANING.items())
     columns = [("rung", None), *((name.replace("_", " "), name) for name in FIGURES)]
