@@ -60,6 +60,23 @@ def test_every_output_is_on_as_often_as_its_feature_and_its_line_is_that_of_leas
     np.testing.assert_allclose(sparse.weight.values(), set_on_firing.weight.values(), rtol=1e-5)
 
 
+def test_the_threshold_of_least_error_is_that_of_a_search_over_all():
+    f_in, f_out = blurred(300)
+    plain = gl.GramLasso(mean_edges=4, calibrate=False).fit(f_in, f_out)
+    found = gl.GramLasso(mean_edges=4, calibrate="error").fit(f_in, f_out)
+    z = plain.pre(f_in).double().numpy()
+    for out in range(f_out.shape[1]):
+        y, least = f_out[:, out].double().numpy(), np.inf
+        for cut in [0.0, *np.sort(z[:, out])[:-MIN_ROWS]]:
+            on = z[:, out] > max(cut, 0)
+            line = np.poly1d(np.polyfit(z[on, out], y[on], 1))
+            least = min(least, np.square(np.where(on, line(z[:, out]), 0) - y).sum())
+        error = (found(f_in)[:, out] - f_out[:, out]).double().square().sum()
+        assert float(error) == pytest.approx(least, rel=1e-4)
+        for other in (plain, gl.GramLasso(mean_edges=4, calibrate="firing").fit(f_in, f_out)):
+            assert error <= (1 + 1e-6) * (other(f_in)[:, out] - f_out[:, out]).double().square().sum()
+
+
 def test_a_threshold_alone_leaves_values_as_they_are():
     f = torch.rand(1000, 4, generator=torch.Generator().manual_seed(0))
     rates = torch.tensor([0.1, 0.5, 0.0, 1.0])
@@ -74,7 +91,9 @@ def test_an_output_without_wires_or_firings_stays_silent():
     f_in, f_out = blurred()
     f_out[:, 0] = 0.0
     connector = gl.Connector.from_dense(torch.zeros(5, 12), torch.full((5,), 0.3))
-    assert (calibrated(connector, f_in, f_out)(f_in) == 0).all()
+    for on in ("firing", "error"):
+        silent = calibrated(connector, f_in, f_out, on=on)(f_in)[:, 0]
+        assert (silent == 0).all()
 
 
 def test_what_it_refuses():

@@ -13,7 +13,9 @@ from gatelens.gates import Gate, GateKind
 
 FAN_IN = (8, 16)
 GATES = "gates, fan-in {}"
-DENSE, NEURONS, NULL = "dense ridge", "neurons, equal edges", "null: other rows' inputs"
+OFTEN = f"{GATES.format(FAN_IN[-1])}, as often as the output"
+DENSE, NEURONS = "dense ridge", "neurons, equal edges"
+NULL, SHUFFLED = "null: other rows' inputs", "null: fitted to other rows' inputs"
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,15 @@ def best_layer(ladders: Mapping[int, Sequence[Ladder]], firings: int) -> Iterato
     )
     yield Figure(
         "median R2 of the shuffled null, worst layer",
-        max(_median(f, NULL, "median_r2") or 0.0 for f in ladders.values()),
+        max(_median(f, SHUFFLED, "median_r2") or 0.0 for f in ladders.values()),
         0.02,
         "lower",
-        {f"layer {i}": _median(f, NULL, "median_r2") for i, f in ladders.items()},
+        {f"layer {i}": _median(f, SHUFFLED, "median_r2") for i, f in ladders.items()}
+        | {
+            f"layer {i}, fitted to its own rows, read on others": _median(f, NULL, "median_r2")
+            for i, f in ladders.items()
+        },
+        "connectors fitted to the inputs of other rows",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,36 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _texts
-from _readings import FAN_IN, GATES, Reading, best_layer, layer_figures
+from _readings import FAN_IN, GATES, OFTEN, SHUFFLED, Reading, best_layer, layer_figures
 
 import gatelens as gl
+from gatelens.bases.codes import Codes
 from gatelens.bench import Figure
 from gatelens.data import Batches
 from gatelens.errors import DataError
 from gatelens.evaluation.figures import fvu
 from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
 from gatelens.evaluation.passes import Passes
+from gatelens.features import encode_rows
 from gatelens.gates import Gate, type_gates
 from gatelens.solvers import thresholded
+from gatelens.sparse import take_rows
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
 SEEDS = (11, 12, 13)
 DEMO_LAYER = 3
 LAYERS = (3, 1, 2, 0)
-WINDOWS, HELD, CE_WINDOWS = 800, 320, 16
+WINDOWS, HELD, CE_WINDOWS = 1_600, 320, 16
 #: held-out rows on which an output feature must fire to be counted
 MIN_FIRINGS = 200
-SAES: dict[str, Any] = {"samples": 300_000, "batch_size": 1_024, "lr": 2e-3}
-ROWS = 40_000  # that connectors and gates are fitted on
+SAES: dict[str, Any] = {"samples": 1_000_000, "batch_size": 1_024, "lr": 2e-3}
+ROWS = 100_000  # that connectors are fitted on
+NEWTON_ROWS = 40_000  # ... once their wires are chosen, and that gates are typed on
 #: the encoder's layers, and the share of outputs with R2 > .5 at fan-in 16 that the independent study found there
 ENCODER = {1: 0.45, 3: 0.36}
-ENCODER_WINDOWS, ENCODER_SAMPLES, ENCODER_FIRINGS = (1_600, 320), 600_000, 30
+#: its settings: 400,000 fitting rows, 70,000 held-out ones, 1.5 million rows of training, a one-sided fit on 120,000
+ENCODER_WINDOWS, ENCODER_SAMPLES, ENCODER_FIRINGS = (3_200, 560), 1_500 * 1_024, 30
+ENCODER_ROWS, ENCODER_NEWTON = 400_000, 120_000
 SINK = 3.0
 
 
@@ -125,8 +132,15 @@ class Run:
             _mixed(part[segment.hook_in], part[segment.hook_out], self.seed) for part in (self.acts, self.test)
         )
         replaced = replaced_metric(self.model, self.held.take(CE_WINDOWS), segment)
-        settings = Measure(causal_rows=0, min_firings=MIN_FIRINGS, replaced=replaced, seed=self.seed, solver_rows=ROWS)
-        entries, found = _entries(inner, outer, fit, test, gates)
+        settings = Measure(
+            causal_rows=0,
+            min_firings=MIN_FIRINGS,
+            wires=_solver(FAN_IN[-1]),
+            replaced=replaced,
+            seed=self.seed,
+            solver_rows=ROWS,
+        )
+        entries, found = _entries(inner, outer, fit, test, self.seed, gates)
         ladder = measure_ladder(segment, inner, entries, fit, test, settings)
         mean = fit.y.mean(0)
         rungs = {
@@ -140,15 +154,41 @@ class Run:
         return Reading(Ladder(ladder.segment, {**rungs, **ladder.rungs}, ladder.rows), found)
 
 
-def _entries(inner: Any, outer: Any, fit: Rows, test: Rows, gates: bool) -> tuple[dict[str, Entry], list[Gate]]:
+def _solver(fan_in: int, rows: int = NEWTON_ROWS) -> gl.GramLasso:
+    """As many wires for every output, and a threshold for each that leaves the least squared error of the fitting rows."""
+    return gl.GramLasso(mean_edges=fan_in, cap=fan_in, newton_rows=rows, calibrate="error")
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The null of a solver: fitted to inputs of other rows."""
+
+    solver: Any
+    seed: int
+
+    def fit(self, f_in: torch.Tensor, f_out: torch.Tensor) -> gl.Connector:
+        order = torch.randperm(len(f_out), generator=torch.Generator().manual_seed(self.seed))
+        return self.solver.fit(take_rows(f_in, order), f_out)
+
+
+def _entries(
+    inner: Any, outer: Any, fit: Rows, test: Rows, seed: int, gates: bool
+) -> tuple[dict[str, Entry], list[Gate]]:
     """The connectors of each fan-in, the widest first and again with thresholds; gates read in the narrowest, judged held out."""
-    f_in, f_out = _encoded(inner, fit.x[:ROWS]), _encoded(outer, fit.y[:ROWS])
-    connectors = {k: gl.GramLasso(mean_edges=k, cap=k).fit(f_in, f_out) for k in reversed(FAN_IN)}
-    held = _encoded(inner, test.x[:ROWS]), _encoded(outer, test.y[:ROWS])
-    found = type_gates(connectors[FAN_IN[0]], f_in, f_out, held_out=held) if gates else []
-    quiet = thresholded(connectors[FAN_IN[-1]], f_in, (f_out != 0).float().mean(0))
+    f_in, f_out = (encode_rows(sae, x[:ROWS], sparse=True) for sae, x in ((inner, fit.x), (outer, fit.y)))
+    narrow, wide = FAN_IN
+    connectors = {k: _solver(k).fit(f_in, f_out) for k in (wide, narrow)}
     entries = {GATES.format(k): Entry(outer, connector) for k, connector in connectors.items()}
-    return entries | {f"{GATES.format(FAN_IN[-1])}, as often as the output": Entry(outer, quiet)}, found
+    entries[OFTEN] = Entry(outer, thresholded(connectors[wide], f_in, Codes.of(f_out).frequency()))
+    entries[SHUFFLED] = Entry(outer, Shuffled(_solver(wide), seed))
+    return entries, _gates(connectors[narrow], inner, outer, fit, test) if gates else []
+
+
+def _gates(connector: gl.Connector, inner: Any, outer: Any, fit: Rows, test: Rows) -> list[Gate]:
+    f_in, f_out, held_in, held_out = (
+        encode_rows(sae, x[:NEWTON_ROWS]) for part in (fit, test) for sae, x in ((inner, part.x), (outer, part.y))
+    )
+    return type_gates(connector, f_in, f_out, held_out=(held_in, held_out))
 
 
 def _encoder(data: Path, seed: int) -> Iterator[Figure]:
@@ -164,12 +204,13 @@ def _encoder(data: Path, seed: int) -> Iterator[Figure]:
         for part in windows(model.tokenizer, documents(data / "text"), ENCODER_WINDOWS, seed)
     ]
     recipe = gl.TrainedSAE(expansion=8, k=32, trainer="sparse", seed=seed, **SAES | {"samples": ENCODER_SAMPLES})
-    settings = Measure(causal_rows=0, min_firings=ENCODER_FIRINGS, seed=seed)
+    solver = _solver(FAN_IN[-1], ENCODER_NEWTON)
+    settings = Measure(causal_rows=0, min_firings=ENCODER_FIRINGS, seed=seed, solver_rows=ENCODER_ROWS)
     for layer, known in ENCODER.items():
         segment = segments[layer]
         fit, test = (_without_sinks(_mixed(part[segment.hook_in], part[segment.hook_out], seed)) for part in parts)
         inner, outer = (recipe.train(x) for x in (fit.x, fit.y))
-        entries = {GATES.format(FAN_IN[-1]): Entry(outer, gl.GramLasso(mean_edges=FAN_IN[-1], cap=FAN_IN[-1]))}
+        entries = {GATES.format(FAN_IN[-1]): Entry(outer, solver)}
         ladder = measure_ladder(segment, inner, entries, fit, test, settings)
         share = ladder[GATES.format(FAN_IN[-1])]["over_half"] or 0.0
         yield Figure(
@@ -194,11 +235,6 @@ def _without_sinks(rows: Rows) -> Rows:
     norms = rows.y.norm(dim=1)
     keep = norms < SINK * norms.median()
     return Rows(rows.x[keep], rows.y[keep])
-
-
-def _encoded(sae: Any, x: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat([sae.encode(part) for part in x.split(4_096)])
 
 
 def _through(sae: Any, y: torch.Tensor) -> torch.Tensor:

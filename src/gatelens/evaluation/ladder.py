@@ -78,6 +78,8 @@ class Measure:
         causal_rows: held-out rows that are edited; 0 leaves the causal figures out.
         min_firings: outputs that are on in fewer held-out rows are left out of the shares and medians.
         ridges: measure the gate-free ridges. rivals: the dense ridge, neurons and principal components at equal edges, and the null.
+        wires: the solver that gives neurons and principal components their wires; None for forward selection, least squares and
+            thresholds set on firing. Its fan-in is to be that of the first entry.
         pairs: a `Counterfactual`: a second gate-free ridge is fitted with the loss of `GateDictionary` (weight `lam`).
         replaced: the model's metric with the segment's output replaced by a function of its input (`replaced_metric`).
     """
@@ -86,6 +88,7 @@ class Measure:
     min_firings: int = 20
     ridges: bool = True
     rivals: bool = True
+    wires: Any = None
     pairs: Any = None
     lam: float = 3.0
     replaced: Callable[[Callable[[Tensor], Tensor]], float] | None = None
@@ -186,7 +189,8 @@ class _Walk:
             ("neurons, equal edges", Tensor.float),
             ("principal components, equal edges", self._principal()),
         ):
-            wires = linear_wires(basis(self.fit.x[some]), take_rows(f_out, some), fan_in)
+            inputs, outputs, solver = basis(self.fit.x[some]), take_rows(f_out, some), self.measure.wires
+            wires = solver.fit(inputs, outputs) if solver else linear_wires(inputs, outputs, fan_in)
             found[name] = self._predicted(entry, wires, basis(self.held.x), true)
         order = torch.randperm(len(self.f_held), generator=torch.Generator().manual_seed(self.measure.seed))
         found["null: other rows' inputs"] = self._predicted(entry, connector, self.f_held[order], true)

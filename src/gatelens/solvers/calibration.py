@@ -1,4 +1,4 @@
-"""Connectors calibrated on firing: least squares alone turns an output on far too often.
+"""Connectors with thresholds: least squares alone turns an output on far too often.
 
 A small sum where the output is silent costs little squared error, and counts as a firing all the same. So each output gets
 the threshold over which it is on in as many rows as the feature that it stands for, and over it the line that fits best.
@@ -7,6 +7,7 @@ the threshold over which it is on in as many rows as the feature that it stands 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,15 +19,17 @@ from ..errors import SolverError
 from ..sparse import csr, spread, take_rows
 from .sparse_rows import scipy_rows
 
-#: outputs whose sums are held at once
-_OUTPUTS = 256
+#: sums of rows and outputs that are held at once
+_SUMS = 4_000_000
 #: share of all wires from which on a block of outputs is multiplied as a dense matrix
 _DENSE = 0.1
 #: an output that is on in fewer rows keeps its scale: there is too little to fit a line to
 MIN_ROWS = 10
 
 
-def calibrated(connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20_000) -> Connector:
+def calibrated(
+    connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20_000, on: Literal["firing", "error"] = "firing"
+) -> Connector:
     """The connector with a threshold for each output, over which it is on in as many rows as the true feature.
 
     Over the threshold its value is fitted again as scale * z + shift by least squares. Wires and their signs stay.
@@ -34,6 +37,7 @@ def calibrated(connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20
     Args:
         f_in, f_out: the features of the fit, [rows, m] and [rows, n], dense or sparse CSR.
         rows: so many of them are looked at, evenly spaced.
+        on: "firing", or "error": the threshold that leaves the least squared error, whatever it does to firing.
 
     Raises:
         SolverError: a linear connector (its outputs do not fire), or rows or widths that do not fit together.
@@ -50,7 +54,11 @@ def calibrated(connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20
             f"{tuple(f_out.shape)}. Give the features that it was fitted on"
         )
     y = scipy_rows(take_rows(f_out, spread(len(f_out), rows))).tocsc()
-    lines = [_lines(z, y[:, span].toarray()) for span, z in _sums(connector, f_in, rows)]
+    firings = _true_firings if on == "firing" else _best_firings
+    lines = []
+    for span, z in _sums(connector, f_in, rows):
+        true = y[:, span].toarray()
+        lines.append(_lines(z, true, _cuts(z, firings(z, true))))
     scale, shift, threshold = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*lines, strict=True))
     old = connector.weight.detach()
     values = old.values() * torch.repeat_interleave(scale, connector.fan_in())
@@ -76,8 +84,9 @@ def _sums(connector: Connector, f_in: Tensor, rows: int) -> Iterator[tuple[slice
     """The sums of some outputs at a time, before threshold and activation, on evenly spaced rows."""
     x = scipy_rows(take_rows(f_in, spread(len(f_in), rows)))
     weight, bias = scipy_rows(connector.weight), connector.bias.detach().numpy()
-    for start in range(0, len(bias), _OUTPUTS):
-        span = slice(start, start + _OUTPUTS)
+    outputs = max(1, _SUMS // max(x.shape[0], 1))
+    for start in range(0, len(bias), outputs):
+        span = slice(start, start + outputs)
         wires = weight[span].T
         # a product with a dense matrix is the faster one where most wires are there
         sums = x @ wires.toarray() if wires.nnz > _DENSE * wires.shape[0] * wires.shape[1] else (x @ wires).toarray()
@@ -86,19 +95,38 @@ def _sums(connector: Connector, f_in: Tensor, rows: int) -> Iterator[tuple[slice
 
 def _cuts(z: Float[np.ndarray, "rows n"], firings: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The threshold over which each output is on in so many rows, halfway to the next one; never below zero."""
-    firings = np.minimum(firings, len(z) - 1)
     falling = -np.sort(-z, axis=0)
     last, next_one = (
-        np.take_along_axis(falling, place[None], axis=0)[0] for place in (np.maximum(firings - 1, 0), firings)
+        np.take_along_axis(falling, place.clip(0, len(z) - 1)[None], axis=0)[0] for place in (firings - 1, firings)
     )
+    next_one = np.where(firings < len(z), next_one, 0.0)
     return np.maximum((last + next_one) / 2, 0.0)  # halfway, so that rounding moves no row across
 
 
+def _true_firings(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Int[np.ndarray, " n"]:
+    """In how many rows each feature is on."""
+    return (y > 0).sum(0)
+
+
+def _best_firings(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Int[np.ndarray, " n"]:
+    """In how many of the rows with the largest sums each output is to be on for the least squared error, with a line over them."""
+    order = np.argsort(-z, axis=0)
+    z, y = (np.take_along_axis(part, order, axis=0).astype(np.float64) for part in (z, y))
+    count = np.arange(1, len(z) + 1)[:, None]
+    sum_z, sum_y, zz, zy = (np.cumsum(part, axis=0) for part in (z, y, z * z, z * y))
+    spread, together = zz - sum_z**2 / count, zy - sum_z * sum_y / count
+    line = (count >= MIN_ROWS) & (together > 0)
+    gain = np.where(line, sum_y**2 / count + together**2 / np.maximum(spread, 1e-12), 2 * zy - zz)
+    below = np.concatenate([z[1:], np.zeros_like(z[:1])])
+    gain = np.where(z > np.maximum(below, 0), gain, -np.inf)  # no threshold parts equal sums
+    best = gain.argmax(0)
+    return np.where(np.take_along_axis(gain, best[None], axis=0)[0] > 0, best + 1, 0)
+
+
 def _lines(
-    z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]
+    z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"], cut: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Scale, shift and threshold of each output; the threshold is in the new scale, and never below zero."""
-    cut = _cuts(z, (y > 0).sum(0))
     on = z > cut
     count = np.maximum(on.sum(0), 1)
     mean_z, mean_y = (np.where(on, v, 0.0).sum(0) / count for v in (z, y))

@@ -31,8 +31,8 @@ class GramLasso:
         refit: "newton" (one-sided, as behind a ReLU) or "least_squares".
         newton_rows: rows that the one-sided fit looks at.
         signed: features may be negative (rotations): linear outputs, least squares.
-        calibrate: give each output a threshold over which it is on as often as its feature (`calibrated`). Without, squared
-            error alone leaves outputs on several times too often.
+        calibrate: give each output a threshold (`calibrated`): "firing" (or True), over which it is on as often as its feature, or
+            "error", which leaves the least squared error. Without, outputs are on several times too often.
     """
 
     mean_edges: float = 16
@@ -41,7 +41,7 @@ class GramLasso:
     refit: Literal["newton", "least_squares"] = "newton"
     newton_rows: int = 20_000
     signed: bool = False
-    calibrate: bool = False
+    calibrate: bool | Literal["firing", "error"] = False
     progress: bool = False
 
     def __post_init__(self):
@@ -50,9 +50,10 @@ class GramLasso:
         for name, value, known in (
             ("selection", self.selection, ("omp", "lasso")),
             ("refit", self.refit, ("newton", "least_squares")),
+            ("calibrate", self.calibrate, (False, True, "firing", "error")),
         ):
             if value not in known:
-                raise SolverError(f"unknown {name} {value!r}: expected {' or '.join(known)}")
+                raise SolverError(f"unknown {name} {value!r}: expected {' or '.join(map(str, known))}")
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR."""
@@ -81,7 +82,9 @@ class GramLasso:
         bias = torch.tensor([b for _, b in fits])
         activation = "identity" if self.signed else "relu"
         connector = Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
-        return calibrated(connector, f_in, f_out) if self.calibrate and not self.signed else connector
+        if not self.calibrate or self.signed:
+            return connector
+        return calibrated(connector, f_in, f_out, self.newton_rows, "error" if self.calibrate == "error" else "firing")
 
     def _newton(
         self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor
