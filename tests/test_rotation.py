@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation, match_rotations, random_match
+from gatelens.bases.rotation.baselines import baseline_table, verdict
 from gatelens.bases.rotation.checks import check_columns
 from gatelens.bases.rotation.matching import row_energy
 from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1
@@ -58,6 +59,10 @@ def test_neurons_that_are_sparse_already_are_a_start_too_and_the_better_run_is_k
         "from the neurons: L1, mu 0.3",
         "from the neurons: L1, mu 0.02",
     ]
+    # neurons that no rotation can better are kept as they are
+    kept = fit_rotation(sparse)
+    assert match_rotations(kept.matrix, torch.eye(12)) == pytest.approx(1.0)
+    assert verdict(baseline_table(sparse, sparse, kept, noise=False)).startswith("the neurons are kept")
     # no run from neurons that are like any other basis, none when a start is named, none without time
     turned = random_rotation(12, 3) @ columns
     for other in (fit_rotation(turned), plain, fit_rotation(columns, seconds=1e-9)):

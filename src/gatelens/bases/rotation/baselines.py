@@ -23,6 +23,7 @@ from .result import FittedRotation, Invertible
 from .starts import qr_rotation, random_rotation, svd_rotation
 
 NEURONS, NOISE = "neurons", "fitted to noise"
+_SAME = 1e-6  # relative difference of two mean |y| that is rounding: the rotation is the neurons in another order
 
 
 def baseline_table(
@@ -118,6 +119,8 @@ def verdict(table: Mapping[str, Sparsity]) -> str:
     """Two or three clauses on the rotation: against the neurons by L1 and by the seed measure, and against what needs no search."""
     rotation, neurons = table["rotation"], table[NEURONS]
     change = 1 - rotation.l1 / neurons.l1
+    if abs(change) < _SAME:
+        return "the neurons are kept: on the inputs fitted no rotation that was found is sparser"
     said = [f"held out, mean |y| is {abs(change):.1%} {'lower' if change > 0 else 'higher'} than in the neuron basis"]
     lost = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] >= rotation.seed[e])
     won = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] < rotation.seed[e])

@@ -79,7 +79,8 @@ def fit_rotation(
         objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
         zeros: polish on the smoothed seed measure at eps .3, then `eps`: more exact zeros for a little L1.
         start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search. None for the SVD, and where
-            the neurons are sparser than a random basis, for the chain on "l1" another run from them; the better one is kept.
+            the neurons are sparser than a random basis, for the chain on "l1" another run from them; the better one is kept,
+            or the neurons as they are where neither is sparser.
         eps: sharpness of the seed measure, in units of the root mean square.
         iterations: at most, in each stage. seconds: at most, of elapsed time, over all stages and restarts.
         restarts: runs from random rotations beyond the first; the one with the best L1 on the columns is kept.
@@ -117,22 +118,30 @@ def fit_rotation(
 
 
 def _best_of(reduced: Reduced, settings: Settings, watch: Watch) -> Tensor:
-    """The run from its start, one from the neurons where they are special, `restarts - 1` from random ones; the best L1 wins."""
+    """The run from its start, what the neurons give, and `restarts - 1` runs from random starts; the best L1 wins."""
     columns = reduced.columns
     runs = [_run(columns, settings, _start(reduced, settings), watch)]
-    if settings.start is None and settings.method == "chain" and settings.objective == "l1" and not watch.spent:
-        neurons = reduced.restrict(torch.eye(reduced.span.shape[1], dtype=columns.dtype, device=columns.device))
-        if _mean_abs(columns, neurons) < _SPECIAL * _mean_abs(
-            columns, start_rotation("random", columns, settings.seed)
-        ):
-            with watch.run("from the neurons"):
-                runs.append(_run(columns, settings, neurons, watch, near=True))
+    if settings.start is None and settings.method == "chain" and settings.objective == "l1":
+        runs += _from_neurons(reduced, settings, watch)
     for extra in range(1, settings.restarts):
         if not watch.spent:
             with watch.run(f"restart {extra}"):
                 start = start_rotation("random", columns, settings.seed + extra)
                 runs.append(_run(columns, settings, start, watch))
     return runs[0] if len(runs) == 1 else min(runs, key=lambda r: _mean_abs(columns, r))
+
+
+def _from_neurons(reduced: Reduced, settings: Settings, watch: Watch) -> list[Tensor]:
+    """Where the neurons are sparser than a random basis: they themselves, and a run from them."""
+    columns = reduced.columns
+    neurons = reduced.restrict(torch.eye(reduced.span.shape[1], dtype=columns.dtype, device=columns.device))
+    random = start_rotation("random", columns, settings.seed)
+    if _mean_abs(columns, neurons) > _SPECIAL * _mean_abs(columns, random):
+        return []
+    if watch.spent:
+        return [neurons]
+    with watch.run("from the neurons"):
+        return [neurons, _run(columns, settings, neurons, watch, near=True)]
 
 
 def _mean_abs(columns: Tensor, rotation: Tensor) -> float:
