@@ -10,6 +10,7 @@ import gatelens as gl
 from gatelens.errors import SolverError
 from gatelens.solvers import calibrated, thresholded
 from gatelens.solvers.calibration import MIN_ROWS
+from gatelens.solvers.where_on import fitted_where_on
 from gatelens.sparse import to_csr
 
 
@@ -62,8 +63,8 @@ def test_every_output_is_on_as_often_as_its_feature_and_its_line_is_that_of_leas
 
 def test_the_threshold_of_least_error_is_that_of_a_search_over_all():
     f_in, f_out = blurred(300)
-    plain = gl.GramLasso(mean_edges=4, calibrate=False).fit(f_in, f_out)
-    found = gl.GramLasso(mean_edges=4, calibrate="error").fit(f_in, f_out)
+    plain = gl.GramLasso(mean_edges=4).fit(f_in, f_out)
+    found = calibrated(plain, f_in, f_out, on="error")
     z = plain.pre(f_in).double().numpy()
     for out in range(f_out.shape[1]):
         y, least = f_out[:, out].double().numpy(), np.inf
@@ -75,6 +76,39 @@ def test_the_threshold_of_least_error_is_that_of_a_search_over_all():
         assert float(error) == pytest.approx(least, rel=1e-4)
         for other in (plain, gl.GramLasso(mean_edges=4, calibrate="firing").fit(f_in, f_out)):
             assert error <= (1 + 1e-6) * (other(f_in)[:, out] - f_out[:, out]).double().square().sum()
+
+
+def test_weights_over_the_rows_where_an_output_is_on():
+    """Weights 5 % off turn the true features on in some wrong rows; in turn with the threshold most outputs find back."""
+    g = torch.Generator().manual_seed(0)
+    f_in = torch.rand(3000, 12, generator=g) * (torch.rand(3000, 12, generator=g) < 0.3)
+    true = torch.rand(5, 12, generator=g) * (torch.rand(5, 12, generator=g) < 0.5)
+    z = f_in @ true.T + 0.3
+    f_out = torch.where(z > 0.8, z, 0.0)
+    off = [(row.nonzero().squeeze(1), row[row > 0]) for row in true]
+    off = [(parents, weights * torch.linspace(0.95, 1.05, len(weights))) for parents, weights in off]
+    first = calibrated(gl.Connector.from_rows(off, torch.full((5,), 0.3), 12), f_in, f_out, on="error")
+    found = fitted_where_on(first, f_in, f_out, rounds=8)
+    before, after = ((connector(f_in) - f_out).square().sum(0) for connector in (first, found))
+    assert (after <= before).all()
+    back = after < 1e-3
+    assert back.sum() == 3
+    torch.testing.assert_close(found.weight.to_dense()[back], true[back], atol=1e-3, rtol=1e-2)
+    sparse = fitted_where_on(first, to_csr(f_in), to_csr(f_out), rounds=8)
+    torch.testing.assert_close(sparse(f_in), found(f_in), atol=1e-4, rtol=1e-4)
+
+
+def test_an_output_that_is_hardly_ever_on_keeps_its_weights():
+    f_in, f_out = blurred()
+    f_out[30:, 2] = 0.0
+    weight = torch.rand(5, 12, generator=torch.Generator().manual_seed(1))
+    first = calibrated(gl.Connector.from_dense(weight, torch.zeros(5)), f_in, f_out)
+    found = fitted_where_on(first, f_in, f_out, rounds=1)
+    few, many = first.parents(2), first.parents(1)
+    assert torch.equal(few[0].sort().values, found.parents(2)[0].sort().values)
+    ratio = found.weight.to_dense()[2, few[0]] / few[1]
+    torch.testing.assert_close(ratio, ratio[0].expand_as(ratio))
+    assert not torch.allclose(found.weight.to_dense()[1, many[0]], many[1])
 
 
 def test_a_threshold_alone_leaves_values_as_they_are():

@@ -37,12 +37,12 @@ from support.sentence_encoder import SentenceEncoder, documents, weights_folder,
 SEEDS = (11, 12, 13)
 DEMO_LAYER = 3
 LAYERS = (3, 1, 2, 0)
-WINDOWS, HELD, CE_WINDOWS = 1_600, 320, 16
+WINDOWS, STORY_WINDOWS, HELD, CE_WINDOWS = 1_600, 800, 320, 16
 #: held-out rows on which an output feature must fire to be counted
 MIN_FIRINGS = 200
-SAES: dict[str, Any] = {"samples": 1_000_000, "batch_size": 1_024, "lr": 2e-3}
-ROWS = 100_000  # that connectors are fitted on
-NEWTON_ROWS = 40_000  # ... once their wires are chosen, and that gates are typed on
+SAES: dict[str, Any] = {"samples": 500_000, "batch_size": 1_024, "lr": 2e-3}
+ROWS = 80_000  # that connectors are fitted on
+NEWTON_ROWS = 30_000  # ... once their wires are chosen, and that gates are typed on
 #: the encoder's layers, and the share of outputs with R2 > .5 at fan-in 16 that the independent study found there
 ENCODER = {1: 0.45, 3: 0.36}
 #: its settings: 400,000 fitting rows, 70,000 held-out ones, 1.5 million rows of training, a one-sided fit on 120,000
@@ -77,7 +77,7 @@ def _gpt2_mini(model: Any, texts: tuple[list[str], list[str]], seeds: Sequence[i
 def _stories(data: Path, seeds: Sequence[int]) -> Iterator[Figure]:
     model = gl.load_model(data / "models" / "stories260K")
     tales = (data / "text" / "tinystories_1000.txt").read_text(encoding="utf-8").split(_texts.PARTED)
-    parts = gl.text_batches(model, tales, (WINDOWS, HELD), 128, seeds[0], batch_size=32)
+    parts = gl.text_batches(model, tales, (STORY_WINDOWS, HELD), 128, seeds[0], batch_size=32)
     run = Run(model, (1, 3), *parts, seeds[0])
     for layer in (1, 3):
         yield from layer_figures(f"stories260K layer {layer}", [run.read(layer)], MIN_FIRINGS)

@@ -7,7 +7,7 @@ the threshold over which it is on in as many rows as the feature that it stands 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,15 +53,20 @@ def calibrated(
             f"the connector maps {m} features to {n}; expected these over the same rows, got {tuple(f_in.shape)} and "
             f"{tuple(f_out.shape)}. Give the features that it was fitted on"
         )
-    y = scipy_rows(take_rows(f_out, spread(len(f_out), rows))).tocsc()
-    firings = _true_firings if on == "firing" else _best_firings
-    lines = []
-    for span, z in _sums(connector, f_in, rows):
+    x, y = (some_rows(f, rows) for f in (f_in, f_out))
+    return calibrated_on(connector, x, y.tocsc(), on)
+
+
+def calibrated_on(connector: Connector, x: Any, y: Any, on: Literal["firing", "error"]) -> Connector:
+    """The same from scipy's matrices: x [rows, m] CSR, y [rows, n] CSC."""
+    cuts, lines = _firing_cuts if on == "firing" else _error_cuts, []
+    for span, z in sums(connector, x):
         true = y[:, span].toarray()
-        lines.append(_lines(z, true, _cuts(z, firings(z, true))))
+        lines.append(_lines(z, true, cuts(z, true)))
     scale, shift, threshold = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*lines, strict=True))
     old = connector.weight.detach()
     values = old.values() * torch.repeat_interleave(scale, connector.fan_in())
+    n, m = old.shape
     weight = csr(old.crow_indices(), old.col_indices(), values, (n, m))
     return Connector(weight, scale * connector.bias + shift, threshold, "relu", connector.solver)
 
@@ -74,23 +79,27 @@ def thresholded(connector: Connector, f_in: Tensor, rates: Float[Tensor, " n"], 
         rates: how often each output is to be on.
     """
     wanted, cuts = rates.detach().cpu().numpy(), []
-    for span, z in _sums(connector, f_in, rows):
+    for span, z in sums(connector, some_rows(f_in, rows)):
         cuts.append(_cuts(z, np.rint(wanted[span] * len(z)).astype(np.int64)))
     threshold = torch.from_numpy(np.concatenate(cuts)).to(connector.bias)
     return Connector(connector.weight, connector.bias, threshold, "relu", connector.solver)
 
 
-def _sums(connector: Connector, f_in: Tensor, rows: int) -> Iterator[tuple[slice, Float[np.ndarray, "rows n"]]]:
-    """The sums of some outputs at a time, before threshold and activation, on evenly spaced rows."""
-    x = scipy_rows(take_rows(f_in, spread(len(f_in), rows)))
+def some_rows(f: Tensor, rows: int) -> Any:
+    """At most so many rows, evenly spaced, as a scipy CSR matrix."""
+    return scipy_rows(take_rows(f, spread(len(f), rows)))
+
+
+def sums(connector: Connector, x: Any) -> Iterator[tuple[slice, Float[np.ndarray, "rows n"]]]:
+    """The sums of some outputs at a time, before threshold and activation, over scipy's CSR rows."""
     weight, bias = scipy_rows(connector.weight), connector.bias.detach().numpy()
     outputs = max(1, _SUMS // max(x.shape[0], 1))
     for start in range(0, len(bias), outputs):
         span = slice(start, start + outputs)
         wires = weight[span].T
         # a product with a dense matrix is the faster one where most wires are there
-        sums = x @ wires.toarray() if wires.nnz > _DENSE * wires.shape[0] * wires.shape[1] else (x @ wires).toarray()
-        yield span, sums + bias[span]
+        z = x @ wires.toarray() if wires.nnz > _DENSE * wires.shape[0] * wires.shape[1] else (x @ wires).toarray()
+        yield span, z + bias[span]
 
 
 def _cuts(z: Float[np.ndarray, "rows n"], firings: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -103,24 +112,30 @@ def _cuts(z: Float[np.ndarray, "rows n"], firings: Int[np.ndarray, " n"]) -> Flo
     return np.maximum((last + next_one) / 2, 0.0)  # halfway, so that rounding moves no row across
 
 
-def _true_firings(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Int[np.ndarray, " n"]:
-    """In how many rows each feature is on."""
-    return (y > 0).sum(0)
+def _firing_cuts(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " n"]:
+    """The threshold over which each output is on in as many rows as its feature."""
+    return _cuts(z, (y > 0).sum(0))
 
 
-def _best_firings(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Int[np.ndarray, " n"]:
-    """In how many of the rows with the largest sums each output is to be on for the least squared error, with a line over them."""
-    order = np.argsort(-z, axis=0)
-    z, y = (np.take_along_axis(part, order, axis=0).astype(np.float64) for part in (z, y))
-    count = np.arange(1, len(z) + 1)[:, None]
-    sum_z, sum_y, zz, zy = (np.cumsum(part, axis=0) for part in (z, y, z * z, z * y))
-    spread, together = zz - sum_z**2 / count, zy - sum_z * sum_y / count
+def _error_cuts(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " n"]:
+    """The threshold of each output that leaves the least squared error, with a line fitted over it."""
+    return np.array([_error_cut(*(part[on] for part in (a, b))) for a, b, on in zip(z.T, y.T, z.T > 0, strict=True)])
+
+
+def _error_cut(z: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"]) -> float:
+    """The same for one output, from the rows with a sum above zero: every threshold is tried, by running sums."""
+    if not len(z):
+        return 0.0
+    order = np.argsort(-z)
+    z, y = z[order].astype(np.float64), y[order].astype(np.float64)
+    count, below = np.arange(1, len(z) + 1), np.append(z[1:], 0.0)
+    sum_z, sum_y, zz, zy = (np.cumsum(part) for part in (z, y, z * z, z * y))
+    squares, together = zz - sum_z**2 / count, zy - sum_z * sum_y / count
     line = (count >= MIN_ROWS) & (together > 0)
-    gain = np.where(line, sum_y**2 / count + together**2 / np.maximum(spread, 1e-12), 2 * zy - zz)
-    below = np.concatenate([z[1:], np.zeros_like(z[:1])])
-    gain = np.where(z > np.maximum(below, 0), gain, -np.inf)  # no threshold parts equal sums
-    best = gain.argmax(0)
-    return np.where(np.take_along_axis(gain, best[None], axis=0)[0] > 0, best + 1, 0)
+    gain = np.where(line, sum_y**2 / count + together**2 / np.maximum(squares, 1e-12), 2 * zy - zz)
+    gain[z <= below] = -np.inf  # no threshold parts equal sums
+    best = int(gain.argmax())
+    return (z[best] + below[best]) / 2 if gain[best] > 0 else z[0]
 
 
 def _lines(

@@ -18,6 +18,7 @@ from .gram import Gram
 from .one_sided import one_sided_fits
 from .selection import forward_selection, lasso_path
 from .sparse_rows import scipy_rows
+from .where_on import fitted_where_on
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class GramLasso:
         newton_rows: rows that the one-sided fit looks at.
         signed: features may be negative (rotations): linear outputs, least squares.
         calibrate: give each output a threshold (`calibrated`): "firing" (or True), over which it is on as often as its feature, or
-            "error", which leaves the least squared error. Without, outputs are on several times too often.
+            "error": thresholds of least squared error, and weights fitted over the rows where the output is on
+            (`fitted_where_on`). Without, outputs are on several times too often.
     """
 
     mean_edges: float = 16
@@ -84,7 +86,10 @@ class GramLasso:
         connector = Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
         if not self.calibrate or self.signed:
             return connector
-        return calibrated(connector, f_in, f_out, self.newton_rows, "error" if self.calibrate == "error" else "firing")
+        if self.calibrate != "error":
+            return calibrated(connector, f_in, f_out, self.newton_rows)
+        connector = calibrated(connector, f_in, f_out, self.newton_rows, "error")
+        return fitted_where_on(connector, f_in, f_out, self.newton_rows)
 
     def _newton(
         self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor

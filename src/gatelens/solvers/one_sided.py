@@ -25,8 +25,8 @@ def one_sided_fits(
     """
     place = np.empty(f_in.shape[0], dtype=np.int64)
     for out, (parents, start) in enumerate(zip(support, starts, strict=True)):
-        columns = [_column(f_in, parent) for parent in parents.tolist()]
-        on, value = _column(f_out, out)
+        columns = [column_of(f_in, parent) for parent in parents.tolist()]
+        on, value = column_of(f_out, out)
         touched = np.zeros(len(place), dtype=bool)
         for rows, _ in [*columns, (on, value)]:
             touched[rows] = True
@@ -93,6 +93,6 @@ def _loss(A: Tensor, y: Tensor, on: Tensor, w: Tensor, idle: int) -> tuple[float
     return float(error.square().sum(dtype=torch.float64)) + idle * max(float(w[-1]), 0.0) ** 2, z
 
 
-def _column(matrix: Any, column: int) -> tuple[np.ndarray, np.ndarray]:
+def column_of(matrix: Any, column: int) -> tuple[np.ndarray, np.ndarray]:
     span = slice(matrix.indptr[column], matrix.indptr[column + 1])
     return matrix.indices[span], matrix.data[span]
