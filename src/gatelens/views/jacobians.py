@@ -30,8 +30,8 @@ def jacobian_figure(picture: JacobianPicture) -> str:
     part, the panels show one input each; the captions say so.
     """
     with inked(10, 5.6) as (figure, result):
-        grid = figure.add_gridspec(2, 4, height_ratios=(1.25, 1))
-        panels = [figure.add_subplot(grid[0, i]) for i in range(4)]
+        above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+        panels = above.subplots(1, 4)
         for axis, (name, matrix) in zip(panels, picture.matrices.items(), strict=True):
             image = axis.imshow(
                 matrix.float().cpu().numpy(),
@@ -45,11 +45,11 @@ def jacobian_figure(picture: JacobianPicture) -> str:
             axis.set_xlabel("input coordinate, by energy")
         panels[0].set_ylabel("output coordinate, by energy")
         label = f"|J| at RMS 1 (white 0, black {picture.scale:.2g} or more)"
-        figure.colorbar(image, ax=panels, label=label, shrink=0.8)
-        below = figure.add_subplot(grid[1, :2]), figure.add_subplot(grid[1, 2:])
-        _shares(below[0], picture)
-        _trace(below[1], picture.trace)
-        for axis in below:
+        above.colorbar(image, ax=panels, label=label, shrink=0.8)
+        shares, trace = below.subplots(1, 2)
+        _shares(shares, picture)
+        _trace(trace, picture.trace)
+        for axis in (shares, trace):
             axis.spines[["top", "right"]].set_visible(False)
         fitted, held = picture.inputs
         figure.suptitle(f"{picture.segment}: one of {fitted} fitted and one of {held} held-out inputs", fontsize=9)
