@@ -73,7 +73,10 @@ def load(name: str) -> Any:
     """The benchmark's module."""
     if name not in names():
         raise ConfigError(unknown("benchmark", name, names()))
-    path = benchmark_folder() / f"{name}.py"
+    folder = benchmark_folder()
+    path = folder / f"{name}.py"
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))  # a benchmark imports what it shares with others from beside it
     spec = importlib.util.spec_from_file_location(f"gatelens_benchmark_{name}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} cannot be imported")
