@@ -250,7 +250,7 @@ def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatc
     from gatelens.pipeline.config import check_config
     from gatelens.pipeline.walk import Walk
 
-    plain = {"name": "x", "model": {}, "data": {}, "bases": {"use": "Rotation"}}
+    plain = {"name": "x", "model": {}, "data": {}, "bases": {"use": "Neurons"}}
     asked = []
     monkeypatch.setattr(
         views, "page", lambda *a, **k: asked.append(k["token_panels"]) or views.Html("page"), raising=False
