@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import sys
 import tempfile
 import threading
 import time
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelens.bases import TrainedSAE
+sys.path.insert(0, str(Path(__file__).parent))
+from _named_circuits import circuits
+
 from gatelens.bench import Figure
 from gatelens.connectors import Connector
-from gatelens.features import encode_rows
 from gatelens.gates import GateKind, type_gates
 from gatelens.planted import (
     OUT_OF_CLASS,
@@ -29,9 +31,7 @@ from gatelens.planted import (
     score_edges,
     score_gates,
     true_connector,
-    word_network,
 )  # fmt: skip
-from gatelens.planted.network import HOOK_IN, HOOK_OUT
 from gatelens.planted.scores import EdgeCounts, EdgeScores, read_signs
 from gatelens.solvers import ReluOMP
 from gatelens.solvers.sparse_rows import SparseRows
@@ -42,8 +42,6 @@ SCORED = f"outputs that fired on {MIN_FIRINGS} rows or more"
 #: spurious firings, drawn alike for all outputs, keep a rare gate's true rule from an MCC of .5 in high noise
 MCC_BAR = 0.2
 WIDE, WIDE_ROWS = 24_576, 1_000_000
-#: latents of a trained SAE beyond the planted features: with a handful, some features never get one
-SPARE = 64
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
@@ -187,85 +185,6 @@ def _out_of_class(seed: int) -> list[float | None]:
     fitted, exact = (type_gates(c, f_in, f_out, mcc_bar=MCC_BAR) for c in (connector, true))
     readings = (fitted, exact, read_signs(connector))
     return [score_gates(planted.gates, r, count, MIN_FIRINGS).wrong_definite_share for r in readings]
-
-
-# ---- features in superposition
-
-
-def circuits(seeds: Sequence[int]) -> Iterator[Figure]:
-    """former | old | young and said - said_after_quote, through trained SAEs and through the true directions.
-
-    Other outputs that read a named gate's inputs fire where it fires, and a sparse dictionary does well to merge them: the
-    bar is for a network in which the named words are read by the named outputs alone; the other one stands beside it.
-    """
-    found, shared = [_named_circuits(s, apart=True) for s in seeds], [_named_circuits(s, apart=False) for s in seeds]
-    for place, name in enumerate(("former | old | young", "said - said_after_quote")):
-        sae, true, null = ([run[basis][place] for run in found] for basis in ("sae", "true", "shuffled"))
-        mixed, mixed_true = ([run[basis][place] for run in shared] for basis in ("sae", "true"))
-        weights = ", ".join(str(c["weights"]) for c in sae)
-        kinds = (", ".join(c["kind"] for c in runs) for runs in (sae, true, mixed))
-        notes = {"wires": f"weights by seed: {weights}",
-                 "gate": "read as {}; true directions: {}; with other outputs on its inputs: {}".format(*kinds)}  # fmt: skip
-        for key, words in (("wires", "exactly its parents and signs"), ("gate", "its parents, signs and gate")):
-            yield Figure(
-                f"{name}: share of seeds with {words}, trained SAEs", share(sae, key), 1.0,
-                baselines={
-                    "true directions": share(true, key),
-                    "rows shuffled": share(null, key),
-                    "other outputs on its inputs too": share(mixed, key),
-                    "the same, true directions": share(mixed_true, key),
-                },
-                note=notes[key],
-            )  # fmt: skip
-
-
-def _named_circuits(seed: int, apart: bool) -> dict[str, list[dict]]:
-    """For SAEs, true directions and a null: what was found for the two named outputs."""
-    net = word_network(seed=seed, apart=apart)
-    acts = net.activations(40_000, seed=1)
-    features = dict(zip((HOOK_IN, HOOK_OUT), net.features.sample(40_000, seed=1), strict=True))
-    saes, names = {}, {}
-    for hook, f in features.items():
-        active = 1.05 * f.values().numel() / len(f)  # much under the true L0 features merge, much over it they mix
-        recipe = TrainedSAE(d_sae=f.shape[1] + SPARE, k=active, samples=1_200_000, seed=seed)
-        saes[hook] = recipe.train(acts[hook], hook)
-        names[hook] = match(saes[hook].W_dec, net.dictionaries[hook].W_dec)
-    identity = {h: {i: i for i in range(len(d.W_dec))} for h, d in net.dictionaries.items()}
-    order = torch.randperm(40_000, generator=torch.Generator().manual_seed(seed))
-    kinds = {"sae": (saes, names, None), "true": (net.dictionaries, identity, None), "shuffled": (saes, names, order)}
-    return {name: _read_named(net, acts, *setting) for name, setting in kinds.items()}
-
-
-def match(found: Tensor, true: Tensor) -> dict[int, int]:
-    """Latent -> the planted feature whose direction it has (cosine over .8)."""
-    cosine = torch.nn.functional.normalize(found, dim=1) @ true.T
-    best, feature = cosine.max(1)
-    return {i: int(f) for i, (c, f) in enumerate(zip(best.tolist(), feature.tolist(), strict=True)) if c > 0.8}
-
-
-def _read_named(net, acts, bases, names, order) -> list[dict]:
-    f_in, f_out = (encode_rows(bases[hook], acts[hook]) for hook in (HOOK_IN, HOOK_OUT))
-    if order is not None:
-        f_in = f_in[order]
-    connector = ReluOMP().fit(f_in, f_out)
-    gates = type_gates(connector, f_in, f_out)
-    results = []
-    for true in net.gates[:2]:
-        nothing = {"wires": False, "gate": False, "kind": "no latent", "weights": []}
-        found = [_compare(true, gates[i], names[HOOK_IN]) for i, f in names[HOOK_OUT].items() if f == true.out]
-        results.append(max(found, key=lambda r: (r["gate"], r["wires"], len(r["weights"])), default=nothing))
-    return results
-
-
-def _compare(true, gate, names: dict[int, int]) -> dict:
-    signs = {names.get(i, -1 - i): w > 0 for i, w in zip(gate.inputs, gate.weights, strict=True)}
-    wires = signs == {i: w > 0 for i, w in zip(true.inputs, true.weights, strict=True)}
-    weights = [round(w, 2) for w in gate.weights]
-    return {"wires": wires, "gate": wires and gate.kind in true.accepted, "kind": str(gate.kind), "weights": weights}
-
-
-def share(runs: list[dict], key: str) -> float:
-    return sum(run[key] for run in runs) / len(runs)
 
 
 # ---- cost

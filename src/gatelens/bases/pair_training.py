@@ -22,6 +22,7 @@ _RIDGE = 1e-3
 _THRESHOLD_ROWS = 16_384
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
 _REVIVED_UNTIL = 0.7
+_PART = 1_024  # directions that are compared with one another in a step
 
 
 @dataclass
@@ -53,6 +54,9 @@ class PairTraining(DictionaryTraining):
         activation: "batchtopk" or "topk" (k active features), or "relu"; see `Chooser`.
         l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
         bypass: let a dense linear map carry what is linear, as in skip transcoders (Paulo et al. 2025).
+        orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction (OrtSAE,
+            Korznikov et al. 2025, who take .25). Against absorption: a feature that only fires inside another one saves an
+            active feature by taking the other's direction into its own, and the other one falls silent there.
     """
 
     activation: str = "batchtopk"
@@ -60,13 +64,14 @@ class PairTraining(DictionaryTraining):
     bypass: bool = False
     _: KW_ONLY
     batch_size: int = 1024
+    orthogonality: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if self.activation not in ACTIVATIONS:
             raise BasisError(f"unknown activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
-        if self.l1 < 0:
-            raise BasisError(f"l1 must not be negative, got {self.l1}")
+        if self.l1 < 0 or self.orthogonality < 0:
+            raise BasisError(f"l1 and orthogonality must not be negative, got {self.l1} and {self.orthogonality}")
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,8 @@ class _Run:
         loss = error.square().sum(1).mean() / y.shape[1]
         if self.settings.activation == "relu":
             loss = loss + self.settings.l1 * value.abs().sum() / len(x) / y.shape[1] ** 0.5
+        if self.settings.orthogonality:
+            loss = loss + self.settings.orthogonality * overlap(self.dictionary, self.generator)
         if self.beyond is not None:
             loss = loss + self.beyond.weight * (self.beyond.forward(y_hat) - self.beyond.target[index]).square().mean()
         self.optimiser.zero_grad(set_to_none=True)
@@ -242,6 +249,17 @@ class _Run:
         for part in index.split(1024):
             counts += ((self.x[part] @ self.encoder.T + self.bias) > threshold).sum(0)
         return threshold, int((counts == 0).sum())
+
+
+def overlap(dictionary: Float[Tensor, "f d"], generator: torch.Generator) -> Float[Tensor, ""]:
+    """The mean over features of the largest squared cosine with another one, among a random thousand where there are more."""
+    total = dictionary.new_zeros(())
+    order = torch.randperm(len(dictionary), generator=generator).to(dictionary.device)
+    for part in order.split(_PART):
+        directions = torch.nn.functional.normalize(dictionary[part], dim=1)
+        squares = (directions @ directions.T).square()
+        total = total + (squares - torch.diag(squares.diagonal())).amax(1).sum()
+    return total / len(dictionary)
 
 
 def level(values: Float[Tensor, " positive"], count: int) -> float:

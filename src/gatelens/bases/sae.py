@@ -39,6 +39,7 @@ class TrainedSAE(DictionaryTraining):
         l1: coefficient of the penalty ("relu", "tied").
         trainer: "sae-lens"; or "sparse" ("batchtopk" only), our own, whose steps visit only active features and which
             restarts dead ones: several times faster, and far fewer features die in short trainings.
+        orthogonality: keeps directions apart, against features that absorb others ("sparse" trainer only; see `PairTraining`).
         expansion, k, ...: see `DictionaryTraining`; k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
     """
 
@@ -48,6 +49,7 @@ class TrainedSAE(DictionaryTraining):
     _: KW_ONLY
     expansion: int = 4
     lr: float = 3e-3
+    orthogonality: float = 0.0
 
     def __post_init__(self):
         if self.architecture not in get_args(Architecture):
@@ -58,6 +60,8 @@ class TrainedSAE(DictionaryTraining):
             raise BasisError(
                 f"trainer {self.trainer!r} does not train {self.architecture!r}: expected {' or '.join(trainers)}"
             )
+        if self.orthogonality and self.trainer != "sparse":
+            raise BasisError(f'orthogonality = {self.orthogonality:g} needs trainer="sparse", got {self.trainer!r}')
         super().__post_init__()
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
@@ -73,7 +77,7 @@ class TrainedSAE(DictionaryTraining):
             return train_tied(x, d_sae, self, hook)
         if self.trainer == "sparse":
             shared = {f.name: getattr(self, f.name) for f in fields(DictionaryTraining)}
-            return as_jumprelu(train_pair(x, x, PairTraining(**shared)), hook)
+            return as_jumprelu(train_pair(x, x, PairTraining(**shared, orthogonality=self.orthogonality)), hook)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self._train_with_sae_lens(x, d_sae, hook)
