@@ -66,7 +66,7 @@ def _language(
 
 def _plan(k: int, min_firings: int = 20) -> Plan:
     gates = GateDictionary(l0=k, counterfactual=PAIRS, dense_share=0.5, refit_rows=30_000)
-    return Plan(replace(SAE, k=k), replace(AIMED, k=k), gates, min_firings)
+    return Plan(replace(AIMED, k=k), replace(SAE, k=k), replace(SAE, k=k), gates, min_firings)
 
 
 def _each(

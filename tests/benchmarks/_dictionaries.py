@@ -43,14 +43,16 @@ class Plan:
     """How much is trained: the same recipe for every model, smaller for smaller ones.
 
     Attributes:
-        sae: of the output, and of the rung whose input dictionary knows x alone. aimed: of the input.
+        aimed: of the input. outputs: of y: gates start from it, wires lead to it.
+        sae: of the rung whose input dictionary knows x alone; the transcoder has its size.
         gates: fan-in 8 with pairs. min_firings: outputs that are on in fewer held-out rows are not counted.
         causal_rows: held-out rows that are edited.
         replaced: for the model's metric with the MLP replaced.
     """
 
-    sae: TrainedSAE
     aimed: SegmentSAE
+    outputs: TrainedSAE
+    sae: TrainedSAE
     gates: GateDictionary
     min_firings: int = 20
     causal_rows: int = 1_000
@@ -59,8 +61,9 @@ class Plan:
     def with_seed(self, seed: int) -> Plan:
         return replace(
             self,
-            sae=replace(self.sae, seed=seed),
             aimed=replace(self.aimed, seed=seed),
+            outputs=replace(self.outputs, seed=seed),
+            sae=replace(self.sae, seed=seed),
             gates=replace(self.gates, seed=seed),
         )
 
@@ -81,7 +84,7 @@ class Study:
 
     def __init__(self, segment: Segment, fit: Rows, held: Rows, plan: Plan):
         self.segment, self.fit, self.held, self.plan = segment, fit, held, plan
-        self.inner, self.outer = plan.aimed.train(fit.x, segment, fit.y), plan.sae.train(fit.y)
+        self.inner, self.outer = plan.aimed.train(fit.x, segment, fit.y), plan.outputs.train(fit.y)
         self.codes = Codes.encode(self.inner, fit.x)
 
     def learn(self, **change: Any) -> Any:
