@@ -303,7 +303,12 @@ def test_segments_that_meet_are_refused():
 
 
 def test_a_dictionary_of_another_segment_is_refused(fitted):
-    _, _, _, _, bases = fitted
+    segment, x, y, _, bases = fitted
     other = Segment("elsewhere", "out", lambda x: x, WIDTH, 16)
     with pytest.raises(BasisError, match=r"made for in -> out"):
         bases["out"].check(other)
+    for outputs in (bases["out"], {"out": bases["out"]}):
+        with pytest.raises(BasisError, match=r"made for in -> out"):
+            recipe(inputs=Nonnegative(), outputs=outputs).fit([other], {"elsewhere": x, "out": y})
+    with pytest.raises(BasisError, match=r"basis for out takes vectors of width 9, the hook point has width 16"):
+        recipe().train(segment, Nonnegative(), Rotation(torch.eye(9)), x, y)

@@ -21,7 +21,7 @@ from .counterfactual import Counterfactual, Library
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_start import GateStart, allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
-from .linear import Basis, directions
+from .linear import Basis, check_width, directions
 from .logit_tuning import LogitTuning
 
 _START_ROWS = 60_000
@@ -115,8 +115,13 @@ class GateDictionary:
         y: Float[Tensor, "rows d_out"],
         codes: Codes | None = None,
     ) -> GateBasis:
-        """The gates of one segment, from rows of both its ends; `codes`: the input features of `x`, where they are at hand."""
+        """The gates of one segment, from rows of both its ends; `codes`: the input features of `x`, where they are at hand.
+
+        Raises:
+            BasisError: dictionaries of another segment, and as for `fit`.
+        """
         began = time.perf_counter()
+        _check(segment, basis_in, start)
         codes = Codes.encode(basis_in, x) if codes is None else codes
         check_finite_codes(codes.value)
         allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
@@ -236,6 +241,14 @@ class _Units:
         )
 
 
+def _check(segment: Segment, basis_in: Basis, start: Any) -> None:
+    """Refuse dictionaries of other widths, and those of a pair that were made for another segment."""
+    check_width(basis_in, segment.hook_in, segment.d_in)
+    check_width(start, segment.hook_out, segment.d_out)
+    if hasattr(start, "check"):
+        start.check(segment)
+
+
 def _zero_bypass(rows: Rows) -> Float[Tensor, "m d"]:
     return torch.zeros(rows.codes.width, rows.y.shape[1], device=rows.y.device)
 
@@ -247,10 +260,7 @@ def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) 
             raise BasisError(
                 f"no dictionary for {hook}; there are dictionaries for {', '.join(map(str, given)) or 'nothing'}"
             )
-        basis = given[hook]
-        if hasattr(basis, "check"):
-            basis.check(segment)
-        return basis
+        return given[hook]
     if given is None:
         from .sae import TrainedSAE
 
