@@ -77,7 +77,8 @@ class Measure:
     Attributes:
         causal_rows: held-out rows that are edited; 0 leaves the causal figures out.
         min_firings: outputs that are on in fewer held-out rows are left out of the shares and medians.
-        ridges: measure the gate-free ridges. rivals: the dense ridge, neurons and principal components at equal edges, and the null.
+        ridges: measure the gate-free ridge, with the loss of the gates where there are `pairs`.
+        rivals: that of squared error alone, the dense ridge, neurons and principal components at equal edges, and the null.
         wires: the solver that gives neurons and principal components their wires; None for forward selection, least squares and
             thresholds set on firing. Its fan-in is to be that of the first entry.
         pairs: a `Counterfactual`: a second gate-free ridge is fitted with the loss of `GateDictionary` (weight `lam`).
@@ -119,7 +120,7 @@ def measure_ladder(
     for name, entry in entries.items():
         connectors[name], rungs[name] = walk.entry(entry)
     if measure.ridges and entries:
-        rungs |= walk.ridges()
+        rungs |= walk.ridges(plain=measure.rivals or measure.pairs is None)
     if measure.rivals and entries:
         first = next(iter(entries))
         rungs |= walk.rivals(entries[first], connectors[first])
@@ -169,11 +170,11 @@ class _Walk:
         }
         return connector, found
 
-    def ridges(self) -> dict[str, dict[str, float | None]]:
+    def ridges(self, plain: bool) -> dict[str, dict[str, float | None]]:
         """Without gates: the output itself from all input features, by squared error alone and with the loss of the gates."""
         if self.codes is None:
             self.codes = Codes.encode(self.basis_in, self.all_rows.x)
-        found = {"gate-free ridge": self._ridge(None)}
+        found = {"gate-free ridge": self._ridge(None)} if plain else {}
         if self.measure.pairs is not None:
             found["gate-free ridge, same loss"] = self._ridge(self.measure.pairs)
         return found
