@@ -90,7 +90,7 @@ def test_regrowth_finds_parents_that_the_start_has_wrong():
         settings = GateTraining(1.0, 0.0, 400, 128, 2e-2, rounds, 2, 0)
         run = GateRun(Rows(Codes.of(x), y, None), first, torch.ones(WIDTH, dtype=torch.bool), settings)
         run.train()
-        pre, (threshold, _) = run.pre(x), run.threshold()
+        pre, (threshold, _) = run.pre(Codes.of(x)), run.threshold()
         y_hat = torch.where(pre > threshold, pre, 0.0) @ run.dictionary.detach() + run.offset.detach()
         found.append(len({tuple(sorted(p)) for p in run.parents.tolist()} & true))
         left.append(float((y_hat - y).square().sum()))
@@ -202,7 +202,7 @@ def test_gate_derivatives_equal_autograd():
     f = torch.rand(rows, m, generator=generator, dtype=torch.float64)
     pre = (f[:, parents] * weights).sum(-1) + bias
     row, col = (pre.detach() > 0).nonzero(as_tuple=True)
-    value = _ActiveGates.apply(weights, bias, pre.detach(), f[row[:, None], parents[col]], row, col)
+    value = _ActiveGates.apply(weights, bias, pre.detach()[row, col], f[row[:, None], parents[col]], col)
     for a, b in zip(
         torch.autograd.grad(value.square().sum(), (weights, bias)),
         torch.autograd.grad(pre.clamp_min(0).square().sum(), (weights, bias)),

@@ -34,14 +34,17 @@ class Chooser:
         if self.activation == "relu":
             rows_on, cols_on = (pre > 0).nonzero(as_tuple=True)
             return rows_on, cols_on
-        count = round(self.k * rows)
-        flat = pre.flatten()
+        places = self.largest(pre.flatten(), round(self.k * rows))
+        return places // width, places % width
+
+    def largest(self, flat: Float[Tensor, " entries"], count: int) -> Int[Tensor, " active"]:
+        """Where the `count` largest positive entries are, in order of place."""
         places = self._candidates(flat, count)
         if len(places) > count:
             value, kept = flat[places].topk(count, sorted=False)
             self.threshold = float(value.min())
             places = places[kept].sort().values
-        return places // width, places % width
+        return places
 
     def _candidates(self, flat: Tensor, count: int) -> Int[Tensor, " places"]:
         places = (flat > 0.8 * self.threshold).nonzero().squeeze(1)

@@ -75,6 +75,11 @@ class Codes:
         out = self.value.new_zeros(len(self), self.width)
         return out.index_put_((self.row, self.col), self.value, accumulate=True)
 
+    def columns(self) -> Float[Tensor, "width rows"]:
+        """The dense matrix, feature by feature."""
+        out = self.value.new_zeros(self.width, len(self))
+        return out.index_put_((self.col, self.row), self.value, accumulate=True)
+
     def csr(self) -> Tensor:
         """As a torch CSR matrix, entries of each row in order."""
         row = self.row

@@ -61,15 +61,13 @@ class Rows:
 
 
 class _ActiveGates(torch.autograd.Function):
-    """pre[rows, cols] for pre = sum_j weights[:, j] f[:, parents[:, j]] + bias, with derivatives on the active entries only."""
+    """The active entries of sum_j weights[:, j] f[:, parents[:, j]] + bias, computed before; derivatives touch only those."""
 
     @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor, bias: Tensor, pre: Tensor, inputs: Tensor, rows: Tensor, cols: Tensor
-    ) -> Tensor:  # pyright: ignore
+    def forward(ctx: Any, weights: Tensor, bias: Tensor, active: Tensor, inputs: Tensor, cols: Tensor) -> Tensor:  # pyright: ignore
         ctx.save_for_backward(inputs, cols)
         ctx.shape = weights.shape
-        return pre[rows, cols]
+        return active.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
@@ -80,7 +78,7 @@ class _ActiveGates(torch.autograd.Function):
             0, slots, (grad[:, None] * inputs).flatten()
         )
         to_bias = torch.zeros(n, dtype=grad.dtype, device=grad.device).index_add_(0, cols, grad)
-        return to_weights.view(n, k), to_bias, None, None, None, None
+        return to_weights.view(n, k), to_bias, None, None, None
 
 
 class GateRun:
@@ -145,15 +143,16 @@ class GateRun:
         if self.rows.partner is not None:
             edited, y_edited = self.rows.partner(index, codes)
             codes, y = stacked([codes, edited]), torch.cat([y, y_edited])
-        f = codes.dense()
-        pre = self.pre(f)
-        rows, cols = self.choose(pre)
+        inputs = codes.columns()
+        table = self.table(inputs)
+        rows, cols = self._chosen(table)
         self.fired[cols] = True
-        value = _ActiveGates.apply(self.weights, self.bias, pre, f[rows[:, None], self.parents[cols]], rows, cols)
+        given = inputs[self.parents[cols], rows[:, None]]
+        value = _ActiveGates.apply(self.weights, self.bias, table[cols, rows], given, cols)
         value.retain_grad()  # pyright: ignore
         error = decode_active(self.dictionary, rows, cols, value, len(y)) + self.offset - y  # pyright: ignore
         if self.bypass is not None:
-            error = error + f @ self.bypass
+            error = error + inputs.T @ self.bypass
         loss = error.square().mean()
         if self.rows.partner is not None and self.settings.lam:
             half = len(index)
@@ -166,15 +165,26 @@ class GateRun:
         unit_rows_(self.dictionary)
         return codes, error.detach()
 
-    @torch.no_grad()
-    def pre(self, f: Float[Tensor, "rows m"]) -> Float[Tensor, "rows n"]:
+    def pre(self, codes: Codes) -> Float[Tensor, "rows n"]:
         """All gates before the activation."""
+        return self.table(codes.columns()).T
+
+    @torch.no_grad()
+    def table(self, inputs: Float[Tensor, "m rows"]) -> Float[Tensor, "n rows"]:
+        """The same, gate by gate, from the features one by one: sums of whole rows of memory."""
         n, k = self.weights.shape
-        starts = torch.arange(0, n * k, k, device=f.device)
+        starts = torch.arange(0, n * k, k, device=inputs.device)
         table = torch.nn.functional.embedding_bag(
-            self.parents.flatten(), f.T.contiguous(), starts, mode="sum", per_sample_weights=self.weights.flatten()
+            self.parents.flatten(), inputs, starts, mode="sum", per_sample_weights=self.weights.flatten()
         )
-        return (table + self.bias[:, None]).T.contiguous()
+        return table.add_(self.bias[:, None])
+
+    def _chosen(self, table: Float[Tensor, "n rows"]) -> tuple[Int[Tensor, " active"], Int[Tensor, " active"]]:
+        """(rows, gates) of the batch's largest entries, in order of the rows."""
+        count = table.shape[1]
+        places = self.choose.largest(table.flatten(), round(self.settings.l0 * count))
+        rows, order = (places % count).sort(stable=True)
+        return rows, places[order] // count
 
     def _collect(self, codes: Codes, rows: Tensor, cols: Tensor, grad: Tensor) -> None:
         """Add each active gate's derivative with every input feature that was on in its row: what a new wire would gain."""
@@ -254,11 +264,11 @@ class GateRun:
         index = torch.randperm(len(self.rows.y), generator=self.generator)[:_THRESHOLD_ROWS]
         found, counts = [], torch.zeros(len(self.bias), dtype=torch.long, device=self.rows.y.device)
         for part in index.split(1024):
-            pre = self.pre(self.rows.codes.rows(part).dense())
+            pre = self.pre(self.rows.codes.rows(part))
             found.append(pre[pre > 0])
         threshold = level(torch.cat(found), round(self.settings.l0 * len(index)))
         for part in index.split(1024):
-            counts += (self.pre(self.rows.codes.rows(part).dense()) > threshold).sum(0)
+            counts += (self.pre(self.rows.codes.rows(part)) > threshold).sum(0)
         return threshold, counts
 
     @torch.no_grad()
@@ -296,7 +306,7 @@ class GateRun:
         """The gates that are on."""
         parts = []
         for start in range(0, len(codes), 1024):
-            pre = self.pre(codes.rows(torch.arange(start, min(start + 1024, len(codes)))).dense())
+            pre = self.pre(codes.rows(torch.arange(start, min(start + 1024, len(codes)))))
             parts.append(Codes.of(torch.where(pre > threshold, pre, 0.0)))
         return stacked(parts)
 
