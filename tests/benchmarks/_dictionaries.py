@@ -131,7 +131,15 @@ class Study:
     ) -> Ladder:
         p = self.plan
         measure = Measure(
-            p.causal_rows, p.min_firings, ridges, rivals, self.pairs, p.gates.lam, p.replaced, p.gates.seed, SOLVER_ROWS
+            causal_rows=p.causal_rows,
+            min_firings=p.min_firings,
+            ridges=ridges,
+            rivals=rivals,
+            pairs=self.pairs,
+            lam=p.gates.lam,
+            replaced=p.replaced,
+            seed=p.gates.seed,
+            solver_rows=SOLVER_ROWS,
         )
         codes = self.codes if basis_in is None else None
         return measure_ladder(self.segment, basis_in or self.inner, entries, self.fit, self.held, measure, codes)
