@@ -8,9 +8,8 @@ import torch
 
 import gatelens as gl
 from gatelens.errors import SolverError
-from gatelens.solvers import calibrated, thresholded
+from gatelens.solvers import calibrated, fitted_where_on, thresholded
 from gatelens.solvers.calibration import MIN_ROWS
-from gatelens.solvers.where_on import fitted_where_on
 from gatelens.sparse import to_csr
 
 
@@ -109,6 +108,20 @@ def test_an_output_that_is_hardly_ever_on_keeps_its_weights():
     ratio = found.weight.to_dense()[2, few[0]] / few[1]
     torch.testing.assert_close(ratio, ratio[0].expand_as(ratio))
     assert not torch.allclose(found.weight.to_dense()[1, many[0]], many[1])
+
+
+def test_without_a_line_values_stay_and_the_threshold_is_that_of_least_error():
+    f_in, f_out = blurred(300)
+    plain = gl.GramLasso(mean_edges=4).fit(f_in, f_out)
+    found = calibrated(plain, f_in, f_out, on="error", line=False)
+    assert torch.equal(found.weight.values(), plain.weight.values())
+    z = plain.pre(f_in)
+    for out, threshold in enumerate(found.threshold):
+        error = [
+            torch.where(z[:, out] > cut, z[:, out], 0.0).sub(f_out[:, out]).square().sum()
+            for cut in (threshold, 0, *z[:, out].relu())
+        ]
+        assert error[0] <= min(error) * (1 + 1e-6)
 
 
 def test_a_threshold_alone_leaves_values_as_they_are():

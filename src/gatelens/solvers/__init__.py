@@ -11,5 +11,6 @@ __getattr__ = lazy_names(
         "virtual_weights": ("VirtualWeights",),
         "mean_jacobian": ("MeanJacobian",),
         "calibration": ("calibrated", "thresholded"),
+        "where_on": ("fitted_where_on",),
     },
 )

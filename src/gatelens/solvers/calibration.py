@@ -28,7 +28,12 @@ MIN_ROWS = 10
 
 
 def calibrated(
-    connector: Connector, f_in: Tensor, f_out: Tensor, rows: int = 20_000, on: Literal["firing", "error"] = "firing"
+    connector: Connector,
+    f_in: Tensor,
+    f_out: Tensor,
+    rows: int = 20_000,
+    on: Literal["firing", "error"] = "firing",
+    line: bool = True,
 ) -> Connector:
     """The connector with a threshold for each output, over which it is on in as many rows as the true feature.
 
@@ -38,6 +43,7 @@ def calibrated(
         f_in, f_out: the features of the fit, [rows, m] and [rows, n], dense or sparse CSR.
         rows: so many of them are looked at, evenly spaced.
         on: "firing", or "error": the threshold that leaves the least squared error, whatever it does to firing.
+        line: without, values over the threshold stay as they are.
 
     Raises:
         SolverError: a linear connector (its outputs do not fire), or rows or widths that do not fit together.
@@ -54,15 +60,17 @@ def calibrated(
             f"{tuple(f_out.shape)}. Give the features that it was fitted on"
         )
     x, y = (some_rows(f, rows) for f in (f_in, f_out))
-    return calibrated_on(connector, x, y.tocsc(), on)
+    return calibrated_on(connector, x, y.tocsc(), on, MIN_ROWS if line else len(f_in) + 1)
 
 
-def calibrated_on(connector: Connector, x: Any, y: Any, on: Literal["firing", "error"]) -> Connector:
-    """The same from scipy's matrices: x [rows, m] CSR, y [rows, n] CSC."""
+def calibrated_on(
+    connector: Connector, x: Any, y: Any, on: Literal["firing", "error"], min_rows: int = MIN_ROWS
+) -> Connector:
+    """The same from scipy's matrices, x [rows, m] CSR and y [rows, n] CSC; lines are fitted to no fewer than `min_rows`."""
     cuts, lines = _firing_cuts if on == "firing" else _error_cuts, []
     for span, z in sums(connector, x):
         true = y[:, span].toarray()
-        lines.append(_lines(z, true, cuts(z, true)))
+        lines.append(_lines(z, true, cuts(z, true, min_rows), min_rows))
     scale, shift, threshold = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*lines, strict=True))
     old = connector.weight.detach()
     values = old.values() * torch.repeat_interleave(scale, connector.fan_in())
@@ -112,17 +120,21 @@ def _cuts(z: Float[np.ndarray, "rows n"], firings: Int[np.ndarray, " n"]) -> Flo
     return np.maximum((last + next_one) / 2, 0.0)  # halfway, so that rounding moves no row across
 
 
-def _firing_cuts(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " n"]:
+def _firing_cuts(
+    z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"], min_rows: int
+) -> Float[np.ndarray, " n"]:
     """The threshold over which each output is on in as many rows as its feature."""
     return _cuts(z, (y > 0).sum(0))
 
 
-def _error_cuts(z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " n"]:
+def _error_cuts(
+    z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"], min_rows: int
+) -> Float[np.ndarray, " n"]:
     """The threshold of each output that leaves the least squared error, with a line fitted over it."""
-    return np.array([_error_cut(*(part[on] for part in (a, b))) for a, b, on in zip(z.T, y.T, z.T > 0, strict=True)])
+    return np.array([_error_cut(a[a > 0], b[a > 0], min_rows) for a, b in zip(z.T, y.T, strict=True)])
 
 
-def _error_cut(z: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"]) -> float:
+def _error_cut(z: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"], min_rows: int) -> float:
     """The same for one output, from the rows with a sum above zero: every threshold is tried, by running sums."""
     if not len(z):
         return 0.0
@@ -131,7 +143,7 @@ def _error_cut(z: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"]) -> 
     count, below = np.arange(1, len(z) + 1), np.append(z[1:], 0.0)
     sum_z, sum_y, zz, zy = (np.cumsum(part) for part in (z, y, z * z, z * y))
     squares, together = zz - sum_z**2 / count, zy - sum_z * sum_y / count
-    line = (count >= MIN_ROWS) & (together > 0)
+    line = (count >= min_rows) & (together > 0)
     gain = np.where(line, sum_y**2 / count + together**2 / np.maximum(squares, 1e-12), 2 * zy - zz)
     gain[z <= below] = -np.inf  # no threshold parts equal sums
     best = int(gain.argmax())
@@ -139,7 +151,7 @@ def _error_cut(z: Float[np.ndarray, " rows"], y: Float[np.ndarray, " rows"]) -> 
 
 
 def _lines(
-    z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"], cut: Float[np.ndarray, " n"]
+    z: Float[np.ndarray, "rows n"], y: Float[np.ndarray, "rows n"], cut: Float[np.ndarray, " n"], min_rows: int
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Scale, shift and threshold of each output; the threshold is in the new scale, and never below zero."""
     on = z > cut
@@ -147,7 +159,7 @@ def _lines(
     mean_z, mean_y = (np.where(on, v, 0.0).sum(0) / count for v in (z, y))
     dz, dy = np.where(on, z - mean_z, 0.0), y - mean_y
     slope = (dz * dy).sum(0) / np.maximum(np.square(dz).sum(0), 1e-12)
-    fitted = (count >= MIN_ROWS) & (slope > 0)
+    fitted = (count >= min_rows) & (slope > 0)
     scale = np.where(fitted, slope, 1.0)
     shift = np.where(fitted, mean_y - slope * mean_z, 0.0)
     return scale, shift, np.maximum(scale * cut + shift, 0.0)
