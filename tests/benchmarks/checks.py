@@ -161,19 +161,16 @@ def _solver() -> gl.GramLasso:
 def _circuit(subject: Subject, model: Any, segment: Any, fit: Any, held: Any, seed: int) -> gl.Circuit:
     """Dictionaries, wires and gates; gates that the model contradicts keep their kind, and count as refuted."""
     bases = subject.recipe.fit([segment], fit)
-    return gl.build_circuit(
-        model, [segment], bases, fit, _solver(), held_out=held, seed=seed, require_verified=False
-    )  # fmt: skip
+    options: dict[str, Any] = {"held_out": held, "seed": seed, "require_verified": False}
+    return gl.build_circuit(model, [segment], bases, fit, _solver(), **options)
 
 
 def _checks(segment: Any, circuit: gl.Circuit, x: Tensor, seed: int) -> dict[str, Any]:
     gates = list(circuit.gates[segment.name])
     bases = circuit.bases[segment.hook_in], circuit.bases[segment.hook_out]
     connector = circuit.connectors[segment.name]
-    figures = causal_figures(
-        segment, *bases, connector, x, gates=gates, rows=CAUSAL_ROWS, top_edges=TOP_EDGES, seed=seed
-    )
-    return figures | {"gates": gates, "edges_in_all": connector.edges}
+    settings: dict[str, Any] = {"rows": CAUSAL_ROWS, "top_edges": TOP_EDGES, "seed": seed}
+    return causal_figures(segment, *bases, connector, x, gates=gates, **settings) | {"gates": gates}
 
 
 def _ladder(segment: Any, circuit: gl.Circuit, fit: Any, held: Any, settings: Measure) -> Ladder:
@@ -245,15 +242,10 @@ def _causes(name: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Figur
             silent,
         )
     for edit in ("removals", "subsets", "additions"):
-        for key, words in (
-            ("r2", ""),
-            ("local_jacobian_r2", ", local Jacobian"),
-            ("shuffled_r2", ", other rows' predictions"),
-        ):
-            yield _beside(
-                f"{name}: R2 of the predicted change in y, {edit}{words}",
-                {who: f[edit][key] for who, f in found.items()},
-            )
+        shares = {who: f[edit]["r2"] for who, f in found.items()}
+        slopes = {f"{who}, local Jacobian": f[edit]["local_jacobian_r2"] for who, f in found.items() if who != SHUFFLED}
+        mixed = {"wires, other rows' predictions": found[WIRES][edit]["shuffled_r2"]}
+        yield _beside(f"{name}: R2 of the predicted change in y, {edit}", shares | slopes | mixed)
     for edit, way, words in (("subsets", "on_off", "on -> off"), ("additions", "off_on", "off -> on")):
         shares = {who: f[edit][way]["happened"] for who, f in found.items()}
         base = {f"{who}, where none is predicted": f[edit][way]["base_rate"] for who, f in found.items()}
