@@ -69,7 +69,7 @@ def narrow(seeds: Sequence[int]) -> Iterator[Figure]:
         everything.append(score_edges(planted.gates, connector).total)
         nulls.append(chance_precision(planted, connector))
     totals = [s.total for s in scores]
-    excluded = 1 - middle(s.outputs for s in totals) / 4096
+    excluded = 1 - (middle(s.outputs for s in totals) or 0.0) / 4096
     note = f"{SCORED}, {excluded:.1%} excluded; {middle(seconds):.0f} CPU s a fit"
     over_all = {"all outputs, rare ones too": middle(s.f1 for s in everything)}
     yield Figure("edge F1, 4,096 wide, 200k rows", middle(s.f1 for s in totals), 0.97, baselines=over_all, note=note)
