@@ -110,6 +110,13 @@ def test_an_output_that_is_hardly_ever_on_keeps_its_weights():
     assert not torch.allclose(found.weight.to_dense()[1, many[0]], many[1])
 
 
+def test_an_output_that_is_on_where_its_inputs_are_off_keeps_what_it_has():
+    f_in, f_out = torch.zeros(100, 2), torch.zeros(100, 1)
+    f_in[:40], f_out[40:] = 1.0, 2.0
+    first = gl.Connector.from_dense(-torch.ones(1, 2), torch.ones(1))
+    assert torch.equal(fitted_where_on(first, f_in, f_out)(f_in), first(f_in))
+
+
 def test_without_a_line_values_stay_and_the_threshold_is_that_of_least_error():
     f_in, f_out = blurred(300)
     plain = gl.GramLasso(mean_edges=4).fit(f_in, f_out)

@@ -67,7 +67,7 @@ def _least_squares(x: Any, parents: Int[Tensor, " k"], y: Any, out: int, on: Boo
     rows, values = column_of(y, out)
     column[rows] = values
     inner = A.T @ A
-    inner[np.diag_indices(k)] += _SHRINK * inner.diagonal()[:k].mean() if k else 0.0
+    inner[np.diag_indices(k)] += _SHRINK * max(inner.diagonal()[:k].mean(), 1e-12) if k else 0.0
     solution = torch.from_numpy(np.linalg.solve(inner, A.T @ column[on])).float()
     return solution[:-1], float(solution[-1])
 
