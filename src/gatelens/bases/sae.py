@@ -18,7 +18,7 @@ from ..errors import BasisError
 from ..segments import Segment
 from .linear import Basis
 from .pair_training import PairTraining, PairWeights, train_pair
-from .training import DictionaryTraining
+from .training import DictionaryTraining, check_rows
 
 Architecture = Literal["batchtopk", "matryoshka", "topk", "relu", "tied"]
 #: widths of the nested dictionaries of "matryoshka", as shares of the whole
@@ -69,7 +69,12 @@ class TrainedSAE(DictionaryTraining):
         return {hook: self.train(acts[hook], hook) for hook in hook_names(segments)}
 
     def train(self, x: Float[Tensor, "rows d"], hook: str = "") -> Any:
-        """One SAE for the rows of `x`."""
+        """One SAE for the rows of `x`.
+
+        Raises:
+            BasisError: no rows, rows that are all equal, or more active features than there are. NonFiniteError: NaN or infinity.
+        """
+        check_rows(x, f"the activations at {hook}" if hook else "the activations")
         d_sae = self.width_for(x.shape[1], limited=self.architecture not in ("relu", "tied"))
         if self.architecture == "tied":
             from .tied import train_tied

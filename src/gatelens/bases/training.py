@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import BasisError
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import BasisError, NonFiniteError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +53,23 @@ class DictionaryTraining:
                 f"k = {self.k} active features were asked of a dictionary of {width}; choose k <= {width}, or a larger d_sae"
             )
         return width
+
+
+def check_rows(x: Float[Tensor, "rows d"], what: str) -> None:
+    """Refuse rows from which nothing can be learned, before training.
+
+    Raises:
+        BasisError: no rows, or all of them equal. NonFiniteError: NaN or infinity, with the first row that holds one.
+    """
+    if len(x) == 0:
+        raise BasisError(
+            f"a dictionary of {what} needs rows: got none. Collect activations of at least a few thousand rows"
+        )
+    finite = torch.isfinite(x).all(dim=1)
+    if not finite.all():
+        raise NonFiniteError(
+            f"{what} hold NaN or infinity in {int((~finite).sum())} rows, first in row {int((~finite).nonzero()[0])}: expected "
+            "finite activations. Look at the model and its inputs"
+        )
+    if (x == x[0]).all():
+        raise BasisError(f"{what} are the same in every row: there is nothing to explain. Collect more varied inputs")
