@@ -43,6 +43,7 @@ MIN_FIRINGS = 200
 SAES: dict[str, Any] = {"samples": 400_000, "batch_size": 1_024, "lr": 2e-3}
 ROWS = 60_000  # that connectors are fitted on
 NEWTON_ROWS = 20_000  # ... once their wires are chosen, and that gates are typed on
+RIVAL_ROWS = 10_000  # the same for neurons, principal components and the null
 #: the encoder's layers, and the share of outputs with R2 > .5 at fan-in 16 that the independent study found there
 ENCODER = {1: 0.45, 3: 0.36}
 #: 400,000 fitting rows and 70,000 held-out ones, as there; our trainer reaches its dictionaries' explained variance with half of
@@ -137,7 +138,7 @@ class Run:
         settings = Measure(
             causal_rows=0,
             min_firings=MIN_FIRINGS,
-            wires=_solver(FAN_IN[-1]),
+            wires=_solver(FAN_IN[-1], RIVAL_ROWS),
             replaced=replaced,
             seed=self.seed,
             solver_rows=ROWS,
@@ -182,7 +183,7 @@ def _entries(
     connectors = {k: _solver(k).fit(f_in, f_out) for k in (wide, narrow)}
     entries = {GATES.format(k): Entry(outer, connector) for k, connector in connectors.items()}
     entries[OFTEN] = Entry(outer, thresholded(connectors[wide], f_in, Codes.of(f_out).frequency()))
-    entries[SHUFFLED] = Entry(outer, Shuffled(_solver(wide), seed))
+    entries[SHUFFLED] = Entry(outer, Shuffled(_solver(wide, RIVAL_ROWS), seed))
     return entries, _gates(connectors[narrow], inner, outer, fit, test) if gates else []
 
 
@@ -232,8 +233,8 @@ def _encoder_entries(inner: Any, outer: Any, fit: Rows, seed: int) -> dict[str, 
     wires = gl.GramLasso(mean_edges=wide, cap=wide, newton_rows=ENCODER_NEWTON).fit(f_in, f_out)
     there = calibrated(wires, f_in, f_out, ENCODER_NEWTON, "error", line=False)
     here = fitted_where_on(calibrated(wires, f_in, f_out, ENCODER_NEWTON, "error"), f_in, f_out, ENCODER_NEWTON)
-    few = torch.arange(min(NEWTON_ROWS, len(fit.x)))
-    shuffled = Shuffled(_solver(wide), seed).fit(take_rows(f_in, few), take_rows(f_out, few))
+    few = torch.arange(min(ROWS, len(fit.x)))
+    shuffled = Shuffled(_solver(wide, RIVAL_ROWS), seed).fit(take_rows(f_in, few), take_rows(f_out, few))
     return {THERE: Entry(outer, there), GATES.format(wide): Entry(outer, here), SHUFFLED: Entry(outer, shuffled)}
 
 
