@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from gatelens.cli import main
@@ -40,6 +41,34 @@ def small(**changes):
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "small"
     return run(small(), out), out
+
+
+def test_two_threads_change_no_figure_by_more_than_a_hundredth(finished, tmp_path):
+    """Sums are added in another order; training passes that on."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if threads == 1 else 1)
+    try:
+        other = run(small(), tmp_path / "run", until="evaluate")
+    finally:
+        torch.set_num_threads(threads)
+    ours, theirs = (dict(_figures(walk.report.to_dict())) for walk in (finished[0], other))
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 20
+    for name, value in ours.items():
+        assert theirs[name] == pytest.approx(value, abs=0.01, nan_ok=True), name
+
+
+def _figures(value, name=""):
+    """Shares and metrics of a report, by their places: what lies between -1 and 1; counts and timings are left out."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key != "timing_s" and "second" not in str(key):
+                yield from _figures(part, f"{name}/{key}")
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            yield from _figures(part, f"{name}/{place}")
+    elif isinstance(value, float) and abs(value) <= 1:
+        yield name, value
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """A bounded fuzz run over the loaders: valid files with random damage load, or are refused with one of our errors.
 
-Each loader gets GATELENS_FUZZ_SECONDS / 9 (default 4.5 seconds in all; CI gives a minute), from a seed that is printed
+Each loader gets GATELENS_FUZZ_SECONDS / 13 (default 6.5 seconds in all; CI gives a minute), from a seed that is printed
 with the damage when something else comes up. Half of the time the manifest is made to agree with the damage, so that the
 loader behind the hash is reached.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -30,20 +31,24 @@ from gatelens import (
     HookedMLP,
     PretrainedSAE,
     Rotation,
+    Segment,
     collect,
     load_model,
     mlp_segments,
     store,
 )
+from gatelens.bases.gate_basis import GateBasis
 from gatelens.bases.saving import load_basis, save_basis
+from gatelens.bases.transcoder_basis import read_transcoder
 from gatelens.data import Batches
-from gatelens.data.images import parse_idx
+from gatelens.data.documents import documents_of
+from gatelens.data.images import parse_idx, parse_parquet
 from gatelens.errors import GateLensError
 from gatelens.pipeline import read_config
 from gatelens.pipeline.loading import with_weights
 from gatelens.shards import fingerprint
 
-SECONDS = float(os.environ.get("GATELENS_FUZZ_SECONDS", "4.5")) / 9
+SECONDS = float(os.environ.get("GATELENS_FUZZ_SECONDS", "6.5")) / 13
 SEED = int(os.environ.get("GATELENS_FUZZ_SEED", "0"))
 
 
@@ -108,6 +113,41 @@ def idx(folder: Path) -> None:
     (folder / "x").write_bytes(b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 3, 4) + bytes(24))
 
 
+def images(folder: Path) -> None:
+    import pyarrow as pa
+    from PIL import Image
+    from pyarrow import parquet
+
+    png = io.BytesIO()
+    Image.new("L", (3, 2), 7).save(png, "png")
+    folder.mkdir(parents=True)
+    table = pa.table({"image": [{"bytes": png.getvalue(), "path": "x.png"}] * 4, "label": [0, 1, 2, 3]})
+    parquet.write_table(table, folder / "train.parquet")
+
+
+def texts(folder: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("one<|endoftext|>two", encoding="utf-8")
+    (folder / "b.json").write_text('[{"text": "three"}, "four"]')
+    (folder / "c.jsonl").write_text('{"text": "five"}\n"six"\n')
+    parquet.write_table(pa.table({"text": ["seven", "eight"]}), folder / "d.parquet")
+
+
+def gate_dictionary(folder: Path) -> None:
+    wires = Connector.from_dense(torch.eye(4)[:3], torch.zeros(3))
+    bypass = torch.zeros(4, 5)
+    save_basis(GateBasis(Rotation(torch.eye(4)), wires, torch.rand(3, 5), torch.zeros(5), 4, bypass), folder)
+
+
+def transcoder(folder: Path) -> None:
+    from sae_lens import Transcoder, TranscoderConfig
+
+    Transcoder(TranscoderConfig(d_in=4, d_out=5, d_sae=6, apply_b_dec_to_input=False)).save_model(folder)
+
+
 def config(folder: Path) -> None:
     folder.mkdir(parents=True)
     text = "name: x\nmodel: {use: HookedMLP, sizes: [8, 6, 6, 3]}\ndata: {source: digits}\nbases:\n  use: PCA\n"
@@ -129,6 +169,10 @@ LOADERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     "transformer": (transformer, load_model),
     "weights": (weights, lambda folder: with_weights(HookedMLP((8, 6, 6, 3)), folder / "w.safetensors")),
     "idx": (idx, lambda folder: parse_idx(folder / "x")),
+    "images": (images, lambda folder: parse_parquet([folder / "train.parquet"])),
+    "texts": (texts, lambda folder: list(documents_of(folder, "text", "train", None, "<|endoftext|>", 0))),
+    "gate dictionary": (gate_dictionary, load_basis),
+    "transcoder": (transcoder, lambda folder: read_transcoder(folder, Segment("in", "out", torch.relu, 4, 5))),
     "config": (config, lambda folder: read_config(folder / "c.yaml")),
 }
 

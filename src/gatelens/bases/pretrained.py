@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import store
 from ..activations import hook_names
-from ..errors import BasisError, GateLensWarning, HubError, unknown
+from ..errors import BasisError, GateLensWarning, unknown
 from ..segments import Segment
 from .fitness import check_fit
 from .linear import Basis, check_width
 from .normalised import usable
+from .sae_files import CONFIG, SHIPPED, WEIGHTS, from_folder, from_hub
 
-#: the SAEs of the demonstration's model, inside the package
-SHIPPED = "gpt2-mini"
-CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 _ROWS = 2048  # to measure the fit on
 
 
@@ -58,7 +54,7 @@ class PretrainedSAE:
             return self.from_disk(folder, self.device)
         if sae_id is None:
             raise BasisError(f"PretrainedSAE({self.release!r}) needs sae_id: which SAE of the release")
-        return usable(_from_hub(self.release, sae_id, self.device))
+        return usable(from_hub(self.release, sae_id, self.device))
 
     def preflight(self, hook: str, width: int) -> None:
         """Refuse, before the model is run, an SAE that cannot be had or has another width than the hook point."""
@@ -93,17 +89,7 @@ class PretrainedSAE:
     @staticmethod
     def from_disk(folder: str | Path, device: str = "cpu") -> Any:
         """An SAE that sae-lens saved (cfg.json, sae_weights.safetensors), also in the flat form before version 6."""
-        folder = Path(folder)
-        _check_folder(folder)
-        from sae_lens import SAE
-
-        try:
-            sae = SAE.load_from_disk(folder, device=device)
-        except Exception as error:  # whatever sae-lens makes of files that somebody else wrote
-            raise BasisError(
-                f"{folder} is not an SAE for inference ({type(error).__name__}: {error}). "
-                "Expected what sae-lens' save_inference_model writes"
-            ) from error
+        sae = from_folder(Path(folder), device)
         return usable(sae.to(torch.float32).eval().requires_grad_(False))
 
     def _folder(self, sae_id: str | None) -> Path | None:
@@ -123,59 +109,3 @@ class PretrainedSAE:
 
 def _shipped() -> Path:
     return Path(__file__).resolve().parents[1] / "demo" / "saes"
-
-
-def _check_folder(folder: Path) -> None:
-    """What sae-lens needs is there and is what it says, before sae-lens is asked."""
-    from safetensors import SafetensorError, safe_open
-
-    store.refuse_pickle(folder, BasisError)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise BasisError(
-                f"{folder} holds no {name}: expected a folder that sae-lens saved ({CONFIG} and {WEIGHTS})"
-            )
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (ValueError, SafetensorError) as error:
-        raise BasisError(f"{folder} is damaged ({error}). Download or save the SAE again") from error
-    if not isinstance(config, dict):
-        raise BasisError(f"{folder / CONFIG} should hold a mapping of settings. Download or save the SAE again")
-    expected = config.get("d_sae"), config.get("d_in")
-    if None not in expected and shapes.get("W_dec", expected) != expected:
-        raise BasisError(
-            f"{folder}: W_dec has shape {list(shapes['W_dec'])}, {CONFIG} says {list(expected)}. "
-            "Download or save the SAE again"
-        )
-
-
-def _from_hub(release: str, sae_id: str, device: str) -> Any:
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    from ..data.hub import cache_folder, hub_in_reach
-
-    releases = get_pretrained_saes_directory()
-    if release in releases:
-        known = releases[release].saes_map
-        if sae_id not in known:
-            raise BasisError(f"{release}: {unknown('sae_id', sae_id, known)}")
-        repository = releases[release].repo_id
-    elif "/" in release:
-        repository = release
-    else:
-        raise BasisError(
-            f"{unknown('release', release, [*releases, SHIPPED])}. "
-            f"A folder is given by its path, ./{release} for instance"
-        )
-    advice = "Download it where there is a network, or give a local folder as the release"
-    cached = cache_folder() / f"models--{repository.replace('/', '--')}"
-    if not (cached / "snapshots").is_dir() and not hub_in_reach():
-        raise HubError(f"{repository} is not in the cache ({cached}) and the hub is out of reach. {advice}")
-    try:
-        sae = SAE.from_pretrained(release, sae_id, device=device)
-    except OSError as error:
-        raise HubError(f"{repository} {sae_id} could not be loaded ({error}). {advice}") from error
-    return sae.eval().requires_grad_(False)

@@ -12,8 +12,7 @@ from torch import Tensor
 from ..errors import BasisError
 from ..segments import Segment
 from .pair import PairBasis
-
-_FILES = ("cfg.json", "sae_weights.safetensors")
+from .sae_files import CONFIG, WEIGHTS, from_folder, from_hub
 
 
 class TranscoderBasis(PairBasis):
@@ -55,37 +54,26 @@ class TranscoderBasis(PairBasis):
     def save_into(self, out: Any) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             self.transcoder.save_model(temporary)
-            for name in _FILES:
+            for name in (CONFIG, WEIGHTS):
                 out.bytes(name, (Path(temporary) / name).read_bytes())
         out.json("pair.json", {"hook_in": self.hook_in, "hook_out": self.hook_out})
 
     @classmethod
     def load_from(cls, stored: Any) -> TranscoderBasis:
-        from sae_lens import SAE
-
         with tempfile.TemporaryDirectory() as temporary:
-            for name in _FILES:
+            for name in (CONFIG, WEIGHTS):
                 (Path(temporary) / name).write_bytes(stored.bytes(name))
-            return cls(SAE.load_from_disk(temporary), **stored.json("pair.json"))
+            return cls(from_folder(Path(temporary)), **stored.json("pair.json"))
 
 
 def read_transcoder(source: str | Path, segment: Segment, sae_id: str | None = None) -> TranscoderBasis:
     """A transcoder from a folder in sae-lens' format, or from a published release when `sae_id` is given.
 
     Raises:
-        BasisError: nothing there, no transcoder, or one of another segment's widths.
+        BasisError: nothing there, damaged files, an unknown release, no transcoder, or one of another segment's widths.
+        HubError: not in the cache, and the hub is out of reach.
     """
-    from sae_lens import SAE
-
-    if sae_id is not None:
-        module: Any = SAE.from_pretrained(str(source), sae_id)
-    else:
-        missing = [name for name in _FILES if not (Path(source) / name).is_file()]
-        if missing:
-            raise BasisError(
-                f"{source} holds no {missing[0]}: expected a folder in sae-lens' format, or give sae_id with a release's name"
-            )
-        module = SAE.load_from_disk(source)
+    module = from_folder(Path(source)) if sae_id is None else from_hub(str(source), sae_id)
     basis = TranscoderBasis(module, segment.hook_in, segment.hook_out)
     basis.check(segment)
     return basis

@@ -68,12 +68,12 @@ def _file_documents(path: Path, column: str, separator: str | None) -> Iterator[
 
 def _json_rows(path: Path) -> list[Any]:
     """A JSON array, or one JSON value a line."""
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json" and text.lstrip().startswith("["):
             return json.loads(text)
         return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 among them
         raise DataError(
             f"{path} is not JSON ({error}): expected a list of texts or records, or one record a line"
         ) from error

