@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..bases.sae import TrainedSAE
 from ..estimate import ALLOCATOR, Estimate, collecting, features, training
+from .null_model import too_large
 from .shapes import Shapes
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _evaluate(walk: Walk, shapes: Shapes) -> Estimate:
         work["the baseline of neurons"] = again + _refit(neurons, walk.solver)
     if wanted & {"virtual_weights", "shuffled"}:
         work["the baselines of the same dictionaries"] = again + _refit(shapes, walk.solver)
-    if "random_weights" in wanted and all(isinstance(r, TrainedSAE) for r in walk.recipes.values()):
+    if "random_weights" in wanted and not too_large(shapes.widths, {h: f for h, (f, _) in shapes.wide.items()}):
         acts = 4 * (shapes.fit + shapes.held_out) * sum(shapes.widths.values())
         work["the baseline of random weights"] = acts + _refit(shapes, walk.solver)
     if walk.config.evaluation.ladder is not None:

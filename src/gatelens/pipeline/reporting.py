@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..activations import collect
-from ..bases.sae import TrainedSAE
-from ..circuits import Circuit, build_circuit
+from ..circuits import Circuit
 from ..errors import ConfigError, unknown
-from ..evaluation.baselines import baseline_circuits, random_weights
+from ..evaluation.baselines import baseline_circuits
 from ..evaluation.coverage import measure_coverage
 from ..evaluation.edge_curves import circuit_edge_curves
 from ..evaluation.ladder import Entry, Measure, Rows, measure_ladder, replaced_metric
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
-from .building import find, keywords
+from .building import keywords
 from .config import Config
+from .null_model import random_model
 from .resume import versions
 
 if TYPE_CHECKING:
@@ -128,18 +127,6 @@ def _baselines(walk: Walk, circuit: Circuit) -> dict[str, Any]:
     if {*wanted} & {"neurons", "virtual_weights", "shuffled"}:
         options = {k: v for k, v in walk.gate_options.items() if k != "interventions"}
         found |= baseline_circuits(walk.model, circuit, fit, walk.solver, held_out, **options)
-    if "random_weights" in wanted and all(isinstance(r, TrainedSAE) for r in walk.recipes.values()):
-        found["random_weights"] = _random_weights(walk)
+    if "random_weights" in wanted and (null := random_model(walk)) is not None:
+        found["random_weights"] = null
     return {name: circuit for name, circuit in found.items() if name in wanted}
-
-
-def _random_weights(walk: Walk) -> tuple[Any, Circuit]:
-    """The whole walk on a model of permuted weights: dictionaries, connectors and gates of its own."""
-    model = random_weights(walk.model, walk.config.seed)
-    section = {"use": "mlp_segments"} | walk.config.segments
-    use = find(section.pop("use"), "segments")
-    segments = use(model, **section)
-    fit = collect(model, walk.batches[0], segments)
-    held_out = collect(model, walk.batches[1], segments)
-    bases = walk.fit_bases(fit, segments)
-    return model, build_circuit(model, segments, bases, fit, walk.solver, held_out=held_out, **walk.gate_options)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..activations import hook_names
+from ..bases.linear import basis_width
+from ..bases.pretrained import PretrainedSAE
 from ..bases.sae import TrainedSAE
 from ..estimate import by_column, features, gram_fit, greedy_fit, reading
 from ..evaluation.passes import KEPT_BYTES
@@ -17,6 +19,8 @@ from .building import build
 if TYPE_CHECKING:
     from .walk import Walk
 
+#: features of a published dictionary that are taken to be active in a row where its recipe does not say
+ACTIVE = 64.0
 #: fitting rows that a ladder's rivals are fitted to
 LADDER_ROWS = 60_000
 
@@ -48,7 +52,7 @@ class Shapes:
         widths = {hook: d for s in segments for hook, d in ((s.hook_in, s.d_in), (s.hook_out, s.d_out))}
         fit, held_out = walk.batches
         batch = fit.keep[: fit.batch_size].numel()
-        wide = {hook: _features_of(walk.recipes.get(hook, walk.recipes.get("")), d) for hook, d in widths.items()}
+        wide = {hook: _features_of(walk.recipes.get(hook, walk.recipes.get("")), hook, d) for hook, d in widths.items()}
         return cls(model, segments, widths, wide, fit.rows, held_out.rows, batch)
 
     def neurons(self) -> Shapes:
@@ -104,9 +108,11 @@ def _model(walk: Walk) -> Any:
     return build(section, "model", seed=walk.config.seed)
 
 
-def _features_of(recipe: Any, d: int) -> tuple[int, float]:
+def _features_of(recipe: Any, hook: str, d: int) -> tuple[int, float]:
     if isinstance(recipe, TrainedSAE):
         f = recipe.d_sae or recipe.expansion * d
         return f, float(recipe.k if "topk" in recipe.architecture else f)
+    if isinstance(recipe, PretrainedSAE):
+        return basis_width(recipe.load(hook), d), recipe.expected_l0 or ACTIVE
     f = getattr(recipe, "d_sae", None) or getattr(recipe, "components", None) or d
     return f, float(f)
