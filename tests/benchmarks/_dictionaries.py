@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,7 +76,6 @@ class Found:
     relations: Relations
     groups: CopyGroups
     rules_over_07: float | None = None
-    beside: dict[str, float | None] = field(default_factory=dict)
 
 
 class Study:
