@@ -143,5 +143,16 @@ def connector_bytes(edges: int, outputs: int) -> int:
     return 12 * edges + 12 * outputs
 
 
+def only_the_largest(work: Mapping[str, int]) -> dict[str, int]:
+    """The one of several works, done one after the other, that takes most."""
+    name = max(work, key=lambda w: work[w])
+    return {name: work[name]}
+
+
+def in_all(what: str, parts: Mapping[str, int], disk: int = 0) -> Estimate:
+    """These parts at once, and what the allocator keeps."""
+    return _sum(what, dict(parts) | {"what libraries and the allocator keep": ALLOCATOR}, disk)
+
+
 def _sum(what: str, parts: dict[str, int], disk: int = 0) -> Estimate:
     return Estimate(what, sum(parts.values()), disk, {k: v for k, v in parts.items() if v})

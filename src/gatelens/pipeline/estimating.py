@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..estimate import ALLOCATOR, Estimate, collecting, features, training
+from ..estimate import Estimate, collecting, features, in_all, only_the_largest, training
 from .null_model import too_large
 from .shapes import Shapes
 
@@ -44,17 +44,17 @@ def _collect(walk: Walk, shapes: Shapes) -> Estimate:
 def _bases(walk: Walk, shapes: Shapes) -> Estimate:
     batch = getattr(walk.recipes.get(""), "batch_size", 512)
     parts = [training(shapes.fit, d, shapes.wide[hook][0], batch) for hook, d in shapes.widths.items()]
-    return _of("bases", _largest(parts).parts, sum(e.disk for e in parts))
+    return in_all("bases", _largest(parts).parts, sum(e.disk for e in parts))
 
 
 def _connect(walk: Walk, shapes: Shapes) -> Estimate:
     """The features are made from activations, then the wires from the features."""
     work = {"reading the activations": shapes.reading(shapes.fit), "the fit": shapes.solving(walk.solver)}
-    return _of("connect", {"the features": shapes.features(shapes.fit)} | _larger(work))
+    return in_all("connect", {"the features": shapes.features(shapes.fit)} | only_the_largest(work))
 
 
 def _gates(walk: Walk, shapes: Shapes) -> Estimate:
-    return _of("gates", {"the features": shapes.features(shapes.fit)} | _reading_gates(shapes))
+    return in_all("gates", {"the features": shapes.features(shapes.fit)} | _reading_gates(shapes))
 
 
 def _evaluate(walk: Walk, shapes: Shapes) -> Estimate:
@@ -73,14 +73,14 @@ def _evaluate(walk: Walk, shapes: Shapes) -> Estimate:
         work["the baseline of random weights"] = acts + _refit(shapes, walk.solver)
     if walk.config.evaluation.ladder is not None:
         work["the ladder's gate-free rivals"] = shapes.ladder() + passes
-    return _of("evaluate", {"the features": again} | _larger(work))
+    return in_all("evaluate", {"the features": again} | only_the_largest(work))
 
 
 def _view(walk: Walk, shapes: Shapes) -> Estimate:
     """Contexts are found in the held-out rows, which are encoded a few thousand at a time."""
     block = 2 * features(min(shapes.held_out, CONTEXT_ROWS), max(f for f, _ in shapes.wide.values()))
     contexts = shapes.reading(shapes.held_out) + block + shapes.by_column(shapes.held_out)
-    return _of("view", {"the features": shapes.features(shapes.fit), "contexts": contexts})
+    return in_all("view", {"the features": shapes.features(shapes.fit), "contexts": contexts})
 
 
 def _refit(shapes: Shapes, solver: Any) -> int:
@@ -96,16 +96,5 @@ def _reading_gates(shapes: Shapes) -> dict[str, int]:
     }
 
 
-def _larger(work: dict[str, int]) -> dict[str, int]:
-    """The one of several works, done one after the other, that takes most."""
-    name = max(work, key=lambda w: work[w])
-    return {name: work[name]}
-
-
 def _largest(parts: Iterable[Estimate]) -> Estimate:
     return max(parts, key=lambda e: e.memory)
-
-
-def _of(room: str, parts: Mapping[str, int], disk: int = 0) -> Estimate:
-    parts = dict(parts) | {"what libraries and the allocator keep": ALLOCATOR}
-    return Estimate(room, sum(parts.values()), disk, parts)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..bases.rotation import JacobianRotation
-from ..estimate import ALLOCATOR, Estimate, collecting, features, training
+from ..estimate import Estimate, collecting, features, in_all, only_the_largest, training
 from ..invariants.rank import MAX_ENTRIES
 from ..invariants.report import COMPARED, INPUTS
 from .shapes import Shapes
@@ -36,7 +35,7 @@ def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
         "Jacobians for the picture": 5 * max(whole),
     }
     read = {"activations at one end of a segment": max(shapes.reading(rows) for rows in (shapes.fit, shapes.held_out))}
-    return _of("rotate", read | _larger(work))
+    return in_all("rotate", read | only_the_largest(work))
 
 
 def rank_estimate(walk: Walk) -> Estimate:
@@ -58,7 +57,7 @@ def rank_estimate(walk: Walk) -> Estimate:
         "passes through the model": shapes.residual_streams() + 3 * shapes.a_pass(),
     }
     kept = collecting(few, [widest.d_in, widest.d_out], pass_bytes=shapes.a_pass()).parts["the activations"]
-    return _of("rank", {"the activations": kept} | _larger(work))
+    return in_all("rank", {"the activations": kept} | only_the_largest(work))
 
 
 def stability_estimate(walk: Walk) -> Estimate:
@@ -75,21 +74,10 @@ def stability_estimate(walk: Walk) -> Estimate:
     }
     widths = shapes.widths.values()
     kept = sum(collecting(rows, widths).parts["the activations"] for rows in (fit, held_out, held_out))
-    return _of("stability", {"the activations": kept} | _larger(refit))
+    return in_all("stability", {"the activations": kept} | only_the_largest(refit))
 
 
 def _matching(shapes: Shapes) -> int:
     """Both circuits' held-out features, dense, in float64 while they are correlated."""
     most = max(f for f, _ in shapes.wide.values())
     return 2 * sum(features(shapes.held_out, f) for f, _ in shapes.wide.values()) + 4 * 8 * shapes.held_out * most
-
-
-def _larger(work: Mapping[str, int]) -> dict[str, int]:
-    """The one of several works, done one after the other, that takes most."""
-    name = max(work, key=lambda w: work[w])
-    return {name: work[name]}
-
-
-def _of(what: str, parts: Mapping[str, int]) -> Estimate:
-    parts = dict(parts) | {"what libraries and the allocator keep": ALLOCATOR}
-    return Estimate(what, sum(parts.values()), 0, parts)
