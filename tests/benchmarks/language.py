@@ -41,8 +41,8 @@ WINDOWS, STORY_WINDOWS, HELD, CE_WINDOWS = 1_200, 800, 320, 16
 #: held-out rows on which an output feature must fire to be counted
 MIN_FIRINGS = 200
 SAES: dict[str, Any] = {"samples": 400_000, "batch_size": 1_024, "lr": 2e-3}
-ROWS = 100_000  # that connectors are fitted on
-NEWTON_ROWS = 40_000  # ... once their wires are chosen, and that gates are typed on
+ROWS = 60_000  # that connectors are fitted on
+NEWTON_ROWS = 20_000  # ... once their wires are chosen, and that gates are typed on
 RIVAL_ROWS = 10_000  # the same for neurons, principal components and the null
 #: the encoder's layers, and the share of outputs with R2 > .5 at fan-in 16 that the independent study found there
 ENCODER = {1: 0.45, 3: 0.36}
