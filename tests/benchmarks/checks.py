@@ -140,6 +140,8 @@ def _figures(subject: Subject, seed: int) -> Iterator[Figure]:
     bar.update()
     replaced = None if subject.judged is None else replaced_metric(subject.model, subject.judged, segment)
     ladder = _ladder(segment, circuit, fit, held, replace(settings, replaced=replaced))
+    if replaced is not None:
+        ladder = replace(ladder, rungs={**ladder.rungs, "the model itself": {"metric": replaced(segment.forward)}})
     bar.update()
     model = random_weights(subject.model, seed)
     segment, fit, held = subject.rows(model)
