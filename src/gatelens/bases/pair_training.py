@@ -54,8 +54,8 @@ class PairTraining(DictionaryTraining):
         activation: "batchtopk" or "topk" (k active features), or "relu"; see `Chooser`.
         l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
         bypass: let a dense linear map carry what is linear, as in skip transcoders (Paulo et al. 2025).
-        orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction (OrtSAE,
-            Korznikov et al. 2025, who take .25). Against absorption: a feature that only fires inside another one saves an
+        orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction, after OrtSAE
+            (Korznikov et al. 2025). Against absorption: a feature that only fires inside another one saves an
             active feature by taking the other's direction into its own, and the other one falls silent there.
     """
 
