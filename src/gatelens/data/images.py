@@ -166,7 +166,7 @@ def parse_parquet(files: Sequence[Path]) -> tuple[Float[Tensor, "n d"], Int[Tens
 def _pixels(image: Any) -> Float[np.ndarray, " d"]:
     from PIL import Image
 
-    encoded = image.get("bytes") if isinstance(image, dict) else image
+    encoded: Any = image["bytes"] if isinstance(image, dict) else image
     return np.asarray(Image.open(io.BytesIO(encoded)).convert("L"), dtype=np.float32).flatten() / 255.0
 
 
