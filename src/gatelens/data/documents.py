@@ -95,7 +95,7 @@ def _parquet_column(path: Path, column: str) -> Iterator[str]:
             raise DataError(f"{path}: {unknown('text column', column, file.schema_arrow.names)}. Set `column`")
         for batch in file.iter_batches(columns=[column]):
             yield from (text for text in batch.column(0).to_pylist() if text)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a whole parquet file ({error}). Download it again") from error
 
 

@@ -148,9 +148,9 @@ def parse_parquet(files: Sequence[Path]) -> tuple[Float[Tensor, "n d"], Int[Tens
 
     try:
         table = concat_tables([parquet.read_table(file) for file in files])
-    except (ArrowException, OSError) as error:
+        names = set(table.column_names)
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{files[0].parent} holds no whole parquet files ({error}). Download them again") from error
-    names = set(table.column_names)
     if not {"image", "label"} <= names:
         raise DataError(f"expected columns image and label, got {', '.join(sorted(names))}. {MNIST_LOCAL}")
     try:
