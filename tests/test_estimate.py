@@ -13,10 +13,13 @@ import pytest
 from gatelens import estimate
 from gatelens.errors import TooLargeError
 
-MEASURE = textwrap.dedent("""
-    import json, sys, tempfile
+#: what every measuring program begins with
+PROBE = textwrap.dedent("""
+    import json, sys, tempfile, warnings
+    from pathlib import Path
+    warnings.simplefilter("ignore")
     import torch
-    from gatelens import HookedMLP, collect, ReluOMP, estimate
+    import gatelens
     from gatelens.data import Batches
 
     def now():
@@ -26,15 +29,22 @@ MEASURE = textwrap.dedent("""
     def most():
         return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
+    def data(rows, seed, width):
+        x, places = torch.rand(rows, width, generator=torch.Generator().manual_seed(seed)), torch.arange(rows)
+        return Batches(x, places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
+""")
+
+MEASURE = textwrap.dedent("""
+    from gatelens import HookedMLP, collect, ReluOMP, estimate
+
     def collecting(rows, width, shard_rows):
-        model, places = HookedMLP((16, width, width, 10)), torch.arange(rows)
-        data = Batches(torch.rand(rows, 16), places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
+        model, batches = HookedMLP((16, width, width, 10)), data(rows, 0, 16)
         hooks = ["hook_post.0", "hook_post.1"]
-        collect(model, data.take(512), hooks)
+        collect(model, batches.take(512), hooks)
         said = estimate.collecting(rows, [width, width], shard_rows=shard_rows, pass_bytes=512 * 4 * (2 * width + 26))
         before = now()
         with tempfile.TemporaryDirectory() as folder:
-            collect(model, data, hooks, store=folder if shard_rows else None, shard_rows=shard_rows or 1)
+            collect(model, batches, hooks, store=folder if shard_rows else None, shard_rows=shard_rows or 1)
         return said.memory, most() - before
 
     def greedy(rows, width, active):
@@ -68,7 +78,7 @@ def measured(program: str, arguments: list[str], allocator: dict[str, str]) -> d
     """work -> bytes that were said and bytes that were taken, in a process of its own, on top of what it had before."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     environment = plain | allocator | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", PROBE + program, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -88,26 +98,9 @@ def test_the_work_stays_within_its_estimate():
 
 #: a run of all rooms from data of its own; the highest point of each room, on top of model and data
 ROOMS = textwrap.dedent("""
-    import json, sys, warnings
-    warnings.simplefilter("ignore")
-    from pathlib import Path
-    import torch
-    import gatelens
-    from gatelens.data import Batches
     from gatelens.pipeline.config import check_config
     from gatelens.pipeline.estimating import estimates
     from gatelens.pipeline.walk import _STEPS, ROOMS, Walk
-
-    def most():
-        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-    def now():
-        open("/proc/self/clear_refs", "w").write("5")
-        return most()
-
-    def data(rows, seed):
-        x, places = torch.rand(rows, 64, generator=torch.Generator().manual_seed(seed)), torch.arange(rows)
-        return Batches(x, places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
 
     sizes = [64, 1024, 16, 10]
     walk = Walk(check_config({
@@ -117,7 +110,7 @@ ROOMS = textwrap.dedent("""
         "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
         "solver": {"use": "GramLasso", "mean_edges": 2},
     }), Path(sys.argv[1]))
-    walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(12000, 0), data(3000, 1))}
+    walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(12000, 0, 64), data(3000, 1, 64))}
     said = {e.what: e.memory for e in estimates(walk, "view", ROOMS)}
     before, found = now(), {}
     for room in ROOMS:
@@ -140,29 +133,12 @@ def test_each_room_stays_within_its_estimate(tmp_path):
 
 #: a study of a model; its highest point on top of model, data and what libraries load
 STUDIES = textwrap.dedent("""
-    import json, sys, warnings
-    warnings.simplefilter("ignore")
-    from pathlib import Path
-    import torch
-    import gatelens
     from gatelens.bases.rotation import JacobianRotation
     from gatelens.bases.rotation.baselines import rotation_report
     from gatelens.cli import rotate
-    from gatelens.data import Batches
     from gatelens.pipeline import estimating_studies as estimating, studies
     from gatelens.pipeline.config import check_config
     from gatelens.pipeline.walk import Walk
-
-    def most():
-        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-    def now():
-        open("/proc/self/clear_refs", "w").write("5")
-        return most()
-
-    def data(rows, seed):
-        x, places = torch.rand(rows, 16, generator=torch.Generator().manual_seed(seed)), torch.arange(rows)
-        return Batches(x, places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
 
     def rotating(walk):
         fit, held_out = walk.acts
@@ -180,7 +156,7 @@ STUDIES = textwrap.dedent("""
             "solver": {"use": "GramLasso", "mean_edges": 2},
         }), Path(sys.argv[1]))
         walk.out.mkdir(exist_ok=True)
-        walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(rows, 0), data(rows // 2, 1))}
+        walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(rows, 0, 16), data(rows // 2, 1, 16))}
         return walk
 
     recipe, found = JacobianRotation(method="svd"), {}
