@@ -32,6 +32,21 @@ PROBE = textwrap.dedent("""
     def data(rows, seed, width):
         x, places = torch.rand(rows, width, generator=torch.Generator().manual_seed(seed)), torch.arange(rows)
         return Batches(x, places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
+
+    def walk_of(sizes, rows, held_out):
+        from gatelens.pipeline.config import check_config
+        from gatelens.pipeline.walk import Walk
+
+        walk = Walk(check_config({
+            "name": "measured",
+            "model": {"use": "HookedMLP", "sizes": sizes},
+            "data": {"source": "digits"},
+            "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
+            "solver": {"use": "GramLasso", "mean_edges": 2},
+        }), Path(sys.argv[1]))
+        batches = data(rows, 0, sizes[0]), data(held_out, 1, sizes[0])
+        walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": batches}
+        return walk
 """)
 
 MEASURE = textwrap.dedent("""
@@ -98,19 +113,10 @@ def test_the_work_stays_within_its_estimate():
 
 #: a run of all rooms from data of its own; the highest point of each room, on top of model and data
 ROOMS = textwrap.dedent("""
-    from gatelens.pipeline.config import check_config
     from gatelens.pipeline.estimating import estimates
-    from gatelens.pipeline.walk import _STEPS, ROOMS, Walk
+    from gatelens.pipeline.walk import _STEPS, ROOMS
 
-    sizes = [64, 1024, 16, 10]
-    walk = Walk(check_config({
-        "name": "measured",
-        "model": {"use": "HookedMLP", "sizes": sizes},
-        "data": {"source": "digits"},
-        "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
-        "solver": {"use": "GramLasso", "mean_edges": 2},
-    }), Path(sys.argv[1]))
-    walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(12000, 0, 64), data(3000, 1, 64))}
+    walk = walk_of([64, 1024, 16, 10], 12000, 3000)
     said = {e.what: e.memory for e in estimates(walk, "view", ROOMS)}
     before, found = now(), {}
     for room in ROOMS:
@@ -137,8 +143,6 @@ STUDIES = textwrap.dedent("""
     from gatelens.bases.rotation.baselines import rotation_report
     from gatelens.cli import rotate
     from gatelens.pipeline import estimating_studies as estimating, studies
-    from gatelens.pipeline.config import check_config
-    from gatelens.pipeline.walk import Walk
 
     def rotating(walk):
         fit, held_out = walk.acts
@@ -146,26 +150,14 @@ STUDIES = textwrap.dedent("""
         rotation_report(walk.segments, bases, fit, held_out, recipe)
         rotate._draw(walk, bases, recipe)
 
-    def walk_of(width, rows):
-        sizes = [16, width, width, 10]
-        walk = Walk(check_config({
-            "name": "measured",
-            "model": {"use": "HookedMLP", "sizes": sizes},
-            "data": {"source": "digits"},
-            "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
-            "solver": {"use": "GramLasso", "mean_edges": 2},
-        }), Path(sys.argv[1]))
-        walk.out.mkdir(exist_ok=True)
-        walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": (data(rows, 0, 16), data(rows // 2, 1, 16))}
-        return walk
-
     recipe, found = JacobianRotation(method="svd"), {}
     studies._retrained = lambda walk: None
     for study, walk, estimate, work in (
-        ("rotate", walk_of(208, 2000), lambda w: estimating.rotation_estimate(w, recipe), rotating),
-        ("rank", walk_of(208, 2000), estimating.rank_estimate, lambda w: studies.rank_study(w, [8])),
-        ("stability", walk_of(128, 20000), estimating.stability_estimate, lambda w: studies.stability_study(w, (), 0)),
+        ("rotate", walk_of([16, 208, 208, 10], 2000, 1000), lambda w: estimating.rotation_estimate(w, recipe), rotating),
+        ("rank", walk_of([16, 208, 208, 10], 2000, 1000), estimating.rank_estimate, lambda w: studies.rank_study(w, [8])),
+        ("stability", walk_of([16, 128, 128, 10], 20000, 10000), estimating.stability_estimate, lambda w: studies.stability_study(w, (), 0)),
     ):
+        walk.out.mkdir(exist_ok=True)
         said = estimate(walk).memory
         before = now()
         work(walk)

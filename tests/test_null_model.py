@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from gatelens import PretrainedSAE, TrainedSAE, Transcoder
-from gatelens.pipeline.null_model import null_recipes, too_large
+from gatelens.pipeline.null_model import has_null, null_recipes
 
 
 def walk(recipes: dict, features: int = 12, rows: int = 40):
@@ -45,5 +45,7 @@ def test_other_recipes_are_fitted_again_as_they_are():
 def test_what_would_take_hours_or_is_read_from_a_folder_has_no_null():
     assert null_recipes(walk({"": Transcoder(path="somewhere")})) is None
     assert null_recipes(walk({"": PretrainedSAE("gpt2-mini")}, features=100_000)) is None
-    assert too_large({"in": 768}, {"in": 32_768})
-    assert not too_large({"in": 256}, {"in": 1024})
+    published = {"": PretrainedSAE("gpt2-mini")}
+    assert not has_null(published, {"in": 768}, {"in": 32_768})
+    assert has_null(published, {"in": 256}, {"in": 1024})
+    assert has_null({"": TrainedSAE()}, {"in": 768}, {"in": 32_768})  # the run itself trains one as large

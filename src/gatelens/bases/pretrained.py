@@ -89,8 +89,7 @@ class PretrainedSAE:
     @staticmethod
     def from_disk(folder: str | Path, device: str = "cpu") -> Any:
         """An SAE that sae-lens saved (cfg.json, sae_weights.safetensors), also in the flat form before version 6."""
-        sae = from_folder(Path(folder), device)
-        return usable(sae.to(torch.float32).eval().requires_grad_(False))
+        return usable(from_folder(Path(folder), device).to(torch.float32))
 
     def _folder(self, sae_id: str | None) -> Path | None:
         """Where the SAE lies when the release is a folder or ships with the package."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .walks import add_config, add_estimate, stated
+from .walks import add_config, add_estimate, stated, walk_of
 
 
 def add_verbs(verbs: Any) -> None:
@@ -38,7 +38,6 @@ def act(options: argparse.Namespace) -> int:
     from ..bases.rotation.baselines import rotation_report
     from ..pipeline import read_config, run
     from ..pipeline.estimating_studies import rotation_estimate
-    from ..pipeline.walk import Walk
 
     config = read_config(options.config, options.changes)
     recipe = JacobianRotation(
@@ -48,7 +47,7 @@ def act(options: argparse.Namespace) -> int:
         seed=config.seed,
         progress=sys.stderr.isatty(),
     )
-    if stated(rotation_estimate(Walk(config, Path(options.out or f"runs/{config.name}")), recipe), options):
+    if stated(rotation_estimate(walk_of(config, options.out), recipe), options):
         return 0
     walk = run(config, options.out, until="collect", progress=sys.stderr.isatty())
     fit, held_out = walk.acts

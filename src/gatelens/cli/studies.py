@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .walks import add_config, add_estimate, stated
+from .walks import add_config, add_estimate, stated, walk_of
 
 
 def add_verbs(verbs: Any) -> None:
@@ -62,11 +62,10 @@ def act_stability(options: argparse.Namespace) -> int:
 
 def _walk(options: argparse.Namespace) -> Any:
     from ..pipeline import preflight, read_config
-    from ..pipeline.walk import Walk
 
     config = read_config(options.config, options.changes)
     preflight(config)
-    return Walk(config, Path(options.out or f"runs/{config.name}"), progress=sys.stderr.isatty())
+    return walk_of(config, options.out)
 
 
 def _show(options: argparse.Namespace, text: str, report: Any, page: Path) -> int:

@@ -64,6 +64,15 @@ def stated(estimate: Any, options: argparse.Namespace) -> bool:
     return False
 
 
+def walk_of(config: Any, out: str | None) -> Any:
+    """The walk of a config in its run folder; nothing is done yet."""
+    from pathlib import Path
+
+    from ..pipeline.walk import Walk
+
+    return Walk(config, Path(out or f"runs/{config.name}"), progress=sys.stderr.isatty())
+
+
 def act(options: argparse.Namespace) -> int:
     """Walk up to the verb's room and show what is there."""
     from ..pipeline import preflight, read_config
@@ -90,13 +99,10 @@ def _say(line: str) -> None:
 
 
 def _estimate(config: Any, out: str | None, room: str) -> int:
-    from pathlib import Path
-
     from ..pipeline.estimating import estimates
-    from ..pipeline.walk import ROOMS, Walk
+    from ..pipeline.walk import ROOMS
 
-    folder = Path(out) if out else Path("runs") / config.name
-    for estimate in estimates(Walk(config, folder), room, ROOMS):
+    for estimate in estimates(walk_of(config, out), room, ROOMS):
         sys.stdout.write(f"{estimate}\n")
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..estimate import Estimate, collecting, features, in_all, only_the_largest, training
-from .null_model import too_large
+from .null_model import has_null
 from .shapes import Shapes
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def _evaluate(walk: Walk, shapes: Shapes) -> Estimate:
         work["the baseline of neurons"] = again + _refit(neurons, walk.solver)
     if wanted & {"virtual_weights", "shuffled"}:
         work["the baselines of the same dictionaries"] = again + _refit(shapes, walk.solver)
-    if "random_weights" in wanted and not too_large(shapes.widths, {h: f for h, (f, _) in shapes.wide.items()}):
+    count = {hook: f for hook, (f, _) in shapes.wide.items()}
+    if "random_weights" in wanted and has_null(walk.recipes, shapes.widths, count):
         acts = 4 * (shapes.fit + shapes.held_out) * sum(shapes.widths.values())
         work["the baseline of random weights"] = acts + _refit(shapes, walk.solver)
     if walk.config.evaluation.ladder is not None:

@@ -42,19 +42,29 @@ def random_model(walk: Walk) -> tuple[Any, Circuit] | None:
 
 def null_recipes(walk: Walk) -> dict[str, Any] | None:
     """The config's recipes, with trained SAEs in the place of published ones; None where one cannot be had in seconds."""
+    widths = {hook: walk.acts[0][hook].shape[1] for hook in walk.bases}
+    if not has_null(walk.recipes, widths, {hook: walk.features[hook].shape[1] for hook in walk.bases}):
+        return None
     found: dict[str, Any] = {}
     for name, recipe in walk.recipes.items():
-        if getattr(recipe, "path", None) is not None:  # read from a folder: it is the other model's
-            return None
         hooks = [name] if name else list(walk.bases)
         found |= {h: _like(walk, h) for h in hooks} if isinstance(recipe, PretrainedSAE) else {name: recipe}
-    new = {hook: recipe.d_sae for hook, recipe in found.items() if recipe != walk.recipes.get(hook)}
-    return None if too_large({hook: walk.acts[0][hook].shape[1] for hook in new}, new) else found
+    return found
 
 
-def too_large(widths: Mapping[str, int], features: Mapping[str, int]) -> bool:
-    """Whether a dictionary of so many features at any of the hook points is too large to be trained for a report."""
-    return any(SAMPLES * d * features[hook] > MOST for hook, d in widths.items())
+def has_null(recipes: Mapping[str, Any], widths: Mapping[str, int], features: Mapping[str, int]) -> bool:
+    """Whether a report has a random-weight model.
+
+    It has none where a dictionary is read from a folder (it is the other model's), or where a published one is too large to
+    train another like it.
+
+    Args:
+        recipes: "" or hook name -> recipe. widths, features: hook name -> of the activations, of the dictionary.
+    """
+    if any(getattr(recipe, "path", None) is not None for recipe in recipes.values()):
+        return False
+    published = [h for h in widths if isinstance(recipes.get(h, recipes.get("")), PretrainedSAE)]
+    return all(SAMPLES * widths[hook] * features[hook] <= MOST for hook in published)
 
 
 def _like(walk: Walk, hook: str) -> TrainedSAE:
