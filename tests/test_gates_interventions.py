@@ -85,6 +85,20 @@ def test_a_feature_that_only_fires_beside_the_cause_is_found_out(world):
     assert (kept.kind, kept.verified) == (GateKind.COPY, False)
 
 
+@pytest.mark.parametrize("more", [(), (0, 1, 2, 7)])
+def test_an_inhibitor_that_no_row_shows_is_tried_in_the_model(world, more):
+    """The rule leaves it out for want of rows; a rule that the model then closes is not read, however many parents there are."""
+    segment, basis_in, basis_out, x = world
+    f = basis_in.encode(x)
+    f[:, 4] *= f[:, 3] == 0
+    shown = (segment, basis_in, basis_out, f @ basis_in.matrix)
+    gate = read(shown, {"and_not": {3: 1.0, 4: -2.0} | dict.fromkeys(more, 0.01)})["and_not"]
+    assert "whether IF_4 holds it back is not seen: on beside it in 0 rows" in gate.note
+    assert gate.excite == (3,)
+    assert (gate.kind, gate.verified) == (GateKind.NOT_READ, False)
+    assert "IF_4" in gate.why
+
+
 def test_an_exciter_with_a_negative_wire_is_a_disagreement(world):
     gate = read(world, {"copy": {0: -1.0}})["copy"]
     assert gate.kind == GateKind.NOT_READ

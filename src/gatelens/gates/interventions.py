@@ -215,7 +215,8 @@ def _cells(job: Job, value: np.ndarray) -> Cells:
 
 def patterns_to_set(rule: Rule, parents: int) -> list[int]:
     """All patterns of up to four parents; of more those that try the rule: none, each exciter alone, enough of them,
-    one too few, all, and each inhibitor beside enough."""
+    one too few, all, each inhibitor beside enough, and each parent that the rule leaves out, alone and beside enough: that it
+    does not matter is a claim too."""
     if parents <= 4:
         return list(range(1 << parents))
     exciters = [1 << j for j in rule.exciters]
@@ -225,4 +226,6 @@ def patterns_to_set(rule: Rule, parents: int) -> list[int]:
         codes |= {sum(ring[: rule.at_least]), sum(ring[: rule.at_least - 1])}
     codes |= {sum(exciters[: rule.at_least]) | 1 << j for j in rule.inhibitors}
     codes |= {sum(exciters) | 1 << j for j in rule.inhibitors}
+    left_out = [1 << j for j in range(parents) if not (rule.excite | rule.inhibit) >> j & 1]
+    codes |= {beside | j for j in left_out for beside in (0, sum(exciters[: rule.at_least]))}
     return sorted(codes)
