@@ -79,12 +79,15 @@ def gates(
     held_out: Batches,
     walk: GateWalk,
     bar: float | None = 0.6,
+    further: Mapping[int, Any] | None = None,
 ) -> Iterator[Figure]:
-    """`bar`: of the share found again on other inputs."""
-    rows = [_measured(seed, nets[seed], fit, held_out, walk) for seed in seeds]
+    """`bar`: of the share found again on other inputs; `further`: networks by seed that this share is measured on as well."""
+    rows = [_measured(_Read.of(seed, nets[seed], fit, held_out, walk), walk) for seed in seeds]
+    more = [_on_other_inputs(_Read.of(seed, net, fit, held_out, walk), walk) for seed, net in (further or {}).items()]
     yield _counts(name, rows, walk)
-    for change in CHANGES:
-        yield _found_again(name, change, rows, bar if change == CHANGES[0] else None)
+    yield _found_again(name, CHANGES[0], rows + more, bar)
+    for change in CHANGES[1:]:
+        yield _found_again(name, change, rows, None)
     for share, what in (
         ("variance", "output variance"),
         ("firings", "firings"),
@@ -93,31 +96,55 @@ def gates(
         yield _explained(name, share, what, rows)
 
 
-def _measured(seed: int, net: Any, fit: Batches, held_out: Batches, walk: GateWalk) -> dict[str, Any]:
-    first_half, second_half = stability.halves(fit, seed)
+@dataclass(frozen=True)
+class _Read:
+    """One network and the circuit that was found on one half of the fitting part."""
+
+    seed: int
+    net: Any
+    first_half: Batches
+    second_half: Batches
+    held_out: Batches
+    saes: Any
+    circuit: Any
+
+    @classmethod
+    def of(cls, seed: int, net: Any, fit: Batches, held_out: Batches, walk: GateWalk) -> _Read:
+        first_half, second_half = stability.halves(fit, seed)
+        segments = gl.mlp_segments(net, [0])
+        saes = walk.saes(segments, gl.collect(net, first_half, segments), seed)
+        circuit = walk(net, first_half, held_out, seed, saes)
+        return cls(seed, net, first_half, second_half, held_out, saes, circuit)
+
+    def again(self, change: str, model: Any, second: Any) -> dict[str, Any]:
+        """How much of the circuit a second one holds."""
+        same = model is self.net
+        condition = stability.Condition(change, model, self.second_half, self.seed, same_coordinates=same)
+        acts = gl.collect(self.net, self.held_out, self.circuit.segments)
+        theirs = acts if same else gl.collect(model, self.held_out, second.segments)
+        (row,) = compare_circuits(self.circuit, second, acts, theirs, condition)
+        return _agreement(change, row)
+
+
+def _on_other_inputs(read: _Read, walk: GateWalk) -> dict[str, Any]:
+    second = walk(read.net, read.second_half, read.held_out, read.seed, read.saes)
+    return read.again(CHANGES[0], read.net, second)
+
+
+def _measured(read: _Read, walk: GateWalk) -> dict[str, Any]:
+    net, seed, first, held_out = read.net, read.seed, read.circuit, read.held_out
     null = random_weights(net, seed)
-    segments = gl.mlp_segments(net, [0])
-    saes = walk.saes(segments, gl.collect(net, first_half, segments), seed)
-    first = walk(net, first_half, held_out, seed, saes)
-    again = {
-        CHANGES[0]: (net, walk(net, second_half, held_out, seed, saes)),
-        CHANGES[1]: (net, walk(net, second_half, held_out, seed)),
-        CHANGES[2]: (net, walk(net, first_half, held_out, seed + 1000)),
-        CHANGES[3]: (null, walk(null, first_half, held_out, seed)),
-    }
-    found: dict[str, Any] = {}
-    acts = gl.collect(net, held_out, first.segments)
-    for change, (model, second) in again.items():
-        condition = stability.Condition(change, model, second_half, seed, same_coordinates=model is net)
-        theirs = acts if model is net else gl.collect(model, held_out, second.segments)
-        (row,) = compare_circuits(first, second, acts, theirs, condition)
-        found |= _agreement(change, row)
-    fitted, judged = (gl.collect(net, part, first.segments) for part in (first_half, held_out))
+    other = walk(null, read.first_half, held_out, seed)
+    found = _on_other_inputs(read, walk)
+    found |= read.again(CHANGES[1], net, walk(net, read.second_half, held_out, seed))
+    found |= read.again(CHANGES[2], net, walk(net, read.first_half, held_out, seed + 1000))
+    found |= read.again(CHANGES[3], null, other)
+    fitted, judged = (gl.collect(net, part, first.segments) for part in (read.first_half, held_out))
     beside: dict[str, Any] = dict(baseline_circuits(net, first, fitted, walk.wires, judged, seed=seed))
-    beside["plain"] = walk.plain(net, first_half, held_out, seed, saes)
-    beside["random_weights"] = again[CHANGES[3]]
+    beside["plain"] = walk.plain(net, read.first_half, held_out, seed, read.saes)
+    beside["random_weights"] = (null, other)
     # the second half of the fitting part: neither this circuit nor the choice of its verified gates has seen it
-    report = measure_coverage(net, first, second_half.take(5000), beside, seed=seed)
+    report = measure_coverage(net, first, read.second_half.take(5000), beside, seed=seed)
     for label, covered in {"coverage": report.circuit, **report.beside}.items():
         (one,) = covered.values()
         found |= {f"{label}/{share}": getattr(one, share) for share in ("variance", "firings", "gap", "verified")}
@@ -128,7 +155,7 @@ def _measured(seed: int, net: Any, fit: Batches, held_out: Batches, walk: GateWa
         "all/gap": one.all_gap,
         "outputs": one.outputs,
         "sentence": report.sentence,
-        "kinds": _kinds(first.gates[segments[0].name]),
+        "kinds": _kinds(first.gates[first.segments[0].name]),
     }
 
 
@@ -186,7 +213,20 @@ def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]], bar:
         median(rows, f"{change}/verified"),
         bar,
         baselines={label: median(rows, f"{change}/{key}") for label, key in labels.items()},
-        note="two halves of the fitting part; output features matched by directions (random weights: by activations)",
+        note="two halves of the fitting part; output features matched by directions (random weights: by activations). "
+        + _each_network(change, rows),
+    )
+
+
+def _each_network(change: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The share of every network that has verified gates, and that of all their gates together."""
+    shares = [(row[f"{change}/verified"], row[f"{change}/count"]) for row in rows if row[f"{change}/count"]]
+    if not shares:
+        return f"No verified gate in {len(rows)} networks"
+    compared = sum(count for _, count in shares)
+    pooled = sum(share * count for share, count in shares) / compared
+    return (
+        f"By network {', '.join(f'{share:.2f}' for share, _ in shares)}; of all {compared} gates together {pooled:.2f}"
     )
 
 

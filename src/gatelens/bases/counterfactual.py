@@ -87,7 +87,8 @@ class Counterfactual:
         drop: range from which each edited row draws the probability with which its active features are taken away.
         drop_share: share of the rows in which anything is taken away.
         add: least and most features put in, at their typical value. add_share: share of the rows in which any is.
-        pairs: how many pairs a fit draws, each with fresh edits.
+        pairs: how many pairs a fit draws, each with fresh edits. More of them make gates that hang less on the rows: between
+            hidden layers of 48 neurons, four times the default raised the share found again on other rows from .63 to .73.
         keep_error: x' = x + decode(f') - decode(f), which keeps what the dictionary misses; else x' = decode(f').
         seed: of the edits.
 
