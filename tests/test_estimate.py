@@ -150,7 +150,7 @@ STUDIES = textwrap.dedent("""
         rotation_report(walk.segments, bases, fit, held_out, recipe)
         rotate._draw(walk, bases, recipe)
 
-    recipe, found = JacobianRotation(method="svd"), {}
+    recipe, found = JacobianRotation(iterations=1), {}
     studies._retrained = lambda walk: None
     for study, walk, estimate, work in (
         ("rotate", walk_of([16, 208, 208, 10], 2000, 1000), lambda w: estimating.rotation_estimate(w, recipe), rotating),

@@ -12,7 +12,7 @@ from gatelens.bases.linear import Rotation
 from gatelens.bases.rotation.result import Invertible
 from gatelens.bases.rotation.starts import polar, random_rotation
 from gatelens.errors import BasisError, GateLensWarning, NonFiniteError, SegmentError, TooLargeError
-from gatelens.jacobians import active_block, feature_jacobian, jacobian_columns, pull, push, sparsity
+from gatelens.jacobians import active_block, feature_jacobian, jacobian_columns, points_near, pull, push, sparsity
 from gatelens.segments import ACTIVATIONS, MLPWeights, Segment
 
 D_IN, M, D_OUT, ROWS = 7, 12, 5, 4
@@ -190,3 +190,19 @@ def test_no_warning_without_cause():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         jacobian_columns(segment_of(mlp("gelu")), rows())
+
+
+def test_points_nearby_scatter_as_the_inputs_do():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 3, generator=g) @ torch.randn(3, 3, generator=g) + 5
+    away = points_near(x, 2_000, 0.3) - x.repeat(2_000, 1)
+    torch.testing.assert_close(torch.cov(away.T), 0.09 * torch.cov(x.T), atol=0.01, rtol=0.03)
+    assert away.mean(0).abs().max() < 0.02
+    assert torch.equal(points_near(x, 2), points_near(x, 2))
+    two = torch.tensor(
+        [[0.0, 1.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0]]
+    )  # fewer rows than dimensions: only where they differ
+    away = points_near(two, 500, 1.0) - two.repeat(500, 1)
+    assert away[:, [0, 2, 3]].abs().max() == 0
+    assert float(away[:, 1].var()) == pytest.approx(2.0, rel=0.15)
+    assert torch.equal(points_near(two[:1], 3), two[:1].repeat(3, 1))

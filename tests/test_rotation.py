@@ -288,6 +288,32 @@ def test_distinct_columns_are_counted_in_spite_of_rounding_sign_and_scale(seed):
     assert torch.equal(distinct_columns(repeated), torch.arange(50))
 
 
+def test_columns_at_points_nearby_are_seen_by_a_last_ascent():
+    columns, _ = planted()
+    near = columns + 0.5 * torch.randn(columns.shape, generator=torch.Generator().manual_seed(3))
+    alone, beside = fit_rotation(columns), fit_rotation(columns, near=7 * near)  # the scale is set right
+    assert list(dict.fromkeys(beside.trace.stage)) == [
+        *dict.fromkeys(alone.trace.stage),
+        "with points nearby: L1, mu 0.02",
+    ]
+    both = torch.cat([check_columns(columns), check_columns(near)], 1)
+
+    def objective(found):
+        return float(SmoothL1(0.02)(found.matrix @ both)[0]) / both.numel()
+
+    assert objective(beside) > objective(alone) + 5e-5
+    assert beside.trace.value[-1] == pytest.approx(objective(beside), abs=1e-6)
+    torch.testing.assert_close(beside.matrix @ beside.matrix.T, torch.eye(16), atol=1e-6, rtol=0)
+
+
+def test_a_coordinate_that_is_dead_at_the_inputs_is_left_out_at_points_nearby():
+    columns, _ = planted()
+    columns[5] = 0
+    found = fit_rotation(columns, near=torch.randn(16, 300, generator=torch.Generator().manual_seed(0)))
+    assert found.dead == 1
+    assert found.matrix[-1, 5] == 1
+
+
 def test_bad_columns_are_named():
     columns, _ = planted(n=8, columns=200)
     with pytest.raises(NonFiniteError, match="column 7 of 200"):
@@ -308,6 +334,12 @@ def test_bad_columns_are_named():
         fit_rotation(columns, "lbfgs", start="svdd")
     with pytest.raises(BasisError, match="restarts >= 1"):
         fit_rotation(columns, restarts=0)
+    with pytest.raises(BasisError, match="must have the 8 rows of the others; got 7"):
+        fit_rotation(columns, near=columns[:7])
+    with pytest.raises(BasisError, match="for the method \"chain\"; got them with 'svd'"):
+        fit_rotation(columns, "svd", near=columns)
+    with pytest.raises(NonFiniteError, match="column 7 of 200"):
+        fit_rotation(columns, near=columns.index_fill(1, torch.tensor([7]), float("nan")))
     with pytest.raises(BasisError, match="barrier must be positive"):
         fit_rotation(columns, "invertible", barrier=0.0)
 

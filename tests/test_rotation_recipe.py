@@ -56,7 +56,7 @@ def hidden_sparse(rows=150, n=10, seed=0) -> tuple[Segment, torch.Tensor, torch.
 
 def test_forward_reads_each_layer_in_the_coordinates_of_the_one_before(model, acts):
     segments = mlp_segments(model)
-    recipe = JacobianRotation(columns=40)
+    recipe = JacobianRotation(columns=40, neighbours=0)
     bases = recipe.fit(segments, acts)
     assert list(bases) == ["hook_post.0", "hook_post.1", "hook_post.2"]
     assert "neurons" in repr(bases["hook_post.0"])
@@ -151,6 +151,23 @@ def test_inputs_at_which_nothing_moves_are_left_out_and_all_of_them_are_an_error
         JacobianRotation().fit([segment], {"a": -x.abs()})
 
 
+def test_points_nearby_help_where_inputs_are_few():
+    model = HookedMLP((20, 40, 40, 5), seed=0).eval().requires_grad_(False)
+    (segment,) = mlp_segments(model)
+    for seed in range(3):
+        x = torch.randn(400, 20, generator=torch.Generator().manual_seed(seed))
+        h = model.run_with_cache(x)[1][segment.hook_in]
+        unseen = jacobian_columns(segment, h[100:])
+        held_out = [
+            sparsity(basis[segment.hook_out].encode(unseen.T)).l1
+            for basis in (
+                JacobianRotation(inputs=8, columns=8, neighbours=k).fit([segment], {segment.hook_in: h[:100]})
+                for k in (0, 3)
+            )
+        ]
+        assert held_out[1] < 0.999 * held_out[0]
+
+
 def test_bad_settings_and_chains_are_named(model, acts):
     segments = mlp_segments(model)
     with pytest.raises(BasisError, match='direction must be "forward"'):
@@ -160,6 +177,8 @@ def test_bad_settings_and_chains_are_named(model, acts):
             JacobianRotation(eps=eps)
     with pytest.raises(BasisError, match="must be positive, got 0"):
         JacobianRotation(inputs=0)
+    with pytest.raises(BasisError, match="neighbours must be 0 or more and spread positive, got -1 and 0.35"):
+        JacobianRotation(neighbours=-1)
     with pytest.raises(BasisError, match="did you mean"):
         JacobianRotation(method="chian")
     with pytest.raises(BasisError, match="order in which data flows"):

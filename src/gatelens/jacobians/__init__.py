@@ -5,6 +5,7 @@ from .columns import scale_to_unit_rms as scale_to_unit_rms
 from .features import ActiveBlock as ActiveBlock
 from .features import active_block as active_block
 from .features import feature_jacobian as feature_jacobian
+from .nearby import points_near as points_near
 from .products import pull as pull
 from .products import push as push
 from .sparsity import Sparsity as Sparsity

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
     """`gatelens rotate`, once the activations are collected.
 
-    The columns of one hook point are held as drawn, scaled and in blocks, with as many held out and as many of noise; whole
-    Jacobians are held for the picture, of fitted and held-out inputs, before and after.
+    The columns of one hook point are held as drawn, scaled and in blocks, with as many held out and as many of noise, or with
+    those at points nearby, which are drawn, scaled, joined to the others and in blocks; whole Jacobians are held for the
+    picture, of fitted and held-out inputs, before and after.
     """
     shapes = Shapes.of(walk)
     inputs = min(recipe.inputs, shapes.fit)
@@ -30,8 +31,9 @@ def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
                 4 * d * min(recipe.per_input(segment, side, inputs), segment.d_in + segment.d_out - d) * inputs
             )
         whole.append(4 * inputs * segment.d_in * segment.d_out)
+    copies = max(8, 5 + 4 * recipe.neighbours) if recipe.method == "chain" else 8
     work = {
-        "the columns, as drawn, scaled and in blocks": 8 * max(columns),
+        "the columns, as drawn, scaled and in blocks": copies * max(columns),
         "Jacobians for the picture": 5 * max(whole),
     }
     read = {"activations at one end of a segment": max(shapes.reading(rows) for rows in (shapes.fit, shapes.held_out))}

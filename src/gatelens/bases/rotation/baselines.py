@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...activations import hook_names
-from ...errors import GateLensWarning
 from ...jacobians import Sparsity, jacobian_columns, sparsity
 from ...jacobians.sparsity import EPS
 from ...segments import Segment
 from ..linear import Basis
+from .checks import quiet
 from .fit import fit_rotation
 from .recipe import JacobianRotation, chosen_rows
 from .result import FittedRotation, Invertible
@@ -134,11 +132,3 @@ def verdict(table: Mapping[str, Sparsity]) -> str:
     if better:
         said.append(f"{' and '.join(better)}, which need no search, have as low a mean |y|")
     return "; ".join(said)
-
-
-@contextmanager
-def quiet():
-    """Without our own warnings: for fits that are meant to be poor."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GateLensWarning)
-        yield

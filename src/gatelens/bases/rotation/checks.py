@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -123,3 +124,11 @@ def warn_of_few(columns: Float[Tensor, "n m"]) -> None:
             GateLensWarning,
             stacklevel=4,
         )
+
+
+@contextmanager
+def quiet():
+    """Without our own warnings: for what is meant to be poor, or was said already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GateLensWarning)
+        yield

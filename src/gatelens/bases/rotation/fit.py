@@ -55,6 +55,7 @@ def fit_rotation(
     columns: Float[Tensor, "d m"],
     method: str = "chain",
     *,
+    near: Float[Tensor, "e k"] | None = None,
     objective: str = "l1",
     zeros: bool = False,
     start: str | Tensor | None = None,
@@ -76,6 +77,8 @@ def fit_rotation(
             "lbfgs" (the objective alone: stays near a good start), "msp"; "expm_sgd" (the seed's own), "adam_expm",
             "adam_cayley", "adam_householder" (to compare with); "invertible" (oblique, starts from the chain's rotation);
             "svd", "qr", "identity", "random" (no fit at all).
+        near: [d, k], columns at points near the inputs (`jacobians.points_near`), scaled likewise. The chain ends with an ascent that
+            sees them beside the others: the rotation then hangs less on the slopes that these inputs happen to have.
         objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
         zeros: polish on the smoothed seed measure at eps .3, then `eps`: more exact zeros for a little L1.
         start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search. None for the SVD, and where
@@ -93,7 +96,7 @@ def fit_rotation(
         A FittedRotation, whose rows for dead coordinates come last; for "invertible" an Invertible.
 
     Raises:
-        BasisError: not a matrix of columns, all zero, unknown names, eps <= 0.
+        BasisError: not a matrix of columns, all zero, unknown names, eps <= 0; `near` of other rows, or for another method.
         NonFiniteError: NaN or infinity among the columns.
 
     Warns:
@@ -102,6 +105,8 @@ def fit_rotation(
     settings = Settings(method, objective, zeros, start, eps, iterations, seconds, restarts, lr, barrier, seed)
     watch = Watch(seconds, progress, watcher)
     scaled = check_columns(columns)
+    if near is not None:
+        near = _check_near(near, scaled, method)
     reduced = reduce(scaled)
     if method not in ("identity", "random"):
         warn_of_few(reduced.columns)
@@ -113,6 +118,8 @@ def fit_rotation(
         if method == "invertible":
             return _fit_invertible(reduced, settings, watch)
         found = _best_of(reduced, settings, watch)
+        if near is not None:
+            found = _beside(reduced, near, found, settings, watch)
         matrix = reduced.embed(polar(found)).to(scaled.dtype)
     return FittedRotation(matrix, label=method, trace=watch.trace(), dead=reduced.dead, columns=scaled.shape[1])
 
@@ -180,6 +187,27 @@ def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch, ne
         seen = stage.sample(columns, settings.seed)
         rotation = ascend(seen, rotation, stage.objective, settings.iterations, watch, stage.tolerance)
     return rotation
+
+
+def _beside(reduced: Reduced, near: Tensor, found: Tensor, settings: Settings, watch: Watch) -> Tensor:
+    """The last ascent of the chain once more, on the columns and those at points near their inputs."""
+    both = torch.cat([reduced.columns, reduced.span.to(near) @ near], 1)
+    last = stages(settings.objective, settings.eps, settings.zeros, len(both))[-1]
+    with watch.run("with points nearby"):
+        return ascend(both, found, last.objective, settings.iterations, watch, last.tolerance)
+
+
+def _check_near(near: Tensor, columns: Tensor, method: str) -> Tensor:
+    """Columns at points nearby, at a root mean square of 1."""
+    if method != "chain":
+        raise BasisError(f'columns at points nearby are for the method "chain"; got them with {method!r}')
+    scaled = check_columns(near)
+    if len(scaled) != len(columns):
+        raise BasisError(
+            f"columns at points nearby must have the {len(columns)} rows of the others; got {len(scaled)}. "
+            "Take both from one segment, at the same side"
+        )
+    return scaled.to(columns)
 
 
 def _fit_invertible(reduced: Reduced, settings: Settings, watch: Watch) -> Invertible:

@@ -14,7 +14,8 @@ from ...errors import BasisError
 from ...jacobians import jacobian_columns, sparsity
 from ...jacobians.sparsity import EPS
 from ...segments import Segment
-from .baselines import NEURONS, baseline_table, quiet, verdict
+from .baselines import NEURONS, baseline_table, verdict
+from .checks import quiet
 from .fit import fit_rotation
 from .matching import match_rotations, random_match, row_energy
 from .recipe import JacobianRotation, chosen_rows

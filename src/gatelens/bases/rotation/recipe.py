@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...activations import hook_names
 from ...errors import BasisError
-from ...jacobians import jacobian_columns
+from ...jacobians import jacobian_columns, points_near
 from ...segments import Segment
 from ..linear import Basis, neurons
+from .checks import quiet
 from .fit import Settings, fit_rotation
 from .result import FittedRotation, Invertible
 
@@ -34,6 +35,9 @@ class JacobianRotation:
         direction: "forward", "backward" or "both".
         method, objective, zeros, eps, iterations, seconds, restarts, lr, barrier: as in `fit_rotation`; `seconds` for each fit.
         inputs: rows at which Jacobians are taken. One does not carry over to other inputs; 64 do.
+        neighbours: points around each input at which the chain sees Jacobians too, in its last ascent: what it finds then
+            carries over better to other inputs. None are used in the sweeps of "both". spread: how far they lie from the
+            input, in standard deviations of the inputs.
         columns: Jacobian columns for each dimension; None for 64 up to 256 dimensions, 32 up to 512, 16 above.
         sweeps: of "both".
         seed: of the choice of inputs and columns, and of random starts.
@@ -44,6 +48,8 @@ class JacobianRotation:
     objective: str = "l1"
     zeros: bool = False
     inputs: int = 64
+    neighbours: int = 3
+    spread: float = 0.35
     columns: int | None = None
     sweeps: int = 2
     eps: float = 0.1
@@ -62,6 +68,10 @@ class JacobianRotation:
             raise BasisError(
                 f"inputs, columns and sweeps must be positive, got {self.inputs}, {self.columns} and {self.sweeps}"
             )
+        if self.neighbours < 0 or self.spread <= 0:
+            raise BasisError(
+                f"neighbours must be 0 or more and spread positive, got {self.neighbours} and {self.spread}"
+            )
         Settings(self.method, self.objective, self.zeros, None, self.eps, self.iterations, self.seconds, self.restarts)
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
@@ -75,10 +85,10 @@ class JacobianRotation:
         fitted: Fitted = {}
         if self.direction in ("forward", "both"):
             for segment in segments:
-                fitted[segment.hook_out] = self.fit_columns(self._columns(segment, "out", fitted, acts))
+                fitted[segment.hook_out] = self._fit_end(segment, "out", fitted, acts)
         else:
             for segment in reversed(segments):
-                fitted[segment.hook_in] = self.fit_columns(self._columns(segment, "in", fitted, acts))
+                fitted[segment.hook_in] = self._fit_end(segment, "in", fitted, acts)
         if self.direction == "both":
             for _ in range(self.sweeps):
                 self._sweep(segments, fitted, acts)
@@ -86,11 +96,23 @@ class JacobianRotation:
         like = acts[segments[0].hook_in]
         return {h: fitted[h] if h in fitted else neurons(widths[h], like) for h in hook_names(segments)}
 
+    def _fit_end(
+        self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]
+    ) -> FittedRotation | Invertible:
+        """A basis for one end of a segment, in the coordinates so far of the other."""
+        columns, near = self._at_inputs(segment, side, fitted, acts), None
+        if self.neighbours and self.method == "chain":
+            x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+            points = points_near(x, self.neighbours, self.spread, self.seed)
+            with quiet():  # that Jacobians are zero was said of the inputs
+                near = self._columns(segment, side, fitted, points, self.per_input(segment, side, len(x)))
+        return self.fit_columns(columns, near=near)
+
     def _sweep(self, segments: Sequence[Segment], fitted: Fitted, acts: Mapping[str, Tensor]) -> None:
         """Fit every hook point again, from where it is, to the segments on both of its sides."""
         for hook in hook_names(segments):
-            before = [self._columns(s, "out", fitted, acts) for s in segments if s.hook_out == hook]
-            behind = [self._columns(s, "in", fitted, acts) for s in segments if s.hook_in == hook]
+            before = [self._at_inputs(s, "out", fitted, acts) for s in segments if s.hook_out == hook]
+            behind = [self._at_inputs(s, "in", fitted, acts) for s in segments if s.hook_in == hook]
             current = fitted.get(hook)
             start = current.matrix if isinstance(current, FittedRotation) else None
             fitted[hook] = self.fit_columns(torch.cat(before + behind, dim=1), start)
@@ -101,13 +123,17 @@ class JacobianRotation:
         return -(-dimensions * (self.columns or columns_for(dimensions)) // inputs)
 
     def fit_columns(
-        self, columns: Float[Tensor, "d m"], start: Float[Tensor, "d d"] | None = None
+        self,
+        columns: Float[Tensor, "d m"],
+        start: Float[Tensor, "d d"] | None = None,
+        near: Float[Tensor, "d k"] | None = None,
     ) -> FittedRotation | Invertible:
         """`fit_rotation` with these settings; with a start, L-BFGS from there instead of the chain."""
         method = "lbfgs" if start is not None and self.method == "chain" else self.method
         return fit_rotation(
             columns,
             method,
+            near=near,
             objective=self.objective,
             zeros=self.zeros,
             start=start,
@@ -121,12 +147,19 @@ class JacobianRotation:
             progress=self.progress,
         )
 
-    def _columns(self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]) -> Float[Tensor, "d m"]:
-        """Columns at one end of a segment, in the coordinates so far of the other end."""
+    def _at_inputs(
+        self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]
+    ) -> Float[Tensor, "d m"]:
         x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+        return self._columns(segment, side, fitted, x, self.per_input(segment, side, len(x)))
+
+    def _columns(
+        self, segment: Segment, side: str, fitted: Fitted, x: Float[Tensor, "rows d_in"], per_input: int
+    ) -> Float[Tensor, "d m"]:
+        """Columns at one end of a segment, in the coordinates so far of the other end."""
         basis_in = fitted.get(segment.hook_in) if side == "out" else None
         basis_out = fitted.get(segment.hook_out) if side == "in" else None
-        return jacobian_columns(segment, x, self.per_input(segment, side, len(x)), side, basis_in, basis_out, self.seed)
+        return jacobian_columns(segment, x, per_input, side, basis_in, basis_out, self.seed)
 
 
 def columns_for(dimensions: int) -> int:
