@@ -33,9 +33,10 @@ from gatelens.segments import MLPWeights
 
 SEEDS = (11, 12, 13)  # not 0: the settings below were chosen on it
 DIGITS = GateWalk(k=5, samples=120_000, expansion=1, fan_in=2, pairs=120_000)
-# on six development networks, seeds 1 to 6, 300,000 pairs found .63 of the verified gates again and 1,200,000 found .73
+# of the verified gates of development networks 300,000 pairs found .63 again (moved digits, seeds 1 to 6) and .59 (MNIST, seeds
+# 1 to 3), 1,200,000 found .73 and .64
 MOVED = GateWalk(k=5, samples=240_000, expansion=1, fan_in=2, pairs=1_200_000)
-MNIST = GateWalk(k=5, samples=240_000, expansion=1, fan_in=2, pairs=300_000)
+MNIST = GateWalk(k=5, samples=240_000, expansion=1, fan_in=2, pairs=1_200_000)
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
