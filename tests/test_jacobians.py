@@ -206,3 +206,6 @@ def test_points_nearby_scatter_as_the_inputs_do():
     assert away[:, [0, 2, 3]].abs().max() == 0
     assert float(away[:, 1].var()) == pytest.approx(2.0, rel=0.15)
     assert torch.equal(points_near(two[:1], 3), two[:1].repeat(3, 1))
+    for bad in ((two[:0], 3, 0.3), (two, 0, 0.3), (two, 3, 0.0), (two, 3, float("nan"))):
+        with pytest.raises(BasisError, match="at least one row, each of 1 or more and a spread over 0; got"):
+            points_near(*bad)
