@@ -133,5 +133,5 @@ def test_refusals(known):
         measure_coverage(HookedMLP((4, 7, 5, 2)), circuit, data)
     basis = circuit.bases[circuit.segments[0].hook_out]
     with pytest.raises(DataError, match="constant over 5 held-out rows"):
-        explained_variance(basis, [torch.ones(5, 2)], torch.ones(5, 2))
+        explained_variance(basis, [torch.ones(5, 2)], torch.ones(5, 2), torch.ones(5, 2))
     assert firings_explained([], torch.zeros(4, 3), torch.zeros(4, 2)) == 0.0

@@ -12,6 +12,7 @@ from gatelens.bases.gate_basis import BuiltInWires, GateBasis
 from gatelens.bases.gate_first import GateDictionary
 from gatelens.bases.gate_start import GateStart, omp_start
 from gatelens.bases.gate_training import GateRun, GateTraining, Rows, _ActiveGates
+from gatelens.bases.input_tuning import InputTuning
 from gatelens.bases.linear import Rotation
 from gatelens.bases.pair import explained
 from gatelens.bases.saving import load_basis, save_basis
@@ -133,9 +134,28 @@ def test_a_bypass_carries_what_is_linear():
     linear = torch.randn(WIDTH, 16, generator=generator)
     both = Segment("in", "out", lambda x: segment.forward(x) + x @ linear, WIDTH, 16)
     with_bypass, without = (
-        recipe(bypass=b).train(both, Nonnegative(), start, x, both.forward(x)) for b in (True, False)
+        recipe(bypass=b).train(both, Nonnegative(), start, x, both.forward(x)) for b in ("all", "none")
     )
     assert explained(with_bypass, x, both.forward(x)) < 0.5 * explained(without, x, both.forward(x))
+
+
+def test_features_too_dense_for_a_parent_write_one_direction_each():
+    """Gates of sparse inputs, and two inputs that are nearly always on and write a direction each: exactly what "dense" says."""
+    segment, x, _, _, start = planted(3000)
+    generator = torch.Generator().manual_seed(4)
+    x = x.clone()
+    x[:, -2:] = 0.5 + torch.rand(len(x), 2, generator=generator)
+    written = torch.randn(2, 16, generator=generator)
+    sparse = torch.cat([torch.ones(WIDTH - 2), torch.zeros(2)])
+    both = Segment("in", "out", lambda x: segment.forward(x * sparse) + x[:, -2:] @ written, WIDTH, 16)
+    y = both.forward(x)
+    gates, left_out = (
+        recipe(bypass=b, dense_share=0.5).train(both, Nonnegative(), start, x, y) for b in ("dense", "none")
+    )
+    assert gates.bypass_in.abs().sum(1).nonzero().squeeze(1).tolist() == [WIDTH - 2, WIDTH - 1]
+    torch.testing.assert_close(gates.bypass_in[-2:], written, atol=0.15, rtol=0)
+    assert explained(gates, x, y) < 0.3 * explained(left_out, x, y)
+    assert int(gates.connector.weight.col_indices().max()) < WIDTH - 2
 
 
 def test_a_bypass_counts_in_splices_figures_and_edits():
@@ -286,6 +306,8 @@ class SilentOutput(Silent):
         ({"y": torch.zeros(300, 16)}, BasisError, ("never fires",)),
         ({"lam": -1.0}, BasisError, ("lam",)),
         ({"dense_share": 0.0}, BasisError, ("dense_share",)),
+        ({"bypass": "linear"}, BasisError, ("'linear'", "none, dense, all")),
+        ({"tune_inputs": InputTuning()}, BasisError, ("share one threshold", "Nonnegative", "SegmentSAE")),
     ],
 )
 def test_bad_input_is_refused(change, error, parts):

@@ -10,7 +10,7 @@ from transformer_lens.hook_points import HookPoint
 from gatelens.bases.gate_basis import GateBasis
 from gatelens.bases.gate_first import GateDictionary
 from gatelens.bases.linear import Rotation
-from gatelens.bases.logit_tuning import LogitTuning, divergence, mean_divergence
+from gatelens.bases.logit_tuning import LogitTuning, _Trained, divergence, mean_divergence
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError
@@ -88,10 +88,11 @@ def test_the_recipe_takes_it_as_an_option(world):
     model, segment, _, fit, held_out = world
     x = fit.inputs
     recipe = {"fan_in": 2, "l0": 1.5, "samples": 4_000, "counterfactual": None, "dense_share": 0.9, "rounds": 0}
+    turned = torch.linalg.qr(torch.randn(GATES, GATES, generator=torch.Generator().manual_seed(1)))[0]
     found = []
     for on_logits in (None, LogitTuning(model, fit, passes=4, lr=1e-2)):
         gates = GateDictionary(**recipe, on_logits=on_logits).train(
-            segment, Nonnegative(), Rotation(torch.eye(GATES)), x, segment.forward(x)
+            segment, Nonnegative(), Rotation(turned), x, segment.forward(x)
         )
         found.append(mean_divergence(model, held_out, segment, gates))
     assert found[1] < found[0]
@@ -103,6 +104,15 @@ def test_bad_input_is_refused(world):
         LogitTuning(model, fit, passes=0)
     with pytest.raises(BasisError, match=r"made for hook_in -> hook_out"):
         LogitTuning(model, fit).tune(gates, Segment("hook_in", "elsewhere", segment.forward, INPUTS, GATES))
-    beside = GateBasis(Nonnegative(), gates.connector, gates.W_dec, gates.b_dec, INPUTS, torch.zeros(INPUTS, GATES))
-    with pytest.raises(BasisError, match=r"bypass"):
-        LogitTuning(model, fit).tune(beside, segment)
+
+
+def test_a_bypass_is_kept_and_counts(world):
+    """What is trained says what the dictionary with its bypass says, and hands the bypass on."""
+    model, segment, gates, fit, _ = world
+    bypass = 0.1 * torch.rand(INPUTS, GATES, generator=torch.Generator().manual_seed(3))
+    beside = GateBasis(Nonnegative(), gates.connector, gates.W_dec, gates.b_dec, INPUTS, bypass, "hook_in", "hook_out")
+    exact = Segment("hook_in", "hook_out", lambda x: beside.reconstruct(x), INPUTS, GATES)
+    tuned = LogitTuning(model, fit).tune(beside, exact)
+    assert tuned.bypass_in is bypass
+    x = fit.inputs[:50]
+    torch.testing.assert_close(_Trained(beside)(x).detach(), beside.reconstruct(x))

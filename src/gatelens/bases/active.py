@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,17 @@ from .codes import offsets, weighted_rows
 
 #: rules by which a batch's active features are chosen
 ACTIVATIONS = ("batchtopk", "topk", "relu")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a batch gives: the active entries (in order of the rows) and their values, what is left of the target, and the loss."""
+
+    rows: Int[Tensor, " active"]
+    cols: Int[Tensor, " active"]
+    value: Float[Tensor, " active"]
+    error: Float[Tensor, "rows d"]
+    loss: Float[Tensor, ""]
 
 
 class Chooser:

@@ -27,10 +27,6 @@ class GateBasis(PairBasis):
     """
 
     label = "gate dictionary"
-    by_construction = (
-        "every output feature is a function of at most fan_in input features: R2 and edges against its own firing say nothing; "
-        "what is measured is how much of y the gates explain"
-    )
 
     def __init__(
         self,
@@ -46,6 +42,17 @@ class GateBasis(PairBasis):
     ):
         super().__init__(hook_in, hook_out, d_in, W_dec, b_dec)
         self.basis_in, self.connector, self.bypass_in, self.info = basis_in, connector, bypass_in, dict(info or {})
+
+    @property
+    def by_construction(self) -> str:
+        told = (
+            "every output feature is a function of at most fan_in input features: R2 and edges against its own firing say nothing; "
+            "what is measured is how much of y the gates explain"
+        )
+        if self.bypass_in is None:
+            return told
+        past = int((self.bypass_in != 0).any(1).sum())
+        return f"{told}; {past} input features go past the gates and write one direction of y each: FVU counts both"
 
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         return self.connector(self.basis_in.encode(x))

@@ -21,10 +21,12 @@ from .counterfactual import Counterfactual, Library
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_start import GateStart, allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
+from .input_tuning import InputTuning
 from .linear import Basis, check_width, directions
 from .logit_tuning import LogitTuning
 
 _START_ROWS = 60_000
+BYPASSES = ("none", "dense", "all")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class GateDictionary:
         outputs: the dictionaries of y from which the gates start, likewise; a transcoder serves as well. Its width is the number of gates.
         l0: mean number of active gates on natural rows.
         counterfactual: how rows are edited; None fits on natural rows alone.
-        bypass: let a dense linear map of the input features carry what is linear; then the gates explain the rest.
         dense_share: input features that are on in a larger share of the rows are no parents.
+        bypass: which input features go past the gates, each with one direction of y that it writes: "dense", those that are too
+            dense for a parent; "all", and the gates explain what is not linear; "none".
         rounds, swap: how often, and how many at first, parents of each gate are exchanged.
         samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
         refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none.
         memory_gib: the most that the table which finds new parents may take.
+        tune_inputs: an `InputTuning`: at the end, train the input dictionary on together with the gates, wires kept. The gates' own
+            `basis_in` is then the tuned one, and `fit` gives it for hook_in.
         on_logits: a `LogitTuning`: at the end, train on with the divergence of the model's predictions as loss, wires kept.
     """
 
@@ -54,8 +59,8 @@ class GateDictionary:
     outputs: Any = None
     counterfactual: Counterfactual | None = field(default_factory=Counterfactual)
     lam: float = 3.0
-    bypass: bool = False
     dense_share: float = 0.2
+    bypass: str = "dense"
     samples: int = 600_000
     batch_size: int = 512
     lr: float = 1.5e-2
@@ -63,6 +68,7 @@ class GateDictionary:
     swap: int = 2
     refit_rows: int = 60_000
     memory_gib: float = 4.0
+    tune_inputs: InputTuning | None = None
     on_logits: LogitTuning | None = None
     seed: int = 0
     progress: bool = False
@@ -79,6 +85,8 @@ class GateDictionary:
                 f"l0 {self.l0}, samples {self.samples}, batch_size {self.batch_size}, lam {self.lam}, rounds {self.rounds}, "
                 f"swap {self.swap}"
             )
+        if self.bypass not in BYPASSES:
+            raise BasisError(f"unknown bypass {self.bypass!r}: expected one of {', '.join(BYPASSES)}")
         if not 0 < self.dense_share <= 1:
             raise BasisError(f"dense_share is a share of the rows, over 0 and at most 1; got {self.dense_share}")
 
@@ -100,10 +108,8 @@ class GateDictionary:
         for segment in segments:
             basis_in = _basis(self.inputs, segment, segment.hook_in, acts)
             start = _basis(self.outputs, segment, segment.hook_out, acts)
-            found[segment.hook_in] = basis_in
-            found[segment.hook_out] = self.train(
-                segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out]
-            )
+            gates = self.train(segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out])
+            found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
         return found
 
     def train(
@@ -122,6 +128,8 @@ class GateDictionary:
         """
         began = time.perf_counter()
         _check(segment, basis_in, start)
+        if self.tune_inputs is not None:
+            self.tune_inputs.check(basis_in)
         codes = Codes.encode(basis_in, x) if codes is None else codes
         check_finite_codes(codes.value)
         allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
@@ -137,8 +145,15 @@ class GateDictionary:
         dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
         first = omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
         rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
-        run = GateRun(rows, units.start(first), allowed, self._settings(), _zero_bypass(rows) if self.bypass else None)
+        linear = {"none": allowed & False, "dense": codes.frequency() > self.dense_share, "all": allowed | True}[
+            self.bypass
+        ]
+        run = GateRun(rows, units.start(first), allowed, self._settings(), linear.nonzero().squeeze(1))
         run.train()
+        if self.tune_inputs is not None:
+            basis_in = self.tune_inputs.tune(run, basis_in, segment, x, units, self.counterfactual)
+            codes = Codes.encode(basis_in, x)
+            run.rows = Rows(units.codes(codes), run.rows.y, self._partner(segment, basis_in, x, codes, units))
         gates = self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
         return gates if self.on_logits is None else self.on_logits.tune(gates, segment)
 
@@ -190,7 +205,10 @@ class GateDictionary:
             "inputs_used": int((children > 0).sum()),
             "seconds": seconds,
         }
-        bypass = None if run.bypass is None else run.bypass.detach() * units.size_out / units.size_in
+        bypass = None
+        if len(run.linear):
+            bypass = run.bypass.new_zeros(run.rows.codes.width, run.rows.y.shape[1])
+            bypass[run.linear] = run.bypass.detach() * units.size_out / units.size_in
         return GateBasis(
             basis_in,
             connector,
@@ -224,7 +242,7 @@ class _Units:
         return cls(max(mean_power, 1e-24) ** 0.5, size_out, mean)
 
     def codes(self, codes: Codes) -> Codes:
-        return Codes(codes.crow, codes.col, codes.value / self.size_in, codes.width)
+        return codes.scaled(1 / self.size_in)
 
     def y(self, y: Tensor) -> Tensor:
         return (y - self.mean_out) / self.size_out
@@ -247,10 +265,6 @@ def _check(segment: Segment, basis_in: Basis, start: Any) -> None:
     check_width(start, segment.hook_out, segment.d_out)
     if hasattr(start, "check"):
         start.check(segment)
-
-
-def _zero_bypass(rows: Rows) -> Float[Tensor, "m d"]:
-    return torch.zeros(rows.codes.width, rows.y.shape[1], device=rows.y.device)
 
 
 def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) -> Any:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import trange
 
-from .active import Chooser, decode_active, unit_rows_
+from .active import Chooser, Seen, decode_active, unit_rows_
 from .codes import Codes
 from .counterfactual import stacked
 from .gate_start import GateStart
@@ -65,20 +65,20 @@ class _ActiveGates(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, bias: Tensor, active: Tensor, inputs: Tensor, cols: Tensor) -> Tensor:  # pyright: ignore
-        ctx.save_for_backward(inputs, cols)
-        ctx.shape = weights.shape
+        ctx.save_for_backward(weights, inputs, cols)
         return active.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        inputs, cols = ctx.saved_tensors
-        n, k = ctx.shape
+        weights, inputs, cols = ctx.saved_tensors
+        n, k = weights.shape
         slots = (cols[:, None] * k + torch.arange(k, device=cols.device)).flatten()
         to_weights = torch.zeros(n * k, dtype=grad.dtype, device=grad.device).index_add_(
             0, slots, (grad[:, None] * inputs).flatten()
         )
         to_bias = torch.zeros(n, dtype=grad.dtype, device=grad.device).index_add_(0, cols, grad)
-        return to_weights.view(n, k), to_bias, None, None, None
+        to_inputs = grad[:, None] * weights[cols] if ctx.needs_input_grad[3] else None
+        return to_weights.view(n, k), to_bias, None, to_inputs, None
 
 
 class GateRun:
@@ -90,20 +90,21 @@ class GateRun:
         start: GateStart,
         allowed: Bool[Tensor, " m"],
         settings: GateTraining,
-        bypass: Float[Tensor, "m d"] | None = None,
+        linear: Int[Tensor, " p"] | None = None,
     ):
         self.rows, self.settings, self.allowed = rows, settings, allowed
         self.parents = start.parents
         self.weights, self.bias = start.weights.clone().requires_grad_(), start.bias.clone().requires_grad_()
         self.dictionary, self.offset = start.dictionary.clone().requires_grad_(), start.offset.clone().requires_grad_()
-        self.bypass = None if bypass is None else bypass.clone().requires_grad_()
+        self.linear = torch.zeros(0, dtype=torch.long, device=rows.y.device) if linear is None else linear
+        self.bypass = torch.zeros(len(self.linear), rows.y.shape[1], device=rows.y.device, requires_grad=True)
         unit_rows_(self.dictionary)
         parameters = [
             self.weights,
             self.bias,
             self.dictionary,
             self.offset,
-            *([] if self.bypass is None else [self.bypass]),
+            *([self.bypass] if len(self.linear) else []),
         ]
         self.optimiser = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, 0.99), fused=True)
         self.choose = Chooser("batchtopk", settings.l0)
@@ -143,27 +144,30 @@ class GateRun:
         if self.rows.partner is not None:
             edited, y_edited = self.rows.partner(index, codes)
             codes, y = stacked([codes, edited]), torch.cat([y, y_edited])
-        inputs = codes.columns()
+        seen = self.see(codes.columns(), y, pairs=len(y) - len(index))
+        seen.value.retain_grad()
+        self.optimiser.zero_grad(set_to_none=True)
+        seen.loss.backward()
+        if scoring:
+            self._collect(codes, seen.rows, seen.cols, seen.value.grad)  # pyright: ignore
+        self.optimiser.step()
+        unit_rows_(self.dictionary)
+        return codes, seen.error.detach()
+
+    def see(self, inputs: Float[Tensor, "m rows"], y: Float[Tensor, "rows d"], pairs: int) -> Seen:
+        """The loss of some rows, with derivatives; the last `pairs` rows are edits of the first ones."""
         table = self.table(inputs)
         rows, cols = self._chosen(table)
         self.fired[cols] = True
         given = inputs[self.parents[cols], rows[:, None]]
         value = _ActiveGates.apply(self.weights, self.bias, table[cols, rows], given, cols)
-        value.retain_grad()  # pyright: ignore
         error = decode_active(self.dictionary, rows, cols, value, len(y)) + self.offset - y  # pyright: ignore
-        if self.bypass is not None:
-            error = error + inputs.T @ self.bypass
+        if len(self.linear):
+            error = error + inputs[self.linear].T @ self.bypass
         loss = error.square().mean()
-        if self.rows.partner is not None and self.settings.lam:
-            half = len(index)
-            loss = loss + self.settings.lam * (error[half:] - error[:half]).square().mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if scoring:
-            self._collect(codes, rows, cols, value.grad)  # pyright: ignore
-        self.optimiser.step()
-        unit_rows_(self.dictionary)
-        return codes, error.detach()
+        if pairs and self.settings.lam:
+            loss = loss + self.settings.lam * (error[-pairs:] - error[:pairs]).square().mean()
+        return Seen(rows, cols, value, error, loss)  # pyright: ignore[reportArgumentType]
 
     def pre(self, codes: Codes) -> Float[Tensor, "rows n"]:
         """All gates before the activation."""
@@ -273,34 +277,49 @@ class GateRun:
 
     @torch.no_grad()
     def refit(self, threshold: float, rows: int) -> Float[Tensor, " n"]:
-        """The best dictionary for the gates as they are, in closed form, with the loss of training; which gates are on stays as it is.
+        """The best dictionary (and bypass) for the gates as they are, in closed form, with the loss of training; which gates are on stays.
 
         Dictionary rows keep length 1: weights and bias take the scale, and so do the thresholds.
 
         Returns:
             [n], the threshold of each gate.
         """
-        normal = NormalEquations()
+        normal, n = NormalEquations(), len(self.bias)
         index = torch.randperm(len(self.rows.y), generator=self.generator)[:rows]
         for part in index.split(_REFIT_BLOCK):
             codes, y = self.rows.codes.rows(part), self.rows.y[part]
-            on, left = self._active(codes, threshold), self._beside(codes, y)
-            normal.add(on, left)
+            terms = self._terms(codes, threshold)
+            normal.add(terms, y)
             if self.rows.partner is not None:
                 edited, y_edited = self.rows.partner(part, codes)
-                on_edited, left_edited = self._active(edited, threshold), self._beside(edited, y_edited)
-                normal.add(on_edited, left_edited)
+                terms_edited = self._terms(edited, threshold)
+                normal.add(terms_edited, y_edited)
                 if self.settings.lam:
-                    normal.add(difference(on_edited, on), left_edited - left, self.settings.lam, constant=False)
-        dictionary, offset = normal.solve()
+                    normal.add(difference(terms_edited, terms), y_edited - y, self.settings.lam, constant=False)
+        found, offset = normal.solve()
+        dictionary, bypass = found[:, :n], found[:, n:]
         length = dictionary.norm(dim=0)
         live = length > 1e-6  # a gate that is never on has no direction of its own: it keeps what it had
         scale = torch.where(live, length, 1.0)
         self.dictionary[live] = (dictionary / scale).T[live].to(self.dictionary)
+        self.bypass.copy_(bypass.T)
         self.offset.copy_(offset)
         self.weights.mul_(scale[:, None])
         self.bias.mul_(scale)
         return threshold * scale
+
+    def _terms(self, codes: Codes, threshold: float) -> Codes:
+        """What y is a weighted sum of: the gates that are on and, after them, the features that go past the gates."""
+        gates = self._active(codes, threshold)
+        if not len(self.linear):
+            return gates
+        place = torch.full((codes.width,), -1, device=self.linear.device)
+        place[self.linear] = torch.arange(len(self.linear), device=self.linear.device) + gates.width
+        kept = place[codes.col] >= 0
+        row = torch.cat([gates.row, codes.row[kept]])
+        order = torch.argsort(row, stable=True)
+        col, value = torch.cat([gates.col, place[codes.col[kept]]]), torch.cat([gates.value, codes.value[kept]])
+        return Codes.from_entries(row[order], col[order], value[order], len(codes), gates.width + len(self.linear))
 
     def _active(self, codes: Codes, threshold: float) -> Codes:
         """The gates that are on."""
@@ -309,10 +328,6 @@ class GateRun:
             pre = self.pre(codes.rows(torch.arange(start, min(start + 1024, len(codes)))))
             parts.append(Codes.of(torch.where(pre > threshold, pre, 0.0)))
         return stacked(parts)
-
-    def _beside(self, codes: Codes, y: Tensor) -> Tensor:
-        """What the bypass leaves to the gates."""
-        return y if self.bypass is None else y - codes.times(self.bypass)
 
 
 def difference(a: Codes, b: Codes) -> Codes:

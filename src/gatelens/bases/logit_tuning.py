@@ -42,14 +42,12 @@ class LogitTuning:
             raise BasisError(f"passes must be at least 1 and lr positive; got {self.passes} and {self.lr}")
 
     def tune(self, gates: GateBasis, segment: Segment) -> GateBasis:
-        """The gates with other weights, biases and dictionary, the same wires.
+        """The gates with other weights, biases and dictionary; the same wires, and the same bypass where there is one.
 
         Raises:
-            BasisError: gates of another segment, or with a bypass, which would be tuned against nothing.
+            BasisError: gates of another segment.
         """
         gates.check(segment)
-        if gates.bypass_in is not None:
-            raise BasisError("gates with a bypass are not tuned on logits: fit them with bypass=False")
         trained = _Trained(gates)
         optimiser = torch.optim.Adam(
             [
@@ -88,7 +86,8 @@ class _Trained:
             f = self.gates.basis_in.encode(x)
             rows, cols = (self.connector()(f) != 0).nonzero(as_tuple=True)
         value = self.bias[cols] + (self.weights[cols] * f[rows[:, None], self.parents[cols]]).sum(1)
-        return decode_active(self.dictionary, rows, cols, value, len(x)) + self.offset
+        y, bypass = decode_active(self.dictionary, rows, cols, value, len(x)) + self.offset, self.gates.bypass_in
+        return y if bypass is None else y + f @ bypass
 
     def connector(self) -> Connector:
         was = self.gates.connector
@@ -100,7 +99,7 @@ class _Trained:
     def basis(self) -> GateBasis:
         g = self.gates
         return GateBasis(
-            g.basis_in, self.connector(), self.dictionary, self.offset.detach(), g.d_in, None, g.hook_in, g.hook_out,
+            g.basis_in, self.connector(), self.dictionary, self.offset.detach(), g.d_in, g.bypass_in, g.hook_in, g.hook_out,
             {**g.info, "tuned": "KL through the rest of the model"},
         )  # fmt: skip
 

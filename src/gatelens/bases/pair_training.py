@@ -7,7 +7,7 @@ encoder and little else: 3,072 features of width 384 take about a minute for a m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import trange
 
 from ..errors import BasisError
-from .active import ACTIVATIONS, Chooser, active_linear, decode_active, unit_rows_
+from .active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
 from .training import DictionaryTraining
 
 _RIDGE = 1e-3
@@ -88,7 +88,7 @@ class Beyond:
     target: Float[Tensor, "rows d"]
     weight: float = 1.0
 
-    def from_units(self, scale: _Scale) -> Beyond:
+    def from_units(self, scale: Scale) -> Beyond:
         """The same for reconstructions in training units, its error in units of the target's variance."""
         variance = float(self.target.var(0).mean().clamp_min(1e-24))
         return Beyond(lambda y: self.forward(scale.back(y)), self.target, self.weight / variance)
@@ -109,23 +109,23 @@ def train_pair(
         raise BasisError(
             f"x has {len(x)} rows and y {len(y)}: give both ends of the segment over the same rows, at least one"
         )
-    scale_x, scale_y = _Scale.of(x), _Scale.of(y)
+    scale_x, scale_y = Scale.of(x), Scale.of(y)
     if scale_y.size == 0:
         raise BasisError("the output is the same in every row: there is nothing to explain. Collect more varied inputs")
-    run = _Run(scale_x(x), scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y))
+    run = PairRun(scale_x(x), scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y))
     run.train()
     return run.weights(scale_x, scale_y)
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Rows with their mean taken off and a mean square of 1 per coordinate."""
 
     mean: Float[Tensor, " d"]
     size: float
 
     @classmethod
-    def of(cls, x: Float[Tensor, "rows d"]) -> _Scale:
+    def of(cls, x: Float[Tensor, "rows d"]) -> Scale:
         mean = x.mean(0, dtype=torch.float64).to(x.dtype)
         return cls(mean, float((x - mean).square().mean(dtype=torch.float64).sqrt()))
 
@@ -135,30 +135,47 @@ class _Scale:
     def back(self, x: Tensor) -> Tensor:
         return x * self.size + self.mean
 
+    def into(self, found: PairWeights) -> PairWeights:
+        """The weights of an autoencoder in training units, from those in the units of the data."""
+        size = max(self.size, 1e-12)
+        bias, offset = (found.bias + found.encoder @ self.mean) / size, (found.offset - self.mean) / size
+        return replace(found, bias=bias, threshold=found.threshold / size, offset=offset)
 
-class _Run:
-    def __init__(self, x: Tensor, y: Tensor, settings: PairTraining, beyond: Beyond | None):
+
+class PairRun:
+    """One training run, in training units; `start`: weights in those units to go on from, drawn afresh without."""
+
+    def __init__(
+        self,
+        x: Float[Tensor, "rows d_in"],
+        y: Float[Tensor, "rows d_out"],
+        settings: PairTraining,
+        beyond: Beyond | None,
+        start: PairWeights | None = None,
+    ):
         self.x, self.y, self.settings, self.beyond = x, y, settings, beyond
         self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
-        linear = ridge(x, y)
-        width = settings.width_for(y.shape[1], limited=settings.activation != "relu")
-        self.dictionary = torch.randn(width, y.shape[1], generator=self.generator).to(y)
-        unit_rows_(self.dictionary)
-        self.encoder = 0.5 * self.dictionary @ linear.T  # half: overlapping features would overshoot together
-        self.bias, self.offset = y.new_zeros(width), y.new_zeros(y.shape[1])
-        self.bypass = linear if settings.bypass else None
-        self.parameters = [
-            self.encoder,
-            self.bias,
-            self.dictionary,
-            self.offset,
-            *([linear] if settings.bypass else []),
-        ]
+        start = self._fresh() if start is None else start
+        self.encoder, self.bias = start.encoder.clone(), start.bias.clone()
+        self.dictionary, self.offset = start.dictionary.clone(), start.offset.clone()
+        self.bypass = start.bypass
+        self.parameters = [self.encoder, self.bias, self.dictionary, self.offset]
+        if self.bypass is not None:
+            self.parameters.append(self.bypass)
         for parameter in self.parameters:
             parameter.requires_grad_()
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=(0.9, 0.99), fused=True)
         self.choose = Chooser(settings.activation, settings.k)
-        self.fired = torch.zeros(width, dtype=torch.bool, device=y.device)
+        self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=y.device)
+
+    def _fresh(self) -> PairWeights:
+        linear, d_out = ridge(self.x, self.y), self.y.shape[1]
+        width = self.settings.width_for(d_out, limited=self.settings.activation != "relu")
+        dictionary = torch.randn(width, d_out, generator=self.generator).to(self.y)
+        unit_rows_(dictionary)
+        encoder = 0.5 * dictionary @ linear.T  # half: overlapping features would overshoot together
+        bypass = linear if self.settings.bypass else None
+        return PairWeights(encoder, self.y.new_zeros(width), 0.0, dictionary, self.y.new_zeros(d_out), bypass, 0)
 
     def train(self) -> None:
         steps = max(1, self.settings.samples // self.settings.batch_size)
@@ -173,6 +190,15 @@ class _Run:
                 self._revive(self.x[rows], error)
 
     def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch d_out"]:
+        seen = self.see(index)
+        self.optimiser.zero_grad(set_to_none=True)
+        seen.loss.backward()
+        self.optimiser.step()
+        unit_rows_(self.dictionary)
+        return seen.error.detach()
+
+    def see(self, index: Int[Tensor, " batch"]) -> Seen:
+        """The loss of some rows, with derivatives."""
         x, y = self.x[index], self.y[index]
         with torch.no_grad():
             pre = x @ self.encoder.T + self.bias
@@ -190,11 +216,7 @@ class _Run:
             loss = loss + self.settings.orthogonality * overlap(self.dictionary, self.generator)
         if self.beyond is not None:
             loss = loss + self.beyond.weight * (self.beyond.forward(y_hat) - self.beyond.target[index]).square().mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        unit_rows_(self.dictionary)
-        return error.detach()
+        return Seen(rows, cols, value, error, loss)
 
     @torch.no_grad()
     def _revive(self, x: Tensor, error: Tensor) -> None:
@@ -216,7 +238,7 @@ class _Run:
             state["exp_avg_sq"][dead] = 0
 
     @torch.no_grad()
-    def weights(self, scale_x: _Scale, scale_y: _Scale) -> PairWeights:
+    def weights(self, scale_x: Scale, scale_y: Scale) -> PairWeights:
         """Thresholds set on the data, everything in the data's own units."""
         threshold, dead = self._threshold()
         gain = scale_y.size / max(scale_x.size, 1e-12)

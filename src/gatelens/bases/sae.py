@@ -164,6 +164,23 @@ def as_jumprelu(found: PairWeights, hook: str) -> Any:
     return sae.eval().requires_grad_(False)
 
 
+def single_threshold(sae: Any, what: str) -> PairWeights:
+    """The weights of a sae-lens SAE whose features all share one threshold: the inverse of `as_jumprelu`.
+
+    Raises:
+        BasisError: another kind of dictionary, thresholds of their own, or activations that the SAE normalises first.
+    """
+    threshold = getattr(sae, "threshold", None)
+    plain = threshold is not None and all(hasattr(sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "cfg"))
+    if not plain or sae.cfg.normalize_activations != "none" or bool((threshold != threshold[0]).any()):
+        raise BasisError(
+            f"{what} needs a dictionary whose features share one threshold, in the units of the data; got {type(sae).__name__}"
+            f"{'' if not plain else ' with thresholds of their own, or normalised activations'}. Train one with SegmentSAE or TrainedSAE(trainer=\"sparse\")"
+        )
+    bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
+    return PairWeights(sae.W_enc.T, bias, float(threshold[0]), sae.W_dec, sae.b_dec, None, 0)
+
+
 def _rows(x: Float[Tensor, "rows d"], batch_size: int, seed: int) -> Iterator[Float[Tensor, "batch d"]]:
     """Batches without end; every row once before any row twice."""
     generator = torch.Generator().manual_seed(seed)

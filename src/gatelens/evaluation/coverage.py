@@ -19,6 +19,7 @@ from ..activations import collect, hook_names
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..errors import BasisError, DataError
+from ..features import decoded_output
 from ..gates import Gate, GateKind
 from ..segments import Segment
 from ..sparse import blocks
@@ -177,7 +178,8 @@ def _coverage(
             f"no gates were read in segment {segment.name}: coverage is theirs. Build the circuit with gates=True"
         )
     connector, basis = circuit.connectors[segment.name], circuit.bases[segment.hook_out]
-    f_in, f_out, y = features[segment.hook_in], features[segment.hook_out], acts[segment.hook_out]
+    f_in, f_out = features[segment.hook_in], features[segment.hook_out]
+    x, y = acts[segment.hook_in], acts[segment.hook_out]
     n = f_out.shape[1]
     verified = torch.zeros(n, dtype=torch.bool)
     verified[[g.out for g in gates if g.verified]] = True
@@ -195,7 +197,7 @@ def _coverage(
     readings = PartialOutputs(connector, read, recipe, mean, seed)
 
     def explained(wires: Any) -> float:
-        return explained_variance(basis, (wires(b) for b in blocks(f_in, _ROWS)), y)
+        return explained_variance(basis, (wires(b) for b in blocks(f_in, _ROWS)), x, y)
 
     held = explained(none)
     return Coverage(
@@ -209,17 +211,24 @@ def _coverage(
         explained(readings) - held,
         explained(connector),
         gap_closed(clean, ablated, score(connector)),
-        explained_variance(basis, blocks(f_out, _ROWS), y),
+        explained_variance(basis, blocks(f_out, _ROWS), x, y),
         recipe,
     )
 
 
-def explained_variance(basis: Any, parts: Iterable[Tensor], y: Float[Tensor, "rows d"]) -> float:
-    """1 - squared error of decode(features) over the variance of y; features come in parts, in the order of the rows."""
+def explained_variance(
+    basis: Any, parts: Iterable[Tensor], x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d"]
+) -> float:
+    """1 - squared error over the variance of y of what features say about it; they come in parts, in the order of the rows.
+
+    Args:
+        x: the rows at the segment's input, which a bypass reads: it counts here, and in what no gate explains alike.
+    """
     error, start = 0.0, 0
     with torch.no_grad():
         for part in parts:
-            error += float((basis.decode(part) - y[start : start + len(part)]).double().square().sum())
+            rows = slice(start, start + len(part))
+            error += float((decoded_output(basis, part, x[rows]) - y[rows]).double().square().sum())
             start += len(part)
     total = float((y - y.mean(0)).double().square().sum())
     if total == 0:
