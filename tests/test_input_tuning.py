@@ -85,7 +85,7 @@ def test_the_dictionary_given_is_not_touched(fitted):
 
 
 def joint(fitted, edits):
-    segment, x, y, sae, outer = fitted
+    segment, x, y, sae, _ = fitted
     codes, units = Codes.encode(sae, x), _Units.of(Codes.encode(sae, x), y)
     generator = torch.Generator().manual_seed(0)
     parents = torch.stack([torch.randperm(CAUSES, generator=generator)[:4] for _ in range(GATES)])

@@ -108,7 +108,7 @@ def test_bad_input_is_refused(world):
 
 def test_a_bypass_is_kept_and_counts(world):
     """What is trained says what the dictionary with its bypass says, and hands the bypass on."""
-    model, segment, gates, fit, _ = world
+    model, _, gates, fit, _ = world
     bypass = 0.1 * torch.rand(INPUTS, GATES, generator=torch.Generator().manual_seed(3))
     beside = GateBasis(Nonnegative(), gates.connector, gates.W_dec, gates.b_dec, INPUTS, bypass, "hook_in", "hook_out")
     exact = Segment("hook_in", "hook_out", lambda x: beside.reconstruct(x), INPUTS, GATES)

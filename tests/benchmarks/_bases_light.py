@@ -16,6 +16,7 @@ from _dictionaries import FEW, GATES, NATURAL, SHUFFLED, Found, Plan, Study, col
 import gatelens as gl
 from gatelens.bases.counterfactual import Counterfactual
 from gatelens.bases.gate_first import GateDictionary
+from gatelens.bases.input_tuning import InputTuning
 from gatelens.bases.logit_tuning import LogitTuning, mean_divergence
 from gatelens.bases.sae import TrainedSAE
 from gatelens.bases.segment_sae import SegmentSAE
@@ -65,7 +66,8 @@ def _language(
 
 
 def _plan(k: int, min_firings: int = 20) -> Plan:
-    gates = GateDictionary(l0=k, counterfactual=PAIRS, dense_share=0.5, refit_rows=30_000)
+    tuning = InputTuning(samples=PAIRS.pairs)
+    gates = GateDictionary(l0=k, counterfactual=PAIRS, dense_share=1.0, refit_rows=30_000, tune_inputs=tuning)
     return Plan(replace(AIMED, k=k), replace(SAE, k=k), replace(SAE, k=k), gates, min_firings)
 
 
@@ -78,18 +80,15 @@ def _each(
     for segment in segments:
         rows = [Rows(part[segment.hook_in], part[segment.hook_out]) for part in (acts, test)]
         study = Study(segment, *rows, replace(plan, replaced=replaced_metric(model, judged, segment)).with_seed(seed))
-        gates, natural, few = study.learn(), study.natural(), study.learn(fan_in=4)
-        rungs = {GATES: gates, NATURAL: natural, FEW: few, SHUFFLED: study.shuffled()}
-        groups = study.copies()
-        found = Found(
-            study.ladder({n: entry(g) for n, g in rungs.items()}).beside(study.without_the_segment(), "x alone"),
-            study.relations(gates, groups),
-            groups,
-            study.rules_over(few, 0.7),
-        )
+        natural, few, groups = study.natural(), study.learn(fan_in=4), study.copies()
+        rungs = {GATES: study.gates, NATURAL: natural, FEW: few, SHUFFLED: study.shuffled()}
+        ladder = study.ladder({n: entry(g) for n, g in rungs.items()})
+        for name, other in study.on_other_codes().items():
+            ladder = ladder.beside(other, name)
+        found = Found(ladder, study.relations(study.gates, groups), groups, study.rules_over(few, 0.7))
         yield from _figures(f"{name}, {segment.name}", found, clean, judged.metric, f"one seed ({seed}), light")
         if segment is tuned:
-            yield _on_logits(name, model, segment, gates, fit, judged)
+            yield _on_logits(name, model, segment, study.gates, fit, judged)
 
 
 def _figures(where: str, found: Found, clean: float, kind: str, note: str) -> Iterator[Figure]:

@@ -24,7 +24,7 @@ from gatelens.solvers.gram_lasso import GramLasso
 from gatelens.sparse import spread
 
 GATES, FEW, NATURAL = "gate-first k=8, pairs", "gate-first k=4, pairs", "gate-first k=8, natural"
-PLAIN = "gate-first k=8, pairs, input SAE of x alone"
+BEFORE, PLAIN = "input SAE before tuning", "input SAE of x alone"
 SHUFFLED = "null: gates fitted to other rows' outputs"
 RIDGE, EXACT = "gate-free ridge, same loss", "exact MLP on decoded inputs"
 WIRES, CONSISTENT = "SAE + wires k=16", "SAE + wires k=16, self-consistent"
@@ -43,9 +43,9 @@ class Plan:
     """How much is trained: the same recipe for every model, smaller for smaller ones.
 
     Attributes:
-        aimed: of the input. outputs: of y: gates start from it, wires lead to it.
+        aimed: of the input, before it is tuned with the gates. outputs: of y: gates start from it, wires lead to it.
         sae: of the rung whose input dictionary knows x alone; the transcoder has its size.
-        gates: fan-in 8 with pairs. min_firings: outputs that are on in fewer held-out rows are not counted.
+        gates: fan-in 8 with pairs, the input dictionary tuned with them. Every rival is given the tuned dictionary. min_firings: outputs that are on in fewer held-out rows are not counted.
         causal_rows: held-out rows that are edited.
         replaced: for the model's metric with the MLP replaced.
     """
@@ -79,32 +79,38 @@ class Found:
 
 
 class Study:
-    """Dictionaries of one segment, and gates learned between them."""
+    """Dictionaries of one segment and gates learned between them, the input's tuned with the gates; then everything else on that code."""
 
     def __init__(self, segment: Segment, fit: Rows, held: Rows, plan: Plan):
         self.segment, self.fit, self.held, self.plan = segment, fit, held, plan
-        self.inner, self.outer = plan.aimed.train(fit.x, segment, fit.y), plan.outputs.train(fit.y)
+        self.before, self.outer = plan.aimed.train(fit.x, segment, fit.y), plan.outputs.train(fit.y)
+        self.gates = plan.gates.train(segment, self.before, self.outer, fit.x, fit.y)
+        self.inner = self.gates.basis_in
         self.codes = Codes.encode(self.inner, fit.x)
 
     def learn(self, **change: Any) -> Any:
-        gates = replace(self.plan.gates, **change)
+        """Other gates on the code as it is."""
+        gates = replace(self.plan.gates, tune_inputs=None, **change)
         return gates.train(self.segment, self.inner, self.outer, self.fit.x, self.fit.y, self.codes)
 
     def natural(self) -> Any:
         """Fitted on natural rows alone, as many as the pairs' natural halves."""
         return self.learn(counterfactual=None, samples=self.pairs.pairs)
 
-    def without_the_segment(self) -> Ladder:
-        """The same gates from an input dictionary that was trained on x alone, on a ladder of their own: its code is another one."""
-        s = self
-        plain = s.plan.sae.train(s.fit.x)
-        gates = s.plan.gates.train(s.segment, plain, s.outer, s.fit.x, s.fit.y)
-        return s.ladder({PLAIN: entry(gates)}, plain, ridges=False, rivals=False)
+    def on_other_codes(self) -> dict[str, Ladder]:
+        """The same from the input dictionary before it was tuned, and from one that was trained on x alone: ladders of their own."""
+        found = {}
+        for name, inner in ((BEFORE, self.before), (PLAIN, self.plan.sae.train(self.fit.x))):
+            gates = replace(self.plan.gates, tune_inputs=None)
+            learned = gates.train(self.segment, inner, self.outer, self.fit.x, self.fit.y)
+            found[name] = self.ladder({GATES: entry(learned), WIRES: Entry(self.outer, wires(16))}, inner, rivals=False)
+        return found
 
     def shuffled(self) -> Any:
         """Fitted to the outputs of other rows."""
         order = torch.randperm(len(self.fit.x), generator=torch.Generator().manual_seed(self.plan.gates.seed))
-        few = replace(self.plan.gates, counterfactual=None, samples=max(1, self.pairs.pairs // 4))
+        samples = max(1, self.pairs.pairs // 4)
+        few = replace(self.plan.gates, counterfactual=None, tune_inputs=None, samples=samples)
         return few.train(self.segment, self.inner, self.outer, self.fit.x[order], self.fit.y)
 
     def wires(self, fan_in: int = 16) -> dict[str, Entry]:
@@ -125,14 +131,11 @@ class Study:
     def pairs(self) -> Counterfactual:
         return self.plan.gates.counterfactual  # pyright: ignore[reportReturnType]
 
-    def ladder(
-        self, entries: Mapping[str, Entry], basis_in: Any = None, ridges: bool = True, rivals: bool = True
-    ) -> Ladder:
+    def ladder(self, entries: Mapping[str, Entry], basis_in: Any = None, rivals: bool = True) -> Ladder:
         p = self.plan
         measure = Measure(
             causal_rows=p.causal_rows,
             min_firings=p.min_firings,
-            ridges=ridges,
             rivals=rivals,
             pairs=self.pairs,
             lam=p.gates.lam,

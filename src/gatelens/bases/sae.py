@@ -171,11 +171,12 @@ def single_threshold(sae: Any, what: str) -> PairWeights:
         BasisError: another kind of dictionary, thresholds of their own, or activations that the SAE normalises first.
     """
     threshold = getattr(sae, "threshold", None)
-    plain = threshold is not None and all(hasattr(sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "cfg"))
-    if not plain or sae.cfg.normalize_activations != "none" or bool((threshold != threshold[0]).any()):
+    known = threshold is not None and all(hasattr(sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "cfg"))
+    if not known or sae.cfg.normalize_activations != "none" or bool((threshold != threshold[0]).any()):
+        of = type(sae).__name__ + (" with thresholds of their own, or normalised activations" if known else "")
         raise BasisError(
-            f"{what} needs a dictionary whose features share one threshold, in the units of the data; got {type(sae).__name__}"
-            f"{'' if not plain else ' with thresholds of their own, or normalised activations'}. Train one with SegmentSAE or TrainedSAE(trainer=\"sparse\")"
+            f"{what} needs a dictionary whose features share one threshold, in the units of the data; got {of}. "
+            'Train one with SegmentSAE or TrainedSAE(trainer="sparse")'
         )
     bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
     return PairWeights(sae.W_enc.T, bias, float(threshold[0]), sae.W_dec, sae.b_dec, None, 0)

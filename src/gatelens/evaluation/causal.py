@@ -52,8 +52,9 @@ def causal_figures(
 
     Returns:
         removals (one active feature removed), subsets (each active one dropped with p = .4), additions (one feature
-        switched on, at its mean value): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the
-        segment's output, and on_off, off_on: {predicted, happened, base_rate, recall} of output features' flips.
+        switched on, at its mean value): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the segment's
+        output, size: the change over the output's variance, and on_off, off_on: {predicted, happened, base_rate, recall} of
+        output features' flips.
         edges: agreement between wires and ablation. rules: flips that the printed rules require.
     """
     if x.ndim != 2 or x.shape[1] != segment.d_in or len(x) < 2:
@@ -115,8 +116,9 @@ EDITS: dict[str, Edit] = {"removals": removal, "subsets": subset, "additions": a
 
 @dataclass
 class _Errors:
-    """Sums of squares over all edited rows: of the true change, and of what each prediction leaves of it."""
+    """Sums of squares over all edited rows: of the output, of its true change, and of what each prediction leaves of that."""
 
+    before: list[Tensor] = field(default_factory=list)
     total: float = 0.0
     left: dict[str, float] = field(default_factory=dict)
 
@@ -124,6 +126,12 @@ class _Errors:
         self.total += float(true.double().square().sum())
         for name, change in predicted.items():
             self.left[name] = self.left.get(name, 0.0) + float((true - change).double().square().sum())
+
+    def size(self) -> float | None:
+        """The mean square of the true change over the variance of the output: how much the edits do at all."""
+        y = torch.cat(self.before)
+        variance = float((y - y.mean(0)).double().square().sum())
+        return self.total / variance if variance > 0 else None
 
     def r2(self, name: str) -> float | None:
         """1 - |error|^2 / |change|^2: 0 for a prediction of no change, negative for a worse one."""
@@ -210,6 +218,7 @@ def edit_figures(
                 predicted = predicted + basis_out.bypass_change(change.to(x), step)  # pyright: ignore
         slope = torch.func.jvp(segment.forward, (part,), (step,))[1]
         order = torch.randperm(len(part), generator=generator).to(x.device)
+        errors.before.append(y)
         errors.add(y_after - y, connector=predicted, jacobian=slope.detach(), shuffled=predicted[order])
         said, says = p > 0, p_after > 0
         if isinstance(off, _BorneOut) and isinstance(on, _BorneOut):
@@ -224,6 +233,7 @@ def edit_figures(
         "r2": errors.r2("connector"),
         "local_jacobian_r2": errors.r2("jacobian"),
         "shuffled_r2": errors.r2("shuffled"),
+        "size": errors.size(),
         "on_off": off.figures(),
         "off_on": on.figures(),
     }

@@ -228,7 +228,11 @@ class _Walk:
             figures = edit_figures(
                 self.segment, self.basis_in, basis_out, connector, self.held.x[order], edit, generator
             )
-            found[name], found[f"{name}_jacobian"] = figures["r2"], figures["local_jacobian_r2"]
+            found |= {
+                name: figures["r2"],
+                f"{name}_jacobian": figures["local_jacobian_r2"],
+                f"{name}_size": figures["size"],
+            }
             if name == "subsets":
                 found["on_off"] = figures["on_off"]["happened"]
             if name == "additions":
