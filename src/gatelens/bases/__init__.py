@@ -19,6 +19,7 @@ __getattr__ = lazy_names(
         "gate_first": ("GateDictionary",),
         "jacobian_pair": ("JacobianSAEPair",),
         "segment_sae": ("SegmentSAE",),
+        "input_tuning": ("InputTuning",),
         "logit_tuning": ("LogitTuning",),
         "copies": ("copy_groups",),
         "merged": ("MergedBasis",),
