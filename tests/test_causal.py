@@ -78,7 +78,9 @@ def test_r2_is_the_share_of_squared_change_that_is_foreseen(world):
     assert found["local_jacobian_r2"] == pytest.approx(1.0, abs=1e-4)
     nothing_left = edit_figures(segment, basis_in, basis_out, connector, x, lambda f, *_: -f, torch.Generator())
     y, change = linear(x), linear(basis_in.encode(x) @ basis_in.matrix)
-    assert nothing_left["size"] == pytest.approx(float(change.square().sum() / (y - y.mean(0)).square().sum()), rel=1e-4)
+    assert nothing_left["size"] == pytest.approx(
+        float(change.square().sum() / (y - y.mean(0)).square().sum()), rel=1e-4
+    )
 
 
 def test_flips_of_features_of_the_input_are_judged_by_the_output(world):

@@ -31,19 +31,17 @@ class InputTuning:
     Attributes:
         samples: natural rows seen, each with a fresh edit of it where the gates are fitted to pairs.
         own: weight of the dictionary's own error, relative to that of the gates.
-        lr: of the dictionary. gates_lr: of the gates. Both fall to a fiftieth. The wires stay as they are.
+        lr: of the dictionary; the gates go on with their own. Both fall to a fiftieth. The wires stay as they are.
     """
 
     samples: int = 150_000
     own: float = 0.5
     lr: float = 1e-3
-    gates_lr: float = 7e-3
 
     def __post_init__(self):
-        if self.samples < 1 or self.own < 0 or self.lr <= 0 or self.gates_lr <= 0:
+        if self.samples < 1 or self.own < 0 or self.lr <= 0:
             raise BasisError(
-                "samples must be at least 1, own not negative, lr and gates_lr positive; got "
-                f"{self.samples}, {self.own}, {self.lr}, {self.gates_lr}"
+                f"samples must be at least 1, own not negative, lr positive; got {self.samples}, {self.own}, {self.lr}"
             )
 
     def check(self, basis_in: Any) -> None:
@@ -93,7 +91,9 @@ class _JointRun:
         seed = run.settings.seed
         training = PairTraining(d_sae=len(start.bias), k=active, lr=settings.lr, seed=seed)
         beyond = Beyond(lambda x: units.y(segment.forward(self.scale.back(x))), run.rows.y)
-        self.dictionary = PairRun(self.scale(x), self.scale(x), training, beyond, self.scale.into(start))
+        scaled = self.scale(x)
+        self.dictionary = PairRun(scaled, scaled, training, beyond, self.scale.into(start))
+        self.optimisers = (self.dictionary.optimiser, run.optimiser)
         self.library = None if edits is None else Library.of(codes.scaled(units.size_in))
         self.generator = torch.Generator().manual_seed(seed + 1)
 
@@ -103,10 +103,7 @@ class _JointRun:
         steps = max(1, self.settings.samples // natural)
         for step in trange(steps, disable=not self.run.settings.progress, desc="input dictionary", delay=2):
             share = max(0.02, 1 - step / steps)
-            for optimiser, lr in (
-                (self.dictionary.optimiser, self.settings.lr),
-                (self.run.optimiser, self.settings.gates_lr),
-            ):
+            for optimiser, lr in zip(self.optimisers, (self.settings.lr, self.run.settings.lr), strict=True):
                 for group in optimiser.param_groups:
                     group["lr"] = lr * share
             self._step(next(batches))
@@ -124,10 +121,10 @@ class _JointRun:
             inputs, y, pairs = torch.cat([inputs, edited], 1), torch.cat([y, y_edited]), len(index)
         gates = self.run.see(inputs / self.units.size_in, y, pairs)
         loss = gates.loss + self.settings.own * seen.loss
-        for optimiser in (self.dictionary.optimiser, self.run.optimiser):
+        for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for optimiser in (self.dictionary.optimiser, self.run.optimiser):
+        for optimiser in self.optimisers:
             optimiser.step()
         unit_rows_(self.dictionary.dictionary)
         unit_rows_(self.run.dictionary)

@@ -112,7 +112,10 @@ def train_pair(
     scale_x, scale_y = Scale.of(x), Scale.of(y)
     if scale_y.size == 0:
         raise BasisError("the output is the same in every row: there is nothing to explain. Collect more varied inputs")
-    run = PairRun(scale_x(x), scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y))
+    in_units = scale_x(x)
+    run = PairRun(
+        in_units, in_units if y is x else scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y)
+    )
     run.train()
     return run.weights(scale_x, scale_y)
 
