@@ -48,7 +48,7 @@ from gatelens.bench import Figure
 from gatelens.evaluation.ladder import Rows
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
-SEEDS = (0, 1, 2)
+SEEDS = (1, 2, 3)  # not 0: the settings below were chosen on it
 LAYERS = (1, 3)
 WINDOWS, HELD_ROWS = (3_200, 560), 20_000
 SINK = 3.0
