@@ -152,6 +152,8 @@ def test_features_too_dense_for_a_parent_write_one_direction_each():
     gates, left_out = (
         recipe(bypass=b, dense_share=0.5).train(both, Nonnegative(), start, x, y) for b in ("dense", "none")
     )
+    assert gates.bypassed == 2
+    assert "2 input features go past the gates" in gates.by_construction
     assert gates.bypass_in.abs().sum(1).nonzero().squeeze(1).tolist() == [WIDTH - 2, WIDTH - 1]
     torch.testing.assert_close(gates.bypass_in[-2:], written, atol=0.15, rtol=0)
     assert explained(gates, x, y) < 0.3 * explained(left_out, x, y)

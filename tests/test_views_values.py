@@ -61,7 +61,7 @@ def test_the_report_shows_its_sentence_and_tables():
 
     report = Report(
         model={"name": "m", "metric": "accuracy", "clean": 0.9, "ablated": 0.1},
-        bases={"a": {"kind": "<b>", "features": 5, "fvu": 0.25, "l0": None, "dead": 0, "spliced": 0.8}},
+        bases={"a": {"kind": "<b>", "features": 5, "fvu": 0.25, "l0": None, "dead": 0, "spliced": 0.8, "bypassed": 3}},
         connectors={
             "a -> b": {"edges": 7, "median_r2": 0.5, "fvu": None, "max_fan_in": 2, "replaced": 0.7, "gap_closed": 0.75}
         },
@@ -80,7 +80,16 @@ def test_the_report_shows_its_sentence_and_tables():
         },
     )
     text = "".join(Elements(report._repr_html_()).text)
-    for part in ("2 were read as logic gates", "<b>", "0.250", "0.700", "this circuit", "shuffled", "0.200"):
+    for part in (
+        "7 wires and a linear map of 3 inputs past them",
+        "2 were read as logic gates",
+        "<b>",
+        "0.250",
+        "0.700",
+        "this circuit",
+        "shuffled",
+        "0.200",
+    ):
         assert part in text
 
 

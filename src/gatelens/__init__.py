@@ -26,6 +26,7 @@ FRONT_DOOR: dict[str, tuple[str, ...]] = {
         "PretrainedSAE",
         "Transcoder",
         "GateDictionary",
+        "BuiltInWires",
         "JacobianSAEPair",
         "Counterfactual",
     ),
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from .activations import Activations as Activations
     from .activations import collect as collect
     from .bases import PCA as PCA
+    from .bases import BuiltInWires as BuiltInWires
     from .bases import Counterfactual as Counterfactual
     from .bases import GateDictionary as GateDictionary
     from .bases import JacobianRotation as JacobianRotation

@@ -67,7 +67,7 @@ def _language(
 
 def _plan(k: int, min_firings: int = 20) -> Plan:
     tuning = InputTuning(samples=PAIRS.pairs)
-    gates = GateDictionary(l0=k, counterfactual=PAIRS, dense_share=1.0, refit_rows=30_000, tune_inputs=tuning)
+    gates = GateDictionary(l0=k, counterfactual=PAIRS, refit_rows=30_000, tune_inputs=tuning)
     return Plan(replace(AIMED, k=k), replace(SAE, k=k), replace(SAE, k=k), gates, min_firings)
 
 

@@ -58,7 +58,7 @@ PLAN = Plan(
     SegmentSAE(d_sae=3_072, k=32, samples=768 * 1_024),
     replace(SAE, d_sae=4_096),  # more outputs than inputs: another 1.5 % less of y is left, at the same number on
     SAE,
-    GateDictionary(l0=32, counterfactual=PAIRS, batch_size=384, dense_share=1.0, tune_inputs=InputTuning()),
+    GateDictionary(l0=32, counterfactual=PAIRS, batch_size=384, tune_inputs=InputTuning()),
     min_firings=14,
     causal_rows=4_000,  # a few rows carry much of the change in layer 3: a thousand do not settle its second digit
 )

@@ -17,6 +17,7 @@ __getattr__ = lazy_names(
         "pretrained": ("PretrainedSAE",),
         "transcoder": ("Transcoder",),
         "gate_first": ("GateDictionary",),
+        "gate_basis": ("BuiltInWires",),
         "jacobian_pair": ("JacobianSAEPair",),
         "segment_sae": ("SegmentSAE",),
         "input_tuning": ("InputTuning",),

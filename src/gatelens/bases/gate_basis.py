@@ -49,10 +49,12 @@ class GateBasis(PairBasis):
             "every output feature is a function of at most fan_in input features: R2 and edges against its own firing say nothing; "
             "what is measured is how much of y the gates explain"
         )
-        if self.bypass_in is None:
-            return told
-        past = int((self.bypass_in != 0).any(1).sum())
-        return f"{told}; {past} input features go past the gates and write one direction of y each: FVU counts both"
+        past = f"{self.bypassed} input features go past the gates and write one direction of y each: FVU counts both"
+        return f"{told}; {past}" if self.bypassed else told
+
+    @property
+    def bypassed(self) -> int:
+        return 0 if self.bypass_in is None else int((self.bypass_in != 0).any(1).sum())
 
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         return self.connector(self.basis_in.encode(x))

@@ -37,13 +37,15 @@ class GateDictionary:
     the squared error of y over natural rows and edits of them, plus `lam` times that of the difference of each pair.
 
     Attributes:
-        inputs: the input dictionaries: hook name -> basis, or a recipe that is fitted at hook_in. None: `TrainedSAE(k=32, expansion=8)`.
+        inputs: the input dictionaries: hook name -> basis, or a recipe that is fitted at hook_in. None: a `TrainedSAE` of the sparse
+            trainer, k = 32 and eight features per dimension.
         outputs: the dictionaries of y from which the gates start, likewise; a transcoder serves as well. Its width is the number of gates.
         l0: mean number of active gates on natural rows.
         counterfactual: how rows are edited; None fits on natural rows alone.
-        dense_share: input features that are on in a larger share of the rows are no parents.
-        bypass: which input features go past the gates, each with one direction of y that it writes: "dense", those that are too
-            dense for a parent; "all", and the gates explain what is not linear; "none".
+        dense_share: input features that are on in a larger share of the rows are no parents. Gates without them read a little more
+            easily, and know nothing of what they say: a sentence encoder's layer lost .05 of the R2 of removals at .2.
+        bypass: which input features go past the gates, each with one direction of y that it writes: "none"; "dense", those that are
+            too dense for a parent; "all", and the gates explain what is not linear.
         rounds, swap: how often, and how many at first, parents of each gate are exchanged.
         samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
         refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none.
@@ -59,8 +61,8 @@ class GateDictionary:
     outputs: Any = None
     counterfactual: Counterfactual | None = field(default_factory=Counterfactual)
     lam: float = 3.0
-    dense_share: float = 0.2
-    bypass: str = "dense"
+    dense_share: float = 1.0
+    bypass: str = "none"
     samples: int = 600_000
     batch_size: int = 512
     lr: float = 1.5e-2
@@ -278,7 +280,8 @@ def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) 
     if given is None:
         from .sae import TrainedSAE
 
-        return TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1])).train(acts[hook], hook)
+        recipe = TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1]), trainer="sparse")
+        return recipe.train(acts[hook], hook)
     if hasattr(given, "decode"):
         return given
     return given.fit([segment], acts)[hook]

@@ -73,6 +73,11 @@ class PairBasis(ABC):
         """The output that the features stand for, without what a linear bypass carries."""
         return f @ self.W_dec + self.b_dec
 
+    @property
+    def bypassed(self) -> int:
+        """How many inputs a linear map carries past the features."""
+        return 0
+
     def bypass(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"] | None:
         """What a dense linear map carries beside the features; None for a dictionary without one."""
         return None

@@ -43,6 +43,10 @@ class TranscoderBasis(PairBasis):
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         return self.transcoder.encode(x)
 
+    @property
+    def bypassed(self) -> int:
+        return self.d_in if getattr(self.transcoder, "W_skip", None) is not None else 0
+
     def bypass(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"] | None:
         skip = getattr(self.transcoder, "W_skip", None)
         return None if skip is None else x @ skip.T

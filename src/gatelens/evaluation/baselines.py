@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bases.gate_basis import BuiltInWires
 from ..bases.linear import Neurons
 from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
 from ..connectors import Solver
+from ..solvers.gram_lasso import GramLasso
 from ..solvers.virtual_weights import VirtualWeights
 from ..sparse import take_rows
 
@@ -28,11 +30,15 @@ def baseline_circuits(
 ) -> dict[str, Circuit]:
     """name -> circuit of the same segments, to be evaluated beside `circuit`.
 
+    A gate dictionary's wires are built in, and nothing else has such wires: `GramLasso` finds the baselines' then.
+
     neurons: raw neurons as features, the same solver, as many edges as the circuit has; linear outputs where a neuron of
     the segments' ends can be negative and the solver knows how (`signed`), since a ReLU would lose half of them.
     virtual_weights: the circuit's dictionaries, its number of edges, wires from the weights alone.
     shuffled: the circuit's dictionaries, each input feature's rows shuffled before the fit: the null. Evaluated on real rows.
     """
+    if isinstance(solver, BuiltInWires):
+        solver = GramLasso(mean_edges=max(_edges(circuit), 1) / _outputs(circuit))
     neurons = Neurons().fit(circuit.segments, acts)
     features = features_at(circuit.segments, circuit.bases, acts)
     options = {"gates": gates, "held_out": held_out, **gate_options}

@@ -124,6 +124,7 @@ class _Bench:
             "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
             **dictionary_figures(basis, x, self.features[hook]),
             "spliced": self._spliced([], how="dictionaries", hooks=[hook]) if reads else None,
+            "bypassed": getattr(basis, "bypassed", 0),
         }
 
     def connectors(self) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class Report:
 
     Attributes:
         model: name, metric ("accuracy" or "ce"), clean, ablated (all segments' outputs replaced by their means).
-        bases: hook name -> kind, d_in, features, fvu, l0, dead, spliced (the metric with this dictionary in place).
+        bases: hook name -> kind, d_in, features, fvu, l0, dead, spliced (the metric with this dictionary in place), bypassed (how many
+            inputs a linear map carries past its features).
         connectors: segment name -> solver, edges, fan-in, median_r2, fvu, replaced, gap_closed.
         all_replaced: the metric with every segment replaced, and with every dictionary spliced in.
         coverage: what share of each segment the verified gates explain, in one sentence and in figures.
@@ -51,6 +52,8 @@ class Report:
         """One honest sentence: what was replaced by how much, what it cost, what was read."""
         metric, clean = self.model["metric"], self.model["clean"]
         edges = sum(c["edges"] for c in self.connectors.values())
+        bypassed = sum(b.get("bypassed", 0) for b in self.bases.values())
+        past = f" and a linear map of {bypassed:,} inputs past them" if bypassed else ""
         logic, adders, outputs = (sum(g[key] for g in self._gates()) for key in ("logic", "adders", "outputs"))
         share = (
             f"of {outputs:,} output features {logic:,} were read as logic gates and {adders:,} as adders"
@@ -58,7 +61,7 @@ class Report:
             else "no gates were read"
         )
         return (
-            f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {edges:,} wires, {metric} is "
+            f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {edges:,} wires{past}, {metric} is "
             f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
             f"{show(self.model['ablated'])}); {share}."
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..activations import Activations, collect
 from ..bases.fitting import fit_bases
+from ..bases.gate_basis import BuiltInWires, GateBasis
 from ..bases.linear import Basis
 from ..bases.sae import TrainedSAE
 from ..circuits import Circuit, build_circuit
@@ -63,18 +64,21 @@ def find_circuit(
         batches: (fitting part, held-out part), as `image_batches` and `text_batches` give them.
         segments: the stretches to explain; None for all MLPs.
         bases: a recipe, a mapping hook name -> basis, or None for BatchTopK SAEs four times as wide as the hook point.
-        solver: None for `GramLasso()`.
+        solver: None for `GramLasso()`, or for the wires that gate dictionaries have built in.
         gate_options: for `type_gates`.
     """
     fit, unseen = batches
     segments = list(segments) if segments is not None else mlp_segments(model)
     acts = collect(model, fit, segments, progress=progress)
     held_out = collect(model, unseen, segments, progress=progress)
-    solver = solver if solver is not None else GramLasso()
+    found = _bases(bases, segments, acts, seed, progress)
+    if solver is None:
+        gates = [isinstance(found.get(s.hook_out), GateBasis) for s in segments]
+        solver = BuiltInWires() if all(gates) else GramLasso()
     circuit = build_circuit(
         model,
         segments,
-        _bases(bases, segments, acts, seed, progress),
+        found,
         acts,
         solver,
         held_out=held_out,
