@@ -22,7 +22,7 @@ errors lazy sparse store shards statistics distributed estimate data models demo
 features jacobians bases.rotation bases.codes bases.active bases.training bases.pair_training bases connectors solvers
 bases.saving=bases.pair=bases.gate_basis=bases.transcoder_basis=bases.copies=bases.merged
 bases.segment_sae bases.transcoder bases.gate_start bases.normal_equations
-bases.counterfactual bases.gate_training bases.logit_tuning
+bases.counterfactual bases.gate_units bases.gate_training bases.input_tuning bases.logit_tuning
 bases.gate_first bases.jacobian_pair bases.relations edge_stability gates circuits evaluation rotation_questions
 stability invariants planted views pipeline bench cli
 """.split()

@@ -9,9 +9,10 @@ import torch
 
 from gatelens.bases.codes import Codes
 from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.gate_first import GateDictionary, _Units
+from gatelens.bases.gate_first import GateDictionary
 from gatelens.bases.gate_start import GateStart
 from gatelens.bases.gate_training import GateRun, GateTraining, Rows
+from gatelens.bases.gate_units import Units
 from gatelens.bases.input_tuning import InputTuning, _JointRun
 from gatelens.bases.linear import Rotation
 from gatelens.bases.pair import explained
@@ -86,7 +87,7 @@ def test_the_dictionary_given_is_not_touched(fitted):
 
 def joint(fitted, edits):
     segment, x, y, sae, _ = fitted
-    codes, units = Codes.encode(sae, x), _Units.of(Codes.encode(sae, x), y)
+    codes, units = Codes.encode(sae, x), Units.of(Codes.encode(sae, x), y)
     generator = torch.Generator().manual_seed(0)
     parents = torch.stack([torch.randperm(CAUSES, generator=generator)[:4] for _ in range(GATES)])
     start = GateStart(

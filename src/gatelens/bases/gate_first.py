@@ -19,8 +19,9 @@ from ..sparse import spread
 from .codes import Codes
 from .counterfactual import Counterfactual, Library
 from .gate_basis import GateBasis, check_finite_codes
-from .gate_start import GateStart, allowed_parents, check_memory, omp_start
+from .gate_start import allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
+from .gate_units import Units
 from .input_tuning import InputTuning
 from .linear import Basis, check_width, directions
 from .logit_tuning import LogitTuning
@@ -143,7 +144,7 @@ class GateDictionary:
             )
         if self.rounds:
             check_memory(codes.width, f_out.width, self.memory_gib)
-        units = _Units.of(codes, y)
+        units = Units.of(codes, y)
         dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
         first = omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
         rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
@@ -167,7 +168,7 @@ class GateDictionary:
         )
 
     def _partner(
-        self, segment: Segment, basis_in: Basis, x: Tensor, codes: Codes, units: _Units
+        self, segment: Segment, basis_in: Basis, x: Tensor, codes: Codes, units: Units
     ) -> Callable[[Tensor, Codes], tuple[Codes, Tensor]] | None:
         """Fresh edits of the rows of a batch, in training units."""
         edits = self.counterfactual
@@ -185,7 +186,7 @@ class GateDictionary:
         return partner
 
     def _basis(
-        self, run: GateRun, units: _Units, segment: Segment, basis_in: Basis, kept_out: dict[str, int], seconds: float
+        self, run: GateRun, units: Units, segment: Segment, basis_in: Basis, kept_out: dict[str, int], seconds: float
     ) -> GateBasis:
         level, counts = run.threshold()
         threshold = run.refit(level, self.refit_rows) if self.refit_rows else torch.full_like(run.bias.detach(), level)
@@ -221,43 +222,6 @@ class GateDictionary:
             segment.hook_in,
             segment.hook_out,
             info,
-        )
-
-
-@dataclass(frozen=True)
-class _Units:
-    """Training units: outputs centred with mean square 1 per coordinate, input features in units of their root mean square norm."""
-
-    size_in: float
-    size_out: float
-    mean_out: Float[Tensor, " d"]
-
-    @classmethod
-    def of(cls, codes: Codes, y: Float[Tensor, "rows d"]) -> _Units:
-        mean = y.mean(0, dtype=torch.float64).to(y.dtype)
-        size_out = float((y - mean).square().mean(dtype=torch.float64).sqrt())
-        if size_out == 0:
-            raise BasisError(
-                "the output is the same in every row: there is nothing to explain. Collect more varied inputs"
-            )
-        mean_power = float(codes.value.double().square().sum()) / max(len(codes.value), 1)
-        return cls(max(mean_power, 1e-24) ** 0.5, size_out, mean)
-
-    def codes(self, codes: Codes) -> Codes:
-        return codes.scaled(1 / self.size_in)
-
-    def y(self, y: Tensor) -> Tensor:
-        return (y - self.mean_out) / self.size_out
-
-    def start(self, first: GateStart) -> GateStart:
-        """The start in training units; dictionary rows of another length than 1 hand their length to the gate."""
-        length = first.dictionary.norm(dim=1).clamp_min(1e-12)
-        return GateStart(
-            first.parents,
-            first.weights * length[:, None] * self.size_in / self.size_out,
-            first.bias * length / self.size_out,
-            first.dictionary / length[:, None],
-            self.y(first.offset),
         )
 
 

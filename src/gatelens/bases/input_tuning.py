@@ -16,6 +16,7 @@ from .active import unit_rows_
 from .codes import Codes
 from .counterfactual import Counterfactual, Library
 from .gate_training import GateRun
+from .gate_units import Units
 from .pair_training import Beyond, PairRun, PairTraining, PairWeights, Scale, shuffled
 from .sae import as_jumprelu, single_threshold
 
@@ -58,13 +59,13 @@ class InputTuning:
         basis_in: Any,
         segment: Segment,
         x: Float[Tensor, "rows d_in"],
-        units: Any,
+        units: Units,
         edits: Counterfactual | None,
     ) -> Any:
         """A sae-lens SAE in the place of `basis_in`; the gates of `run` are trained on with it.
 
         Args:
-            run: gates trained on the codes of `basis_in` over the rows of `x`. units: theirs, with `size_in`, `size_out` and `y`.
+            run: gates trained on the codes of `basis_in` over the rows of `x`. units: theirs.
         """
         joint = _JointRun(
             self, run, single_threshold(basis_in, "tuning the input dictionary"), segment, x, units, edits
@@ -81,7 +82,7 @@ class _JointRun:
         start: PairWeights,
         segment: Segment,
         x: Float[Tensor, "rows d_in"],
-        units: Any,
+        units: Units,
         edits: Counterfactual | None,
     ):
         self.settings, self.run, self.segment, self.x, self.units, self.edits = settings, run, segment, x, units, edits
