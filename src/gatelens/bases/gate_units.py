@@ -1,4 +1,4 @@
-"""The units in which gates are trained, and the way there and back."""
+"""The units in which gates are trained."""
 
 from __future__ import annotations
 
