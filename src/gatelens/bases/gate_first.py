@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..connectors import Connector
@@ -148,17 +148,22 @@ class GateDictionary:
         dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
         first = omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
         rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
-        linear = {"none": allowed & False, "dense": codes.frequency() > self.dense_share, "all": allowed | True}[
-            self.bypass
-        ]
-        run = GateRun(rows, units.start(first), allowed, self._settings(), linear.nonzero().squeeze(1))
+        run = GateRun(rows, units.start(first), allowed, self._settings(), self._past_the_gates(codes))
         run.train()
         if self.tune_inputs is not None:
             basis_in = self.tune_inputs.tune(run, basis_in, segment, x, units, self.counterfactual)
             codes = Codes.encode(basis_in, x)
-            run.rows = Rows(units.codes(codes), run.rows.y, self._partner(segment, basis_in, x, codes, units))
+            partner = self._partner(segment, basis_in, x, codes, units)
+            run.rows = Rows(units.codes(codes), run.rows.y, partner)
         gates = self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
         return gates if self.on_logits is None else self.on_logits.tune(gates, segment)
+
+    def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
+        """The input features that a bypass reads."""
+        if self.bypass == "none":
+            return torch.zeros(0, dtype=torch.long, device=codes.col.device)
+        least = self.dense_share if self.bypass == "dense" else -1.0
+        return (codes.frequency() > least).nonzero().squeeze(1)
 
     def _settings(self) -> GateTraining:
         seen = self.samples if self.counterfactual is None else 2 * self.counterfactual.pairs
