@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Lasso, LinearRegression
 
 import gatelens as gl
-from gatelens.errors import NonFiniteError, SolverError, TooLargeError
+from gatelens.errors import GateLensWarning, NonFiniteError, SolverError, TooLargeError
 from gatelens.segments import MLPWeights, Segment
 from gatelens.solvers.gram import Gram
 from gatelens.solvers.gram_lasso import least_squares
@@ -239,3 +241,15 @@ def test_a_feature_twice_is_wired_as_one(selection):
     left = [(value - f_out).square().sum() / f_out.square().sum() for value in (once, both)]
     assert torch.isfinite(both).all()
     assert left[1] < left[0] + 0.05
+
+
+def test_outputs_with_a_sign_are_warned_of():
+    generator = torch.Generator().manual_seed(0)
+    f_in = torch.rand(200, 6, generator=generator)
+    turned = f_in @ torch.randn(6, 4, generator=generator)
+    with pytest.warns(GateLensWarning, match=r"of the output features' power lies below zero.*signed=True"):
+        gl.GramLasso(mean_edges=3).fit(f_in, turned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GateLensWarning)
+        gl.GramLasso(mean_edges=3, signed=True).fit(f_in, turned)
+        gl.GramLasso(mean_edges=3).fit(f_in, torch.nn.functional.gelu(turned + 1).to_sparse_csr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..connectors import Connector
-from ..errors import SolverError
+from ..errors import GateLensWarning, SolverError
 from ..sparse import spread, take_rows
 from .calibration import calibrated
 from .gram import Gram
@@ -19,6 +20,9 @@ from .one_sided import one_sided_fits
 from .selection import forward_selection, lasso_path
 from .sparse_rows import scipy_rows
 from .where_on import fitted_where_on
+
+#: share of the outputs' power below zero at which a warning is due: a GELU's dip stays far under it
+_LOST = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,13 @@ class GramLasso:
                 raise SolverError(f"unknown {name} {value!r}: expected {' or '.join(map(str, known))}")
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
-        """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR."""
+        """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR.
+
+        Warns:
+            GateLensWarning: outputs that go well below zero, which a ReLU cannot give.
+        """
+        if not self.signed:
+            _warn_of_signs(f_out)
         gram = Gram.of(f_in, f_out)
         return self._fit_support(gram, self.select(gram), f_in, f_out)
 
@@ -106,6 +116,18 @@ def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Flo
     )
     weights = torch.linalg.solve(covariance, products) if len(parents) else products
     return weights.float(), float(gram.intercept(out, parents, weights))
+
+
+def _warn_of_signs(f_out: Tensor) -> None:
+    values = f_out.values() if f_out.layout == torch.sparse_csr else f_out
+    lost = float(values.clamp_max(0).square().sum() / values.square().sum().clamp_min(1e-30))
+    if lost > _LOST:
+        warnings.warn(
+            f"{lost:.0%} of the output features' power lies below zero, and the wires end in a ReLU, which cannot give it: expected "
+            "features that are on or off. For rotations and other coordinates with a sign use GramLasso(signed=True)",
+            GateLensWarning,
+            stacklevel=3,
+        )
 
 
 def _thinned(f_in: Tensor, f_out: Tensor, rows: int) -> tuple[Tensor, Tensor]:
