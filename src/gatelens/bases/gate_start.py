@@ -10,9 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import BasisError, TooLargeError
-from ..solvers.one_sided import one_sided_fits
 from ..solvers.selection import forward_selection
-from ..solvers.sparse_rows import scipy_rows
 from .codes import Codes, scipy_csr
 
 #: above this many entries, a table of inputs x outputs is screened by correlation instead of forward selection
@@ -72,15 +70,8 @@ def omp_start(
     offset: Float[Tensor, " d"],
     fan_in: int,
 ) -> GateStart:
-    """Gates that predict the features of a dictionary of y: `omp_wires`, fitted as a gate will be read, and that dictionary."""
-    parents, weights, bias = omp_wires(f_in, f_out, allowed, fan_in)
-    if float(f_out.value.min()) > 0:  # features with a sign are not what stands behind a gate
-        starts = [(w, float(b)) for w, b in zip(weights.cpu(), bias, strict=True)]
-        inputs, outputs = (scipy_rows(f.csr().cpu()).tocsc() for f in (f_in, f_out))
-        fits = list(one_sided_fits(inputs, outputs, list(parents.cpu()), starts))
-        weights = torch.stack([w for w, _ in fits]).to(weights)
-        bias = torch.tensor([b for _, b in fits]).to(bias)
-    return GateStart(parents, weights, bias, dictionary.clone(), offset.clone())
+    """Gates that predict the features of a dictionary of y: `omp_wires`, and that dictionary."""
+    return GateStart(*omp_wires(f_in, f_out, allowed, fan_in), dictionary.clone(), offset.clone())
 
 
 def omp_wires(
