@@ -152,20 +152,25 @@ def test_inputs_at_which_nothing_moves_are_left_out_and_all_of_them_are_an_error
 
 
 def test_points_nearby_help_where_inputs_are_few():
-    model = HookedMLP((20, 40, 40, 5), seed=0).eval().requires_grad_(False)
+    model = HookedMLP((20, 24, 24, 5), seed=0).eval().requires_grad_(False)
     (segment,) = mlp_segments(model)
+    without, beside = (JacobianRotation(inputs=8, columns=8, iterations=40, neighbours=k) for k in (0, 3))
+    change = []
     for seed in range(3):
-        x = torch.randn(400, 20, generator=torch.Generator().manual_seed(seed))
+        x = torch.randn(200, 20, generator=torch.Generator().manual_seed(seed))
         h = model.run_with_cache(x)[1][segment.hook_in]
-        unseen = jacobian_columns(segment, h[100:])
-        held_out = [
-            sparsity(basis[segment.hook_out].encode(unseen.T)).l1
-            for basis in (
-                JacobianRotation(inputs=8, columns=8, neighbours=k).fit([segment], {segment.hook_in: h[:100]})
-                for k in (0, 3)
-            )
-        ]
-        assert held_out[1] < 0.999 * held_out[0]
+        unseen, acts = jacobian_columns(segment, h[100:]), {segment.hook_in: h[:100]}
+        fits = (recipe.fit([segment], acts)[segment.hook_out] for recipe in (without, beside))
+        one, other = (sparsity(basis.encode(unseen.T)).l1 for basis in fits)
+        change.append(other / one - 1)
+    assert sum(change) / 3 < -0.008
+
+
+def test_points_nearby_are_left_out_where_they_would_take_minutes_and_for_other_methods():
+    few, many = (Segment("a", "b", torch.nn.Identity(), d, d, None) for d in (256, 257))
+    assert [JacobianRotation().points_each(s, "out") for s in (few, many)] == [3, 0]
+    assert [JacobianRotation(neighbours=2).points_each(s, "in") for s in (few, many)] == [2, 2]
+    assert JacobianRotation(method="svd", neighbours=2).points_each(few, "out") == 0
 
 
 def test_bad_settings_and_chains_are_named(model, acts):

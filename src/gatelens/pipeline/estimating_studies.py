@@ -27,13 +27,12 @@ def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
     columns, whole = [], []
     for segment in shapes.segments:
         for side, d in (("out", segment.d_out), ("in", segment.d_in)):
-            columns.append(
-                4 * d * min(recipe.per_input(segment, side, inputs), segment.d_in + segment.d_out - d) * inputs
-            )
+            each = min(recipe.per_input(segment, side, inputs), segment.d_in + segment.d_out - d)
+            copies = max(8, 5 + 4 * recipe.points_each(segment, side))
+            columns.append(copies * 4 * d * each * inputs)
         whole.append(4 * inputs * segment.d_in * segment.d_out)
-    copies = max(8, 5 + 4 * recipe.neighbours) if recipe.method == "chain" else 8
     work = {
-        "the columns, as drawn, scaled and in blocks": copies * max(columns),
+        "the columns, as drawn, scaled and in blocks": max(columns),
         "Jacobians for the picture": 5 * max(whole),
     }
     read = {"activations at one end of a segment": max(shapes.reading(rows) for rows in (shapes.fit, shapes.held_out))}

@@ -36,8 +36,9 @@ class JacobianRotation:
         method, objective, zeros, eps, iterations, seconds, restarts, lr, barrier: as in `fit_rotation`; `seconds` for each fit.
         inputs: rows at which Jacobians are taken. One does not carry over to other inputs; 64 do.
         neighbours: points around each input at which the chain sees Jacobians too, in its last ascent: what it finds then
-            carries over better to other inputs. None are used in the sweeps of "both". spread: how far they lie from the
-            input, in standard deviations of the inputs.
+            carries over better to other inputs, and takes longer (at 768 dimensions three times as long). None for 3 up to 256
+            dimensions and 0 above; the sweeps of "both" use none. spread: how far they lie from the input, in standard
+            deviations of the inputs.
         columns: Jacobian columns for each dimension; None for 64 up to 256 dimensions, 32 up to 512, 16 above.
         sweeps: of "both".
         seed: of the choice of inputs and columns, and of random starts.
@@ -48,7 +49,7 @@ class JacobianRotation:
     objective: str = "l1"
     zeros: bool = False
     inputs: int = 64
-    neighbours: int = 3
+    neighbours: int | None = None
     spread: float = 0.35
     columns: int | None = None
     sweeps: int = 2
@@ -68,7 +69,7 @@ class JacobianRotation:
             raise BasisError(
                 f"inputs, columns and sweeps must be positive, got {self.inputs}, {self.columns} and {self.sweeps}"
             )
-        if self.neighbours < 0 or self.spread <= 0:
+        if (self.neighbours or 0) < 0 or not self.spread > 0:
             raise BasisError(
                 f"neighbours must be 0 or more and spread positive, got {self.neighbours} and {self.spread}"
             )
@@ -101,9 +102,9 @@ class JacobianRotation:
     ) -> FittedRotation | Invertible:
         """A basis for one end of a segment, in the coordinates so far of the other."""
         columns, near = self._at_inputs(segment, side, fitted, acts), None
-        if self.neighbours and self.method == "chain":
+        if each := self.points_each(segment, side):
             x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
-            points = points_near(x, self.neighbours, self.spread, self.seed)
+            points = points_near(x, each, self.spread, self.seed)
             with quiet():  # that Jacobians are zero was said of the inputs
                 near = self._columns(segment, side, fitted, points, self.per_input(segment, side, len(x)))
         return self.fit_columns(columns, near=near)
@@ -121,6 +122,13 @@ class JacobianRotation:
         """How many columns to take of each input's Jacobian."""
         dimensions = segment.d_out if side == "out" else segment.d_in
         return -(-dimensions * (self.columns or columns_for(dimensions)) // inputs)
+
+    def points_each(self, segment: Segment, side: str) -> int:
+        """How many points around each input the fit sees."""
+        if self.method != "chain":
+            return 0
+        dimensions = segment.d_out if side == "out" else segment.d_in
+        return (3 if dimensions <= 256 else 0) if self.neighbours is None else self.neighbours
 
     def fit_columns(
         self,
