@@ -45,11 +45,7 @@ class GateWalk:
         segments, acts, judged = self._rows(model, fit, judge)
         saes = self.saes(segments, acts, seed) if saes is None else saes
         edits = gl.Counterfactual(pairs=self.pairs)
-        past = {
-            "dense_share": 0.3,
-            "bypass": "none",
-        }  # what no gate reads is left unexplained: the gates alone are judged
-        gates = gl.GateDictionary(self.fan_in, self.k, saes, saes, counterfactual=edits, seed=seed, **past)
+        gates = gl.GateDictionary(self.fan_in, self.k, saes, saes, counterfactual=edits, dense_share=0.3, seed=seed)
         bases = gates.fit(segments, acts)
         return gl.build_circuit(
             model, segments, bases, acts, BuiltInWires(), held_out=judged, seed=seed, intervention_rows=256

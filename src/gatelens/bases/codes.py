@@ -67,8 +67,9 @@ class Codes:
         )
         return Codes(crow, self.col[entry], self.value[entry], self.width)
 
-    def scaled(self, factor: float) -> Codes:
-        return Codes(self.crow, self.col, self.value * factor, self.width)
+    def over(self, size: float) -> Codes:
+        """The same features in other units, value / size."""
+        return Codes(self.crow, self.col, self.value / size, self.width)
 
     def times(self, matrix: Float[Tensor, "width d"]) -> Float[Tensor, "rows d"]:
         """f @ matrix."""

@@ -33,7 +33,7 @@ class Units:
         return cls(max(mean_power, 1e-24) ** 0.5, size_out, mean)
 
     def codes(self, codes: Codes) -> Codes:
-        return codes.scaled(1 / self.size_in)
+        return codes.over(self.size_in)
 
     def y(self, y: Tensor) -> Tensor:
         return (y - self.mean_out) / self.size_out

@@ -95,7 +95,7 @@ class _JointRun:
         scaled = self.scale(x)
         self.dictionary = PairRun(scaled, scaled, training, beyond, self.scale.into(start))
         self.optimisers = (self.dictionary.optimiser, run.optimiser)
-        self.library = None if edits is None else Library.of(codes.scaled(units.size_in))
+        self.library = None if edits is None else Library.of(codes.over(1 / units.size_in))
         self.generator = torch.Generator().manual_seed(seed + 1)
 
     def train(self) -> None:
