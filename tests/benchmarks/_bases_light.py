@@ -83,8 +83,8 @@ def _each(
         natural, few, groups = study.natural(), study.learn(fan_in=4), study.copies()
         rungs = {GATES: study.gates, NATURAL: natural, FEW: few, SHUFFLED: study.shuffled()}
         ladder = study.ladder({n: entry(g) for n, g in rungs.items()})
-        for name, other in study.on_other_codes().items():
-            ladder = ladder.beside(other, name)
+        for code, other in study.on_other_codes().items():
+            ladder = ladder.beside(other, code)
         found = Found(ladder, study.relations(study.gates, groups), groups, study.rules_over(few, 0.7))
         yield from _figures(f"{name}, {segment.name}", found, clean, judged.metric, f"one seed ({seed}), light")
         if segment is tuned:
