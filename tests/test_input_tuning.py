@@ -21,6 +21,7 @@ from gatelens.errors import BasisError
 from gatelens.segments import Segment
 
 D, CAUSES, GATES = 12, 24, 12
+LAM, OWN = 3.0, 0.7
 
 
 def world(rows: int = 4_000, seed: int = 0):
@@ -32,7 +33,7 @@ def world(rows: int = 4_000, seed: int = 0):
     size = torch.cat([torch.full((4,), 0.4), torch.ones(D - 4)])
     W = torch.randn(64, D, generator=torch.Generator().manual_seed(9)) * (size < 1) / 0.4
     V = torch.randn(64, GATES, generator=torch.Generator().manual_seed(8)) / 8
-    segment = Segment("in", "out", lambda x: (x @ W.T - 1).clamp_min(0) @ V, D, GATES)
+    segment = Segment("in", "out", lambda x: (x @ W.T.to(x) - 1).clamp_min(0) @ V.to(x), D, GATES)
     x = causes @ directions * size
     return segment, x, segment.forward(x)
 
@@ -87,79 +88,99 @@ def test_the_dictionary_given_is_not_touched(fitted):
 
 def joint(fitted, edits):
     segment, x, y, sae, _ = fitted
-    codes, units = Codes.encode(sae, x), Units.of(Codes.encode(sae, x), y)
-    generator = torch.Generator().manual_seed(0)
+    codes = Codes.encode(sae, x)
+    units, generator = Units.of(codes, y), torch.Generator().manual_seed(0)
     parents = torch.stack([torch.randperm(CAUSES, generator=generator)[:4] for _ in range(GATES)])
     start = GateStart(
         parents, torch.rand(GATES, 4, generator=generator), torch.zeros(GATES), torch.eye(GATES), torch.zeros(GATES)
     )
-    settings = GateTraining(4.0, 3.0, 10, 64, 1e-2, 0, 0, 0)
+    settings = GateTraining(4.0, LAM, 10, 64, 1e-2, 0, 0, 0)
     rows = Rows(units.codes(codes), units.y(y), None)
     run = GateRun(rows, units.start(start), torch.ones(CAUSES, dtype=torch.bool), settings)
-    return _JointRun(InputTuning(own=0.7), run, single_threshold(sae, "this"), segment, x, units, edits)
+    return _JointRun(InputTuning(own=OWN), run, single_threshold(sae), segment, x, units, edits)
 
 
-def test_derivatives_equal_those_of_the_dense_loss(fitted):
-    """The whole loss of natural rows, written out densely in float64 with the active features and gates held as they were chosen."""
-    run = joint(fitted, None)
-    _, x, y, _, _ = fitted
-    index = torch.arange(64)
-    d, g, scale, units = run.dictionary, run.run, run.scale, run.units
+def dense_loss(run, p, index, on, chosen, change, y_edited, segment, y):
+    """The whole loss written out densely, from which features and gates are on and what an edit changes."""
+    scale, units, g = run.scale, run.units, run.run
+    X, target = scale(run.x[index]).double(), units.y(y[index]).double()
+    f = torch.where(on, X @ p["encoder"].T + p["bias"], 0.0)
+    x_hat = f @ p["dictionary"] + p["offset"]
+    f = f * scale.size
+    if change is not None:  # what is taken away has no derivative, what is put in is constant
+        f = torch.cat([f, torch.where(change < 0, 0.0, f) + change.clamp_min(0)])
+        target = torch.cat([target, y_edited.double()])
+    weight = torch.zeros(GATES, CAUSES, dtype=torch.float64).scatter_add(1, g.parents, p["weights"])
+    pre = f / units.size_in @ weight.T + p["gate bias"]
+    left = torch.where(chosen, pre, 0.0) @ p["gate dictionary"] + p["gate offset"] - target
+    loss = left.square().mean()
+    if change is not None:
+        loss = loss + LAM * (left[len(index) :] - left[: len(index)]).square().mean()
+    beyond = units.y(segment.forward(scale.back(x_hat))) - target[: len(index)]
+    return loss + OWN * ((x_hat - X).square().mean() + beyond.square().mean())
+
+
+@pytest.mark.parametrize("edits", [None, Counterfactual(drop=(0.3, 0.3), add=(1, 2))])
+def test_derivatives_equal_those_of_the_dense_loss(fitted, edits):
+    """In float64 by autograd, with the active features and gates and the edits held as they were drawn."""
+    segment, _, y, _, _ = fitted
+    run, index = joint(fitted, edits), torch.arange(64)
+    d, g = run.dictionary, run.run
     given = {"encoder": d.encoder, "bias": d.bias, "dictionary": d.dictionary, "offset": d.offset}
     given |= {"weights": g.weights, "gate bias": g.bias, "gate dictionary": g.dictionary, "gate offset": g.offset}
-    dense = {name: value.detach().double().requires_grad_() for name, value in given.items()}
-    seen = d.see(index)
-    X = scale(x[index]).double()
+    params = {name: value.detach().double().requires_grad_() for name, value in given.items()}
+    held, see, edit = {}, g.see, run._edit
+
+    def seen(inputs, target, pairs):
+        held["gates"] = see(inputs, target, pairs)
+        return held["gates"]
+
+    def edited(rows, natural):
+        held["edit"] = edit(rows, natural)
+        return held["edit"]
+
+    g.see, run._edit = seen, edited
+    features = d.see(index)
     on = torch.zeros(64, CAUSES, dtype=torch.bool)
-    on[seen.rows, seen.cols] = True
-    f = torch.where(on, X @ dense["encoder"].T + dense["bias"], 0.0)
-    x_hat = f @ dense["dictionary"] + dense["offset"]
-    weight = torch.zeros(GATES, CAUSES, dtype=torch.float64).scatter_add(1, g.parents, dense["weights"])
-    inputs = f * scale.size / units.size_in
-    pre = inputs @ weight.T + dense["gate bias"]
-    chosen = torch.zeros_like(pre, dtype=torch.bool)
-    gates = g.see(inputs.detach().float().T.contiguous(), g.rows.y[index], 0)
-    chosen[gates.rows, gates.cols] = True
-    left = torch.where(chosen, pre, 0.0) @ dense["gate dictionary"] + dense["gate offset"] - units.y(y[index]).double()
-    W, V = (t.double() for t in _weights(fitted[0]))
-    beyond = ((scale.back(x_hat) @ W.T - 1).clamp_min(0) @ V - units.mean_out) / units.size_out - units.y(y[index])
-    own = (x_hat - X).square().mean() + beyond.square().mean()
-    (left.square().mean() + 0.7 * own).backward()
-    kept = {name: value.detach().clone() for name, value in given.items()}
-    for optimiser in (d.optimiser, g.optimiser):
+    on[features.rows, features.cols] = True
+    for optimiser in run.optimisers:
         for group in optimiser.param_groups:
             group["lr"] = 0.0
     run._step(index)
+    change, y_edited = held.get("edit", (None, None))
+    change = None if change is None else change.T.double()
+    chosen = torch.zeros(64 if change is None else 128, GATES, dtype=torch.bool)
+    chosen[held["gates"].rows, held["gates"].cols] = True
+    if change is not None:
+        assert (change < 0).sum() > 30
+        assert (change > 0).sum() > 20
+    dense_loss(run, params, index, on, chosen, change, y_edited, segment, y).backward()
     for name, value in given.items():
-        torch.testing.assert_close(value.detach(), kept[name], msg=name)
-        torch.testing.assert_close(value.grad.double(), dense[name].grad, rtol=2e-3, atol=2e-5, msg=name)
+        torch.testing.assert_close(value.grad.double(), params[name].grad, rtol=2e-3, atol=2e-5, msg=name)
 
 
-def _weights(segment):
-    cells = dict(zip(segment.forward.__code__.co_freevars, segment.forward.__closure__, strict=True))
-    return cells["W"].cell_contents, cells["V"].cell_contents
-
-
-def test_what_an_edit_takes_away_has_no_derivative_and_what_it_puts_in_is_constant(fitted):
-    """With every feature taken away in every edited row and nothing put in, the edited half says nothing about the encoder."""
-    edits = Counterfactual(drop=(1.0, 1.0), drop_share=1.0, add_share=0.0)
-    run = joint(fitted, edits)
-    index = torch.arange(32)
+@pytest.mark.parametrize("keep_error", [True, False])
+def test_an_edit_is_what_the_model_makes_of_the_tuned_directions(fitted, keep_error):
+    """With every feature taken away, x' is what the dictionary misses; without what it misses, the offset alone."""
+    edits = Counterfactual(drop=(1.0, 1.0), drop_share=1.0, add_share=0.0, keep_error=keep_error)
+    run, index = joint(fitted, edits), torch.arange(32)
     seen = run.dictionary.see(index)
     natural = Codes.from_entries(seen.rows, seen.cols, seen.value.detach() * run.scale.size, 32, CAUSES)
     change, y = run._edit(index, natural)
     torch.testing.assert_close(change, -natural.columns())
-    x_empty = fitted[1][index] - natural.times(run.dictionary.dictionary.detach())
-    torch.testing.assert_close(y, run.units.y(fitted[0].forward(x_empty)))
+    missed = fitted[1][index] - natural.times(run.dictionary.dictionary.detach())
+    offset = run.scale.back(run.dictionary.offset.detach()).expand(32, D)
+    left = missed if keep_error else offset
+    torch.testing.assert_close(y, run.units.y(fitted[0].forward(left)), atol=1e-5, rtol=1e-5)
 
 
 def test_the_weights_of_a_dictionary_go_there_and_back(fitted):
     _, x, _, sae, _ = fitted
-    again = as_jumprelu(single_threshold(sae, "this"), "in")
+    again = as_jumprelu(single_threshold(sae), "in")
     assert torch.equal(again.encode(x), sae.encode(x))
-    shifted = as_jumprelu(single_threshold(sae, "this"), "in")
+    shifted = as_jumprelu(single_threshold(sae), "in")
     shifted.cfg.apply_b_dec_to_input = True
-    again = as_jumprelu(single_threshold(shifted, "this"), "in")
+    again = as_jumprelu(single_threshold(shifted), "in")
     torch.testing.assert_close(again.encode(x), shifted.encode(x), atol=1e-5, rtol=1e-4)
 
 
@@ -168,10 +189,10 @@ def test_bad_input_is_refused(fitted):
     with pytest.raises(BasisError, match=r"samples must be at least 1"):
         InputTuning(samples=0)
     with pytest.raises(
-        BasisError, match=r"needs a dictionary whose features share one threshold.*got Rotation\. Train one"
+        BasisError, match=r"expected a dictionary whose features share one threshold.*got Rotation\. Train one"
     ):
         InputTuning().check(Rotation(torch.eye(D)))
-    mixed = as_jumprelu(single_threshold(sae, "this"), "in")
+    mixed = as_jumprelu(single_threshold(sae), "in")
     mixed.threshold.data[0] += 1
     with pytest.raises(BasisError, match=r"thresholds of their own"):
         InputTuning().check(mixed)

@@ -129,10 +129,14 @@ class Counterfactual:
         return Edit.of(codes, dropped, additions(codes, counts, library, generator))
 
     def edited_inputs(
-        self, x: Float[Tensor, "rows d_in"], edit: Edit, decoder: Float[Tensor, "m d_in"], basis: Basis
+        self,
+        x: Float[Tensor, "rows d_in"],
+        edit: Edit,
+        decoder: Float[Tensor, "m d_in"],
+        decode: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "rows d_in"]:
-        """The inputs that the edited codes stand for."""
-        return x + edit.change.times(decoder) if self.keep_error else basis.decode(edit.codes.dense())
+        """The inputs that the edited codes stand for; `decode`: of the dictionary whose directions are `decoder`."""
+        return x + edit.change.times(decoder) if self.keep_error else decode(edit.codes.dense())
 
     def pairs_of(
         self,
@@ -154,7 +158,7 @@ class Counterfactual:
             with torch.no_grad():  # not around the yield: it would reach into the caller
                 natural = codes.rows(rows)
                 edit = self.edit(natural, library, generator)
-                edited = self.edited_inputs(x[rows], edit, decoder, basis)
+                edited = self.edited_inputs(x[rows], edit, decoder, basis.decode)
                 pair = Pairs(x[rows], natural, edited, edit, segment.forward(x[rows]), segment.forward(edited))
             yield pair
 

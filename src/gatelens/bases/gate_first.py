@@ -186,7 +186,7 @@ class GateDictionary:
         def partner(index: Tensor, natural: Codes) -> tuple[Codes, Tensor]:
             with torch.no_grad():
                 edit = edits.edit(codes.rows(index), library, generator)
-                y = segment.forward(edits.edited_inputs(x[index], edit, decoder, basis_in))
+                y = segment.forward(edits.edited_inputs(x[index], edit, decoder, basis_in.decode))
                 return units.codes(edit.codes), units.y(y)
 
         return partner

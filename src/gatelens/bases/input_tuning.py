@@ -51,7 +51,7 @@ class InputTuning:
         Raises:
             BasisError: features without one common threshold.
         """
-        single_threshold(basis_in, "tuning the input dictionary")
+        single_threshold(basis_in)
 
     def tune(
         self,
@@ -67,9 +67,7 @@ class InputTuning:
         Args:
             run: gates trained on the codes of `basis_in` over the rows of `x`. units: theirs.
         """
-        joint = _JointRun(
-            self, run, single_threshold(basis_in, "tuning the input dictionary"), segment, x, units, edits
-        )
+        joint = _JointRun(self, run, single_threshold(basis_in), segment, x, units, edits)
         joint.train()
         return as_jumprelu(joint.found(), segment.hook_in)
 
@@ -133,13 +131,12 @@ class _JointRun:
     @torch.no_grad()
     def _edit(self, index: Tensor, natural: Codes) -> tuple[Float[Tensor, "m batch"], Float[Tensor, "batch d"]]:
         """What a fresh edit of every row changes, feature by feature, and what the model makes of it, in training units."""
-        edits, directions = self.edits, self.dictionary.dictionary
-        edit = edits.edit(natural, self.library, self.generator)  # pyright: ignore
-        if edits.keep_error:  # pyright: ignore[reportOptionalMemberAccess]
-            x = self.x[index] + edit.change.times(directions)
-        else:
-            x = edit.codes.times(directions) + self.scale.back(self.dictionary.offset)
+        edit = self.edits.edit(natural, self.library, self.generator)  # pyright: ignore
+        x = self.edits.edited_inputs(self.x[index], edit, self.dictionary.dictionary, self._decode)  # pyright: ignore
         return edit.change.columns(), self.units.y(self.segment.forward(x))
+
+    def _decode(self, f: Float[Tensor, "rows m"]) -> Float[Tensor, "rows d_in"]:
+        return f @ self.dictionary.dictionary + self.scale.back(self.dictionary.offset)
 
     def found(self) -> PairWeights:
         return self.dictionary.weights(self.scale, self.scale)

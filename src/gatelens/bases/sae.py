@@ -164,7 +164,7 @@ def as_jumprelu(found: PairWeights, hook: str) -> Any:
     return sae.eval().requires_grad_(False)
 
 
-def single_threshold(sae: Any, what: str) -> PairWeights:
+def single_threshold(sae: Any) -> PairWeights:
     """The weights of a sae-lens SAE whose features all share one threshold: the inverse of `as_jumprelu`.
 
     Raises:
@@ -175,7 +175,7 @@ def single_threshold(sae: Any, what: str) -> PairWeights:
     if not known or sae.cfg.normalize_activations != "none" or bool((threshold != threshold[0]).any()):
         of = type(sae).__name__ + (" with thresholds of their own, or normalised activations" if known else "")
         raise BasisError(
-            f"{what} needs a dictionary whose features share one threshold, in the units of the data; got {of}. "
+            f"expected a dictionary whose features share one threshold, in the units of the data; got {of}. "
             'Train one with SegmentSAE or TrainedSAE(trainer="sparse")'
         )
     bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
