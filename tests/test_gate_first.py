@@ -23,6 +23,7 @@ from gatelens.evaluation import splice
 from gatelens.evaluation.causal import edit_figures, removal
 from gatelens.evaluation.figures import connector_figures
 from gatelens.segments import Segment
+from gatelens.views.summary import sentence
 
 WIDTH, GATES, FAN_IN = 24, 12, 2
 
@@ -176,6 +177,8 @@ def test_a_bypass_counts_in_splices_figures_and_edits():
     assert connector_figures(silent, gates, x, silent(x), x @ linear, x)["fvu"] == pytest.approx(0, abs=1e-6)
     found = edit_figures(segment, Nonnegative(), gates, silent, x, removal, generator)
     assert found["r2"] == pytest.approx(1, abs=1e-5)
+    figures = {"model": {"metric": "accuracy", "clean": 0.9, "ablated": 0.1}, "all_replaced": {"accuracy": 0.9}}
+    assert f"and a linear map of {WIDTH} inputs past them" in sentence(circuit, figures)
 
 
 def test_gates_are_read_from_the_input_and_kept_on_disk(fitted, tmp_path):

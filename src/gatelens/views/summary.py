@@ -114,6 +114,8 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     name = {"accuracy": "accuracy", "ce": "cross-entropy (nats a token)"}.get(metric, metric)
     many = len(circuit.segments)
     place = "With the MLP replaced by its wires" if many == 1 else f"With all {many} segments replaced by their wires"
+    bypassed = sum(getattr(basis, "bypassed", 0) for basis in circuit.bases.values())
+    past = f" and a linear map of {bypassed:,} inputs past them" if bypassed else ""
     kept = replaced.get("gap_closed")
     share = (
         ""
@@ -121,7 +123,7 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
         else f" ({percent(kept) if kept > 0 else 'nothing'} of the way from mean ablation to the model)"
     )
     return (
-        f"{place} ({edges:,} in all), {name} is {figure(float(replaced[metric]), digits)} against the model's own "
+        f"{place} ({edges:,} in all){past}, {name} is {figure(float(replaced[metric]), digits)} against the model's own "
         f"{figure(float(model['clean']), digits)}{share}; {said}."
     )
 
