@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
 import torch
@@ -11,22 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..lazy import shows_itself
-
-
-class GateKind(str, Enum):
-    """What a gate is. `adder` sums in magnitude without a threshold; `not_read` is the honest rest."""
-
-    COPY = "copy"
-    OR = "or"
-    AND = "and"
-    AND_NOT = "and_not"
-    K_OF_N = "k_of_n"
-    MIXED = "mixed"
-    ADDER = "adder"
-    NOT_READ = "not_read"
-
-    def __str__(self) -> str:
-        return self.value
+from .rule import GateKind as GateKind
 
 
 @dataclass(frozen=True)

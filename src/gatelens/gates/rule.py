@@ -1,0 +1,188 @@
+"""Rules: what an output is said to obey, as a few literals joined from left to right; plain values without evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from ..errors import DataError
+
+
+class GateKind(str, Enum):
+    """What a gate is, whatever speaks for it. `adder` and `not_read` stand only in files of older versions."""
+
+    COPY = "copy"
+    OR = "or"
+    AND = "and"
+    AND_NOT = "and_not"
+    K_OF_N = "k_of_n"
+    MIXED = "mixed"
+    ADDER = "adder"
+    NOT_READ = "not_read"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Op(str, Enum):
+    """How a literal joins what stands to its left."""
+
+    OR = "or"
+    AND = "and"
+    AND_NOT = "and_not"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def words(self) -> str:
+        return self.value.replace("_", " ")
+
+
+@dataclass(frozen=True, order=True)
+class Literal:
+    """An input feature above a level: on in a row where its value exceeds `level`."""
+
+    feature: int
+    level: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """IF_3, or IF_3 > 0.52 where the level is not zero."""
+        return f"IF_{self.feature} > {self.level:.3g}" if self.level else f"IF_{self.feature}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule over a few literals, evaluated from left to right, without precedence.
+
+    It begins with its `head`: one literal, or of several at least `at_least` (the k-of-n form). Then each step joins one more
+    literal to all that stands before it: with steps (OR, b), (AND_NOT, c) a rule that begins with a is (a or b) and not c;
+    `a or (b and c)` begins with b: (b and c) or a. A rule always begins with something that must be on, so that it is off in a
+    row without literals, and its rows can be found from the literals' rows alone.
+
+    >>> rule = Rule((Literal(3),), steps=((Op.OR, Literal(7, 0.5)), (Op.AND_NOT, Literal(9))))
+    >>> str(rule), str(rule.kind())
+    ('(IF_3 or IF_7 > 0.5) and not IF_9', 'mixed')
+    >>> rule.evaluate(np.array([[True, False, False], [True, False, True], [False, True, False]]))
+    array([ True, False,  True])
+
+    Attributes:
+        head: the literals that the rule begins with, one unless it is k-of-n.
+        at_least: how many of the head must be on; strictly between 1 and their number where there are several.
+        steps: what joins them, in order.
+    """
+
+    head: tuple[Literal, ...]
+    at_least: int = 1
+    steps: tuple[tuple[Op, Literal], ...] = ()
+
+    def __post_init__(self):
+        several = len(self.head) > 1
+        if not (1 < self.at_least < len(self.head) if several else len(self.head) == self.at_least == 1):
+            raise DataError(
+                "a rule begins with one literal, or with at_least of several, 1 < at_least < their number; got "
+                f"{len(self.head)} literals and at_least {self.at_least}. Write OR and AND as steps"
+            )
+        features = [literal.feature for literal in self.literals]
+        if len(set(features)) < len(features):
+            raise DataError(f"a rule names each feature once; got {features}")
+
+    @property
+    def literals(self) -> tuple[Literal, ...]:
+        """All literals: the head's, then each step's. Columns of `evaluate` and `open_rows` are in this order."""
+        return self.head + tuple(literal for _, literal in self.steps)
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The literals' features, in their order."""
+        return tuple(literal.feature for literal in self.literals)
+
+    @property
+    def positive(self) -> tuple[Literal, ...]:
+        """The literals that help to open the rule: all but those under a NOT."""
+        return self.head + tuple(literal for op, literal in self.steps if op != Op.AND_NOT)
+
+    @property
+    def negative(self) -> tuple[Literal, ...]:
+        """The literals under a NOT."""
+        return tuple(literal for op, literal in self.steps if op == Op.AND_NOT)
+
+    def kind(self) -> GateKind:
+        """One literal is a copy; steps of one operation give it its kind; k-of-n alone is that; the rest is mixed."""
+        ops = {op for op, _ in self.steps}
+        if len(self.head) > 1:
+            return GateKind.MIXED if ops else GateKind.K_OF_N
+        if len(ops) > 1:
+            return GateKind.MIXED
+        return GateKind(ops.pop().value) if ops else GateKind.COPY
+
+    def evaluate(self, on: Bool[np.ndarray, "rows literals"]) -> Bool[np.ndarray, " rows"]:
+        """Where the rule says on, from which literals are on; one column a literal, in the order of `literals`."""
+        if on.ndim != 2 or on.shape[1] != len(self.literals):
+            raise DataError(f"{self} has {len(self.literals)} literals, a column each; got shape {tuple(on.shape)}")
+        n = len(self.head)
+        says = on[:, :n].sum(1) >= self.at_least
+        for (op, _), column in zip(self.steps, on.T[n:], strict=True):
+            says = says | column if op == Op.OR else says & column if op == Op.AND else says & ~column
+        return says
+
+    def open_rows(self, columns: Sequence[Int[np.ndarray, " on"]]) -> Int[np.ndarray, " said"]:
+        """The rows on which the rule says on, ascending, from the ascending rows on which each literal is on.
+
+        It costs as many steps as the literals have rows, however many rows there are.
+        """
+        if len(columns) != len(self.literals):
+            raise DataError(f"{self} has {len(self.literals)} literals; got the rows of {len(columns)}")
+        n = len(self.head)
+        said = columns[0]
+        if n > 1:
+            found, times = np.unique(np.concatenate(columns[:n]), return_counts=True)
+            said = found[times >= self.at_least]
+        join = {Op.OR: np.union1d, Op.AND: np.intersect1d, Op.AND_NOT: np.setdiff1d}
+        for (op, _), column in zip(self.steps, columns[n:], strict=True):
+            said = join[op](said, column)
+        return said
+
+    def words(self, name: Callable[[Literal], str] | None = None) -> str:
+        """The rule in plain English: `(IF_3 or IF_7 > 0.5) and not IF_9`; at least 2 of IF_1, IF_2, IF_3.
+
+        Args:
+            name: what to call a literal, its `words` by default.
+        """
+        name = name or (lambda literal: literal.words)
+        text = name(self.head[0])
+        if len(self.head) > 1:
+            text = f"at least {self.at_least} of {', '.join(map(name, self.head))}"
+        before: Op | None = None
+        for place, (op, literal) in enumerate(self.steps):
+            # only a change of operation needs brackets, and a list "at least 2 of ..." that goes on
+            if (before is not None and op != before) or (place == 0 and len(self.head) > 1):
+                text = f"({text})"
+            text = f"{text} {op.words} {name(literal)}"
+            before = op
+        return text
+
+    def __str__(self) -> str:
+        return self.words()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, lists and strings; `from_json` reads them back to the same value."""
+        return {
+            "head": [[literal.feature, literal.level] for literal in self.head],
+            "at_least": self.at_least,
+            "steps": [[op.value, literal.feature, literal.level] for op, literal in self.steps],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Rule:
+        return cls(
+            tuple(Literal(int(feature), float(level)) for feature, level in values["head"]),
+            int(values["at_least"]),
+            tuple((Op(op), Literal(int(feature), float(level))) for op, feature, level in values["steps"]),
+        )
