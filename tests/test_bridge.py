@@ -18,7 +18,8 @@ import torch
 import gatelens as gl
 from gatelens.bases import Rotation
 from gatelens.circuits import Circuit
-from gatelens.models.load import has_hooked_transformer, model_record
+from gatelens.models.fingerprint import model_record
+from gatelens.models.load import has_hooked_transformer
 from support.small_models import TEXT, gpt2_folder, llama_folder
 
 

@@ -15,7 +15,7 @@ from .data import Batches
 from .distributed import this_worker, wait_for
 from .errors import DataError
 from .models import Model, check_hook_names
-from .models.load import model_record
+from .models.fingerprint import model_record
 from .segments import Segment
 from .shards import ShardFolder, read_shards, spans
 
@@ -132,7 +132,7 @@ def _collect_to(
     positions = batches.keep[: batches.batch_size].numel()
     pieces = spans(len(batches), max(1, shard_rows // positions))
     config = {
-        "model": model_record(model),
+        "model": model_record(model, names),
         "data": data_fingerprint(batches),
         "source": batches.name,
         "hooks": names,

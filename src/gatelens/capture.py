@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,21 @@ from .data import Batch, Batches
 from .errors import DataError, NonFiniteError, StoreError, TooLargeError
 from .estimate import available_memory
 from .models import Model, device_of
+from .models.fingerprint import blocks_needed
 from .shards import ShardFolder
 from .store import free_bytes, readable
 
 KIND = "activations"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 WHERE = ("document", "position", "token")
-_BEFORE_BLOCKS = ("hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
 
 
 def forward_kwargs(model: Any, names: Sequence[str]) -> dict[str, int]:
     """`stop_at_layer` where the model knows it and no hook point lies behind the blocks; else nothing."""
     if "stop_at_layer" not in inspect.signature(model.forward).parameters:
         return {}
-    deepest = 0
-    for name in names:
-        block = re.match(r"blocks\.(\d+)\.", name)
-        if block is None and not name.startswith(_BEFORE_BLOCKS):
-            return {}
-        deepest = max(deepest, int(block[1]) + 1 if block else 0)
-    return {"stop_at_layer": deepest}
+    needed = blocks_needed(names)
+    return {} if needed is None else {"stop_at_layer": needed}
 
 
 def capture(

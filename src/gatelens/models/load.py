@@ -6,7 +6,6 @@ trained on a model loaded one way does not fit the same model loaded another way
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -69,7 +68,7 @@ def load_model(
             compatibility mode, with all four off it keeps the weights as they are.
 
     Returns:
-        a HookedTransformer or TransformerBridge; `model_record` says how it was loaded.
+        a HookedTransformer or TransformerBridge; `gatelens.models.model_record` says how it was loaded.
 
     Raises:
         ModelError: nothing there, pickle, an unknown architecture, weights that do not fit the config.
@@ -92,45 +91,6 @@ def load_model(
     model.requires_grad_(False)
     model.loaded = {"name": str(name), "form": type(model).__name__, "dtype": dtype, **asdict(done)}
     return model
-
-
-def model_record(model: Any) -> dict[str, Any]:
-    """How a model was loaded, for every artefact made from it; what cannot be known is None.
-
-    The weights' fingerprint is a hash of a sample of each parameter: another model, folding or fine-tuning shows.
-    """
-    config = getattr(model, "cfg", None)
-    kind = getattr(config, "normalization_type", None)
-    known = dict(getattr(model, "loaded", {}))
-    record: dict[str, Any] = {
-        "name": getattr(config, "model_name", None) or type(model).__name__,
-        "form": type(model).__name__,
-        "fold_ln": kind.endswith("Pre") if isinstance(kind, str) else None,
-    }
-    tokenizer = getattr(model, "tokenizer", None)
-    return record | known | {"weights": weights_fingerprint(model), "tokenizer": tokenizer_fingerprint(tokenizer)}
-
-
-def weights_fingerprint(model: Any) -> str:
-    """SHA-256 over the names, shapes and up to 64 evenly spaced values of every parameter, in float32."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.named_parameters()):
-        flat = value.detach().flatten()
-        count = min(len(flat), 64)
-        places = (
-            torch.arange(count) * (len(flat) - 1) // max(count - 1, 1)
-        )  # integers: float32 misses the end of large ones
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(flat[places.to(flat.device)].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def tokenizer_fingerprint(tokenizer: Any | None) -> str | None:
-    """SHA-256 of the vocabulary with its ids; None for a model without a tokenizer."""
-    if tokenizer is None:
-        return None
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
-    return hashlib.sha256(repr(vocabulary).encode()).hexdigest()[:16]
 
 
 def has_hooked_transformer() -> bool:
