@@ -132,7 +132,7 @@ class Rule:
             says = says | column if op == Op.OR else says & column if op == Op.AND else says & ~column
         return says
 
-    def open_rows(self, columns: Sequence[Int[np.ndarray, " on"]]) -> Int[np.ndarray, " said"]:
+    def open_rows(self, columns: Sequence[Int[np.ndarray, " _"]]) -> Int[np.ndarray, " said"]:
         """The rows on which the rule says on, ascending, from the ascending rows on which each literal is on.
 
         It costs as many steps as the literals have rows, however many rows there are.

@@ -1,0 +1,253 @@
+"""Rules over a handful of literals: all their rows pressed into counts a pattern, and the best rules found on these.
+
+Once a few literals are chosen, what any rule over them says depends on the pattern of a row alone. A million rows become a few
+hundred patterns with counts, on which hundreds of rules are scored by one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt32
+
+from .rule import Literal, Op, Rule
+from .scores import matthews
+
+#: literals at most in one table: patterns are counted in an array of 2^16
+MOST_LITERALS = 16
+_OPS = (Op.OR, Op.AND, Op.AND_NOT)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a rule must earn.
+
+    Attributes:
+        most: literals at most.
+        price: fitting MCC that each literal must bring (a k-of-n costs one literal more, for its count).
+        support: rows that each literal must decide.
+    """
+
+    most: int = 4
+    price: float = 0.01
+    support: int = 20
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """How often each pattern of some literals occurs, and how often the output is on there.
+
+    Attributes:
+        literals: the columns; on: [p, k] which are on, the pattern of no literal first; no two rows alike.
+        count, fired: [p] rows with the pattern, and those on which the output is on; rows of unclear state are left out.
+    """
+
+    literals: tuple[Literal, ...]
+    on: Bool[np.ndarray, "p k"]
+    count: Float[np.ndarray, " p"]
+    fired: Float[np.ndarray, " p"]
+
+    @classmethod
+    def counted(
+        cls,
+        literals: Sequence[Literal],
+        columns: Sequence[Int[np.ndarray, " _"]],
+        on: Int[np.ndarray, " fired"],
+        unclear: Int[np.ndarray, " between"],
+        scratch: UInt32[np.ndarray, " rows"],
+    ) -> Patterns:
+        """From the rows of each literal, of the output, and those that do not count.
+
+        Args:
+            scratch: uint32 zeros, one a row; they are zeros again afterwards.
+        """
+        for place, column in enumerate(columns):
+            scratch[column] |= np.uint32(1 << place)
+        parts = []
+        for place, column in enumerate(
+            columns
+        ):  # a row with several literals on is taken once: with the lowest of them
+            code = scratch[column]
+            parts.append(code[code & np.uint32((1 << place) - 1) == 0])
+        codes = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+        fired, between = scratch[on], scratch[unclear]
+        for column in columns:
+            scratch[column] = 0
+        rows = len(scratch) - len(codes)
+        if len(columns) <= MOST_LITERALS:
+            size = 1 << len(columns)
+            number = np.bincount(codes, minlength=size)
+            number[0] += rows
+            seen = np.flatnonzero(number)
+            count = number[seen] - np.bincount(between, minlength=size)[seen]
+            hits = np.bincount(fired, minlength=size)[seen]
+        else:
+            seen, number = np.unique(np.append(codes, np.uint32(0)), return_counts=True)
+            number[0] += rows - 1
+            place_of = [np.searchsorted(seen, found) for found in (between, fired)]
+            off, hits = (np.bincount(place, minlength=len(seen)) for place in place_of)
+            count = number - off
+        bits = (seen[:, None] >> np.arange(len(columns))) & 1
+        return cls(tuple(literals), bits.astype(bool), count.astype(np.float64), hits.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A rule and its Matthews correlation on the rows that chose it."""
+
+    rule: Rule
+    mcc: float
+
+
+def best_by_size(table: Patterns, terms: Terms, width: int | None = 32) -> dict[int, Ranked]:
+    """The best rule of each number of literals, 1 to `terms.most`, that decides enough rows by each of them.
+
+    Args:
+        width: how many rules are kept at each size to be made longer (a beam); None keeps all, which makes the search exhaustive
+            over rules from left to right, and slow.
+    """
+    board = _Board(table, terms)
+    best: dict[int, Ranked] = {}
+    states = board.singles()
+    for size in range(1, terms.most + 1):
+        if size > 1:
+            states = board.longer(states, width if size < terms.most else 1)
+        heads = board.heads(size, exhaustive=width is None)
+        states = states.joined(heads, width)
+        if not len(states):
+            break
+        at = int(np.argmax(states.mcc - terms.price * states.extra))
+        if states.mcc[at] > 0:
+            best[size] = Ranked(states.rule(at, table.literals), float(states.mcc[at]))
+    return best
+
+
+def chosen(by_size: dict[int, Ranked], price: float) -> Ranked | None:
+    """The rule whose MCC is best after each literal has paid its price; the shorter one where they tie."""
+    worth = {size: found.mcc - price * cost(found.rule) for size, found in by_size.items()}
+    return by_size[max(worth, key=lambda size: (worth[size], -size))] if worth else None
+
+
+def cost(rule: Rule) -> int:
+    """Literals that a rule pays for: its own, and one more for a count of them."""
+    return len(rule.literals) + (len(rule.head) > 1)
+
+
+@dataclass(frozen=True)
+class _States:
+    """Rules under way: where they say on, what they are made of (as places in the table), how good they are."""
+
+    says: Float[np.ndarray, "rules p"]
+    made: tuple[tuple[Any, ...], ...]
+    mcc: Float[np.ndarray, " rules"]
+    used: Bool[np.ndarray, "rules k"]
+    extra: Float[np.ndarray, " rules"]
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def joined(self, other: _States, width: int | None) -> _States:
+        """Both, the best `width` of them."""
+        if not len(other):
+            return self
+        order = np.argsort(-np.concatenate([self.mcc, other.mcc]), kind="stable")[:width]
+        made = self.made + other.made
+        parts = [
+            np.concatenate([getattr(s, n) for s in (self, other)])[order] for n in ("says", "mcc", "used", "extra")
+        ]
+        return _States(parts[0], tuple(made[i] for i in order), *parts[1:])
+
+    def rule(self, place: int, literals: Sequence[Literal]) -> Rule:
+        head, at_least, *steps = self.made[place]
+        joined = tuple((_OPS[op], literals[j]) for op, j in steps)
+        return Rule(tuple(literals[j] for j in head), at_least, joined)
+
+
+class _Board:
+    """A table with what scoring needs: columns as numbers, and which literals are of the same feature."""
+
+    def __init__(self, table: Patterns, terms: Terms):
+        self.terms, self.on = terms, table.on.astype(np.float32)
+        self.weights = np.stack([table.count, table.fired]).astype(np.float32)
+        self.count, self.fired = (self.weights @ self.on).astype(np.float64)
+        self.rows, self.positive = float(table.count.sum()), float(table.fired.sum())
+        feature = np.array([literal.feature for literal in table.literals])
+        self.same = feature[:, None] == feature[None]
+
+    def mcc(self, hit: Any, said: Any) -> Float[np.ndarray, ...]:
+        return matthews(hit, said, self.positive, self.rows)
+
+    def singles(self) -> _States:
+        score = np.where(self.count >= self.terms.support, self.mcc(self.fired, self.count), -1.0)
+        keep = np.flatnonzero(score > -1)
+        made = tuple(((int(j),), 1) for j in keep)
+        return _States(self.on.T[keep], made, score[keep], self.same[keep], np.zeros(len(keep)))
+
+    def longer(self, states: _States, width: int | None) -> _States:
+        """Each rule with one literal more, the best `width` of those that differ in what they count."""
+        said, hit = (states.says @ self.weights.T).T.astype(np.float64)[:, :, None]
+        both, both_hit = ((states.says * w) @ self.on for w in self.weights)
+        new_said = np.stack([said + self.count - both, both, said - both])
+        new_hit = np.stack([hit + self.fired - both_hit, both_hit, hit - both_hit])
+        decides = np.stack([self.count - both, said - both, both])
+        score = self.mcc(new_hit, new_said)
+        score[(decides < self.terms.support) | states.used[None]] = -1.0
+        order = np.argsort(-score, axis=None, kind="stable")
+        order = order[: np.count_nonzero(score > -1)]
+        if width is not None:
+            # a beam is for rules that their last literal made better: beside a good one, any literal that does nothing looks good
+            better = (score > states.mcc[None, :, None]).ravel()[order]
+            order = order[better][: 8 * width]
+        # rules that say the same count the same: of those only the first is kept
+        key = new_said.ravel()[order] * (self.rows + 1) + new_hit.ravel()[order]
+        if width is not None:
+            order = order[np.sort(np.unique(key, return_index=True)[1])][:width]
+        return self._grown(states, order, score)
+
+    def _grown(
+        self, states: _States, order: Int[np.ndarray, " kept"], score: Float[np.ndarray, "3 rules k"]
+    ) -> _States:
+        op, rule, literal = np.unravel_index(order, score.shape)
+        old, new = states.says[rule], self.on.T[literal]
+        says = np.where(
+            (op == 0)[:, None], np.maximum(old, new), np.where((op == 1)[:, None], old * new, old * (1 - new))
+        )
+        made = tuple((*states.made[r], (int(o), int(j))) for o, r, j in zip(op, rule, literal, strict=True))
+        return _States(says, made, score.ravel()[order], states.used[rule] | self.same[literal], states.extra[rule])
+
+    def heads(self, size: int, exhaustive: bool) -> _States:
+        """At least k of `size` literals, 1 < k < size; of the six that fire with the output most, unless exhaustive."""
+        places = np.arange(len(self.count))
+        if not exhaustive:
+            places = np.argsort(-self.mcc(self.fired, self.count), kind="stable")[:6]
+        groups = [g for g in combinations(places.tolist(), size) if not self.same[np.ix_(g, g)].sum() > size]
+        if size < 3 or not groups:
+            return _States(
+                np.zeros((0, len(self.on)), np.float32), (), np.zeros(0), np.zeros((0, 0), bool), np.zeros(0)
+            )
+        members = np.zeros((len(self.count), len(groups)), np.float32)
+        for place, group in enumerate(groups):
+            members[list(group), place] = 1.0
+        number = self.on @ members
+        parts = list(self._counted(number, groups, size))
+        says = np.concatenate([p[0] for p in parts])
+        made = tuple(m for p in parts for m in p[1])
+        score = np.concatenate([p[2] for p in parts])
+        used = np.stack([self.same[list(head)].any(0) for head, _ in made])
+        return _States(says, made, score, used, np.ones(len(made)))
+
+    def _counted(
+        self, number: Float[np.ndarray, "p groups"], groups: list[tuple[int, ...]], size: int
+    ) -> Iterator[Any]:
+        for least in range(2, size):
+            says = (number >= least).T.astype(np.float32)
+            said, hit = (says @ self.weights.T).T.astype(np.float64)
+            # rows that tell it from an OR and from one more: with exactly `least`, and with fewer but some
+            exact = (number == least).T.astype(np.float32) @ self.weights[0]
+            fewer = ((number > 0) & (number < least)).T.astype(np.float32) @ self.weights[0]
+            enough = (exact >= self.terms.support) & (fewer >= self.terms.support)
+            yield says, [(group, least) for group in groups], np.where(enough, self.mcc(hit, said), -1.0)
