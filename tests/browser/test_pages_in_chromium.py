@@ -12,7 +12,10 @@ from tests.support.pages import planted
 from tests.test_views import HOSTILE
 
 from gatelens import views
+from gatelens.gates import Gate, GateKind
 from gatelens.views import document, matrix
+from gatelens.views.net import net_of
+from gatelens.views.sketch import sketch_of
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=REASON)
 
@@ -81,16 +84,19 @@ def test_a_link_opens_a_packed_card(tmp_path):
 def test_the_map_follows_the_steps_of_a_fit_and_lights_both_drawings(tmp_path):
     end = [[1.0, 0.0, 0.0], [0.0, 0.5, -1.0]]
     begin = [[0.5, 0.0, 0.0], [0.0, 0.0, 0.75]]
-    made = document.document("map", matrix.layer_map(end, trace=[begin, end])).text
+    gates = [Gate(0, GateKind.COPY, (0,), (1.0,), 0.0, excite=(0,))]
+    gates.append(Gate(1, GateKind.AND_NOT, (1, 2), (0.5, -1.0), 0.0, excite=(1,), inhibit=(2,)))
+    net = net_of([sketch_of(gate) for gate in gates])
+    made = document.document("map", matrix.layer_map(end, trace=[begin, end], net=net)).text
     made = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", made, count=1)
     moves = """<script>
 var steps = document.querySelector("form.steps");
 steps.step.value = 0;
 steps.dispatchEvent(new Event("input"));
-document.querySelector("text.o[data-o='1']").dispatchEvent(new Event("focusin", {bubbles: true}));
-var left = Array.from(document.querySelectorAll(".e:not(.gone)")).map(function (e) { return e.firstChild.textContent; });
-document.title = [steps.querySelector("output").textContent, left.sort().join(), document.querySelector(".at").textContent,
-  document.querySelectorAll(".e.hit:not(.gone)").length, document.querySelectorAll("canvas").length].join(" | ");
+document.querySelector(".v[data-o='1']").dispatchEvent(new Event("focusin", {bubbles: true}));
+var lit = Array.from(document.querySelectorAll(".e.hit")).map(function (e) { return e.firstChild.textContent; });
+document.title = [steps.querySelector("output").textContent, lit.sort().join(), document.querySelector(".at").textContent,
+  document.querySelectorAll("canvas").length].join(" | ");
 </script></body>"""
     path = tmp_path / "map.html"
     path.write_text(made.replace("</body>", moves), "utf-8")
@@ -98,7 +104,7 @@ document.title = [steps.querySelector("output").textContent, left.sort().join(),
     assert seen.console == []
     title = html.unescape(re.search(r"<title>(.*?)</title>", seen.dom)[1])
     assert title == (
-        "step 1: 2 wires in all, 2 between these features | IF_0 → OF_0: 0.500,IF_2 → OF_1: 0.750 | OF_1 | 1 | 1"
+        "step 1: 2 wires in all, 2 between these features | IF_1 → OF_1: 0.500,IF_2 → OF_1: −1.000 | OF_1 | 1"
     )
 
 

@@ -12,6 +12,8 @@ from ..gates import Gate
 from .document import Html, figure, fragment, percent
 from .drawing import KIND_NAMES
 from .labels import UNNAMED, Label
+from .picture import drawn
+from .sketch import Known, sketch_of
 from .truth import Pattern, patterns, shown_inputs
 
 
@@ -77,6 +79,7 @@ class Card:
     misses: Sequence[Examples] = ()
     logits: str | Markup = ""
     panels: str | Markup = ""
+    picture: str | Markup = ""
 
     @property
     def kind(self) -> str:
@@ -146,7 +149,7 @@ def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "",
         patterns(gate),
         rule_in_words(gate),
         name("out", gate.out),
-        **rest,
+        **({"picture": Markup(drawn(sketch_of(gate, Known(label=name))))} | rest),
     )
 
 

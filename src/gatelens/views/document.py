@@ -118,7 +118,7 @@ def document(
         "document.html.j2",
         title=visible(title),
         policy=policy,
-        style=Markup(compact_style(asset("style.css"))),
+        style=Markup(compact_style(asset("style.css") + asset("picture.css"))),
         body=body,
         data={name: inert_json(value) for name, value in (data or {}).items()},
         packs={name: deflated(value) for name, value in (packs or {}).items()},

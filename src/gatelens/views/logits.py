@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..bases.linear import directions
 from .document import fragment, visible
+from .sketch import Effect
 
 #: outputs listed at either end
 ENDS = 7
-#: (output, effect) each
-Effects = list[tuple[int, float]]
+#: outputs named in a drawing
+FAVOURED = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Readout:
     name: Callable[[int], str]
     note: str = ""
 
-    def ends(self, direction: Float[Tensor, " width"], most: int = ENDS) -> tuple[Effects, Effects]:
+    def ends(
+        self, direction: Float[Tensor, " width"], most: int = ENDS
+    ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """The outputs that a direction raises and lowers most, as (output, effect); empty where an effect is not finite."""
         effect = direction.to(self.matrix.dtype) @ self.matrix
         effect = effect - effect.mean()
@@ -72,6 +75,23 @@ def readout_of(model: Any, hook: str, d: int, tokenizer: Any = None) -> Readout 
     return None
 
 
-def effects(readout: Readout | None, basis: Any, width: int, feature: int) -> Markup:
-    """The table for one feature of a basis at the readout's hook point; empty without a readout."""
-    return readout.table(directions(basis, width)[feature]) if readout is not None else Markup("")
+@dataclass(frozen=True)
+class Effects:
+    """What the features of one basis do to the model's outputs, straight through a readout."""
+
+    readout: Readout
+    columns: Float[Tensor, "features width"]
+
+    def table(self, feature: int) -> Markup:
+        """The outputs that the feature raises and lowers most."""
+        return self.readout.table(self.columns[feature])
+
+    def favoured(self, feature: int) -> Effect:
+        """The few that it raises most."""
+        up, _ = self.readout.ends(self.columns[feature])
+        return Effect(tuple(self.readout.name(i).strip() or self.readout.name(i) for i, _ in up[:FAVOURED]))
+
+
+def effects_of(readout: Readout | None, basis: Any, width: int) -> Effects | None:
+    """For a basis at the readout's hook point; None without a readout."""
+    return Effects(readout, directions(basis, width)) if readout is not None else None

@@ -1,20 +1,19 @@
-"""The layer map: wires drawn between two columns of features, beside the connector's matrix."""
+"""The layer map: gates that share inputs as one drawing, beside the connector's matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from . import images
-from .document import count, figure, fragment
+from .document import count, fragment
+from .net import Net, drawn
 from .steps import steps_of
 from .wires import Wires
 
-#: more wires than this cannot be told apart in a drawing: the strongest are drawn, the matrix comes first
-DRAWN = 300
 #: rows and columns that the matrix shows at most
 SHOWN = 400
 #: cells that the matrix holds as data, for the script to order and light; a fuller one stays a picture
@@ -25,16 +24,18 @@ _STEPS = 40
 def layer_map(
     connector: Any,
     outs: Sequence[int] | None = None,
-    targets: dict[int, str] | None = None,
     trace: Sequence[Any] = (),
+    net: Net | None = None,
+    targets: Mapping[int, str] | None = None,
 ) -> Markup:
     """Drawing and matrix of a connector, as a fragment.
 
     Args:
         connector: a `Connector`, or a matrix [out, in].
-        outs: outputs to draw, in this order; None for all.
-        targets: output -> the anchor of its card, for links.
+        outs: the matrix's outputs, in this order; None for all.
         trace: connectors or matrices [out, in], the steps of the fit in order, for a slider over them.
+        net: gates to draw beside the matrix; None for the matrix alone.
+        targets: output -> the anchor of its card, for links.
     """
     whole = Wires.of(connector)
     if not len(whole):
@@ -42,26 +43,23 @@ def layer_map(
     outs = list(outs) if outs is not None else sorted(set(whole.out.tolist()))
     part = whole.into_outputs(outs)
     matrix = _matrix(part, outs)
-    drawn = Wires(part.out[:DRAWN], part.into[:DRAWN], part.weight[:DRAWN], part.outputs, part.inputs)
     return fragment(
         "map.html.j2",
-        drawing=bipartite(drawn, outs, targets or {}),
+        drawing=Markup(drawn(net, targets)) if net and net.gates else "",
+        net=net,
         matrix=matrix,
         steps=steps_of(trace, matrix["outs"], matrix["ins"], (whole.outputs, whole.inputs)),
         recorded=len(trace),
-        matrix_first=len(part) > DRAWN,
-        text=_text(whole, part, drawn, outs),
-        largest=float(np.abs(whole.weight).max()),
+        text=_text(whole, part, outs),
         left=_left(whole),
     )
 
 
-def _text(whole: Wires, part: Wires, drawn: Wires, outs: Sequence[int]) -> str:
+def _text(whole: Wires, part: Wires, outs: Sequence[int]) -> str:
     all_of_them = f"{count(len(whole), 'wire')} between {count(whole.inputs, 'input feature')} and {count(whole.outputs, 'output feature')}"
-    if len(part) == len(whole) == len(drawn):
-        return all_of_them + ", all drawn."
-    into = f" into the {count(len(outs), 'output')} listed above" if len(part) < len(whole) else ""
-    return f"{all_of_them}; drawn: the {len(drawn):,} strongest of {len(part):,}{into}."
+    if len(part) == len(whole):
+        return f"{all_of_them}."
+    return f"{all_of_them}; {len(part):,} of them lead into {count(len(outs), 'output')} of the list above."
 
 
 def _left(wires: Wires) -> list[tuple[float, int]]:
@@ -69,53 +67,6 @@ def _left(wires: Wires) -> list[tuple[float, int]]:
     size = np.sort(np.abs(wires.weight))
     steps = np.linspace(0, size[-1], _STEPS + 1)
     return [(round(float(t), 5), int(len(size) - np.searchsorted(size, t - 1e-9))) for t in steps]
-
-
-def bipartite(wires: Wires, outs: Sequence[int], targets: dict[int, str], row: int = 15, width: int = 620) -> Markup:
-    """Inputs on the left, outputs on the right; width is |weight|, dashes are negative weights."""
-    present = set(wires.out.tolist())
-    outs = [o for o in outs if o in present]
-    place_out = {o: i for i, o in enumerate(outs)}
-    ins = _by_barycentre(wires, place_out)
-    place_in = {i: k for k, i in enumerate(ins)}
-    height = max(len(outs), len(ins)) * row + 12
-    y_in, y_out = _spread(len(ins), height), _spread(len(outs), height)
-    x0, x1, middle, top = 74, width - 74, width // 2, float(np.abs(wires.weight).max())
-    shapes = []
-    for o, i, w in zip(wires.out.tolist(), wires.into.tolist(), wires.weight.tolist(), strict=True):
-        a, b = y_in[place_in[i]], y_out[place_out[o]]
-        stroke = 0.7 + 4.3 * abs(w) / top
-        dash = f' stroke-dasharray="{3 + stroke:.0f} {2 + stroke / 2:.0f}"' if w < 0 else ""
-        shapes.append(
-            f'<path class="e {"minus" if w < 0 else "plus"}" data-i="{i}" data-o="{o}" data-w="{abs(w):.5g}" '
-            f'stroke-width="{stroke:.1f}"{dash} d="M{x0} {a:.1f}C{middle} {a:.1f} {middle} {b:.1f} {x1} {b:.1f}">'
-            f"<title>IF_{i} → OF_{o}: {figure(w, 3)}</title></path>"
-        )
-    for i, y in zip(ins, y_in, strict=True):
-        shapes.append(
-            f'<text class="i" data-i="{i}" x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end" tabindex="0">IF_{i}</text>'
-        )
-    for o, y in zip(outs, y_out, strict=True):
-        focus = "" if o in targets else ' tabindex="0"'
-        text = f'<text class="o" data-o="{o}" x="{x1 + 6}" y="{y + 4:.1f}"{focus}>OF_{o}</text>'
-        shapes.append(f'<a href="#{targets[o]}">{text}</a>' if o in targets else text)
-    box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    return Markup(
-        f'<svg class="wires" {box} role="group" aria-label="wires from input to output features">{"".join(shapes)}</svg>'
-    )
-
-
-def _by_barycentre(wires: Wires, place_out: dict[int, int]) -> list[int]:
-    """Inputs in the order of the weighted mean place of their outputs, so that few wires cross."""
-    weight, moment = {}, {}
-    for o, i, w in zip(wires.out.tolist(), wires.into.tolist(), np.abs(wires.weight).tolist(), strict=True):
-        weight[i] = weight.get(i, 0.0) + w
-        moment[i] = moment.get(i, 0.0) + w * place_out[o]
-    return sorted(weight, key=lambda i: (moment[i] / weight[i], i))
-
-
-def _spread(n: int, height: float) -> list[float]:
-    return [(k + 0.5) * height / max(n, 1) for k in range(n)]
 
 
 def _matrix(wires: Wires, outs: Sequence[int]) -> dict[str, Any]:

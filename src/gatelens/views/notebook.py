@@ -33,7 +33,8 @@ def show(value: Any) -> str:
     """
     draw = _DRAWN.get(_kind(value))
     body = draw(value) if draw else Markup("")
-    text = str(fragment("notebook.html.j2", style=Markup(compact_style(asset("style.css"))), body=body)) if body else ""
+    style = Markup(compact_style(asset("style.css") + asset("picture.css")))
+    text = str(fragment("notebook.html.j2", style=style, body=body)) if body else ""
     return (
         text if body and len(text.encode("utf-8", "replace")) < NOTEBOOK_LIMIT else f"<pre>{escape(repr(value))}</pre>"
     )

@@ -64,29 +64,17 @@
     form.sort.addEventListener("change", sort);
     apply();
   });
-  // the layer map: a threshold, steps of the fit, and the wires of one feature, in the drawing and in the matrix
+  // the layer map: a threshold and steps of the fit for the matrix, and the wires of one feature, in the drawing and in the matrix
   all(".layermap").forEach(function (map) {
     var read = function (name) { return map.dataset[name] ? JSON.parse(map.dataset[name]) : null; };
     var left = read("left"), steps = read("steps") || [], grid = matrix(map, read("matrix"));
     var form = map.querySelector("form.threshold"), said = form.querySelector("output"), slider = map.querySelector("form.steps");
-    var drawing = map.querySelector(".wires"), edges = all(".e", drawing), seen = map.querySelector(".at"), hits = null;
-    var last = edges.map(function (edge) { return edge.classList.contains("minus") ? -edge.dataset.w : +edge.dataset.w; });
-    var widest = Math.max.apply(null, last.map(Math.abs).concat(1e-300));
-    form.hidden = false;
+    var drawing = map.querySelector(".net"), edges = drawing ? all(".e", drawing) : [], seen = map.querySelector(".at"), hits = null;
+    form.hidden = !grid;
     function show() {
       var under = left[+form.under.value][0], step = slider && steps[+slider.step.value], now = step && weights(step.cells);
-      edges.forEach(function (edge, k) {
-        var w = step ? now[edge.dataset.o + "," + edge.dataset.i] || 0 : last[k], wide = 0.7 + 4.3 * Math.min(Math.abs(w) / widest, 1);
-        edge.classList.toggle("gone", !w || Math.abs(w) < under);
-        edge.classList.toggle("hit", Boolean(hits) && hits(+edge.dataset.i, +edge.dataset.o));
-        if (!slider) { return; }
-        edge.classList.toggle("minus", w < 0);
-        edge.classList.toggle("plus", w >= 0);
-        edge.setAttribute("stroke-width", wide);
-        edge.setAttribute("stroke-dasharray", w < 0 ? (3 + wide) + " " + (2 + wide / 2) : "none");
-        edge.firstChild.textContent = "IF_" + edge.dataset.i + " → OF_" + edge.dataset.o + ": " + w.toPrecision(3);
-      });
-      drawing.classList.toggle("lit", Boolean(hits));
+      edges.forEach(function (edge) { edge.classList.toggle("hit", Boolean(hits) && hits(+edge.dataset.i, +edge.dataset.o)); });
+      if (drawing) { drawing.classList.toggle("lit", Boolean(hits)); }
       if (grid) { grid.draw(now, under, hits); }
       said.textContent = "at least " + under.toPrecision(3) + (step ? "" : ": " + left[+form.under.value][1].toLocaleString("en") + " of " + left[0][1].toLocaleString("en") + " wires left");
       if (slider) { slider.querySelector("output").textContent = step ? "step " + step.step + ": " + step.all.toLocaleString("en") + " wires in all, " + step.here.toLocaleString("en") + " between these features" + (step.cells.length < 3 * step.here ? " (the strongest " + step.cells.length / 3 + " shown)" : "") : "the finished circuit"; }
@@ -97,14 +85,16 @@
       show();
     }
     function feature(event) {
-      var on = event.target.closest("text") || (event.target.tagName === "a" && event.target.querySelector("text"));
+      var on = event.target.closest(".v") || (event.target.tagName === "a" && event.target.querySelector(".v"));
       if (!on) { return light(null); }
       var side = "i" in on.dataset ? "i" : "o", id = +on.dataset[side];
-      light(function (i, o) { return (side === "i" ? i : o) === id; }, on.textContent);
+      light(function (i, o) { return (side === "i" ? i : o) === id; }, (side === "i" ? "IF_" : "OF_") + id);
     }
     form.addEventListener("input", show);
-    ["pointerover", "focusin"].forEach(function (kind) { drawing.addEventListener(kind, feature); });
-    ["pointerleave", "focusout"].forEach(function (kind) { drawing.addEventListener(kind, function () { light(null); }); });
+    if (drawing) {
+      ["pointerover", "focusin"].forEach(function (kind) { drawing.addEventListener(kind, feature); });
+      ["pointerleave", "focusout"].forEach(function (kind) { drawing.addEventListener(kind, function () { light(null); }); });
+    }
     if (slider) { slider.hidden = false; slider.addEventListener("input", show); }
     all("form", map).forEach(function (each) { each.addEventListener("submit", function (event) { event.preventDefault(); }); });
     if (grid) {

@@ -9,13 +9,17 @@ from typing import Any
 from markupsafe import Markup
 
 from ..gates import Gate
+from . import picture
 from .cards import Card, Examples, FeatureView, body_of, card_of, order_key
 from .contexts import FeatureRows
 from .drawing import KIND_NAMES
 from .examples import Numbers, mistakes
-from .logits import effects, readout_of
+from .known_features import known_of, rows_of
+from .logits import effects_of, readout_of
 from .matrix import layer_map
+from .net import net_of
 from .panels import panel, strips
+from .sketch import drawn_inputs, sketch_of
 from .steps import trace_for
 from .summary import made_of, share_read
 
@@ -80,54 +84,59 @@ class Maker:
         return [self._section(s, i, gs, gs[:share]) for i, (s, gs) in enumerate(zip(segments, gates, strict=True))]
 
     def _section(self, segment: Any, number: int, gates: Sequence[Gate], shown: Sequence[Gate]) -> Section:
-        rows = self._rows(segment, shown)
-        seen: dict[int, FeatureView] = {}
-        readout = readout_of(self.model, segment.hook_out, segment.d_out, self.tokenizer)
+        rows = rows_of(self.circuit, self.acts, segment, shown)
+        seen: dict[tuple[str, int], FeatureView] = {}
+        basis_out = self.circuit.bases[segment.hook_out]
+        effects = effects_of(
+            readout_of(self.model, segment.hook_out, segment.d_out, self.tokenizer), basis_out, segment.d_out
+        )
+        names = self._names(segment, rows)
+        known = known_of(rows, names, seen, effects.favoured if effects else None)
         data: dict[str, Any] = {}
-        cards = []
+        cards, sketches = [], []
         for gate in shown:
-            card = self._card(segment, gate, f"g{number}-{gate.out}", rows, seen)
+            card = self._card(segment, gate, f"g{number}-{gate.out}", rows, seen, names)
+            sketches.append(sketch_of(gate, known))
             if self.token_panels:
                 card = self._with_panels(card, data)
-            cards.append(
-                replace(card, logits=effects(readout, self.circuit.bases[segment.hook_out], segment.d_out, gate.out))
-            )
+            logits = effects.table(gate.out) if effects else Markup("")
+            cards.append(replace(card, logits=logits, picture=Markup(picture.drawn(sketches[-1]))))
         kinds = [(k, n) for k, n in KIND_NAMES.items() if any(str(g.kind) == k for g in shown)]
         targets = {c.gate.out: c.anchor for c in cards}
         drawing = Markup("")
         if segment.name in self.circuit.connectors:
             trace = trace_for(self.trace, segment.name, len(self.circuit.segments))
-            drawing = layer_map(self.circuit.connectors[segment.name], [g.out for g in shown] or None, targets, trace)
+            outs = [g.out for g in shown] or None
+            ruled = net_of([s for s in sketches if s.grade != "none"])
+            drawing = layer_map(self.circuit.connectors[segment.name], outs, trace, ruled, targets)
         bodies = [body_of(c) for c in cards]
         static = fitting(bodies, STATIC // len(self.circuit.segments))
         share = " ".join(filter(None, [share_read(gates, shown), made_of(segment, self.circuit.bases)]))
         return Section(segment.name, f"s{number}", share, kinds, cards, drawing, bodies, int(number == 0), static, data)
 
-    def _rows(self, segment: Any, shown: Sequence[Gate]) -> tuple[FeatureRows, FeatureRows]:
-        """Values of the features that the shown gates name, over the held-out rows."""
-        bases, acts = self.circuit.bases, self.acts
-        basis_out = bases[segment.hook_out]
-        made_from = acts[segment.hook_in if hasattr(basis_out, "features_from") else segment.hook_out]
-        return (
-            FeatureRows.read(bases[segment.hook_in], acts[segment.hook_in], {i for g in shown for i in g.inputs}),
-            FeatureRows.read(basis_out, made_from, {g.out for g in shown}),
-        )
-
     def _card(
-        self, segment: Any, gate: Gate, anchor: str, rows: tuple[FeatureRows, FeatureRows], seen: dict[int, FeatureView]
+        self,
+        segment: Any,
+        gate: Gate,
+        anchor: str,
+        rows: tuple[FeatureRows, FeatureRows],
+        seen: dict[tuple[str, int], FeatureView],
+        names: Callable[[str, int], Any] | None,
     ) -> Card:
         f_in, f_out = rows
-        for i in gate.inputs[:PARENTS]:
-            if i not in seen:
-                seen[i] = self._view(f_in, segment.hook_in, i, f"IF_{i}", brief=True)
-        signed = zip(gate.inputs[:PARENTS], gate.weights, strict=False)
+        shown = gate.inputs[:PARENTS]
+        for i in dict.fromkeys([*shown, *drawn_inputs(gate)]):
+            if ("in", i) not in seen:
+                seen["in", i] = self._view(f_in, segment.hook_in, i, f"IF_{i}", brief=True)
+        seen["out", gate.out] = self._view(f_out, segment.hook_out, gate.out, f"OF_{gate.out}", brief=False)
+        signed = zip(shown, gate.weights, strict=False)
         return card_of(
             gate,
             segment.name,
-            self._names(segment, rows),
+            names,
             anchor,
-            output=self._view(f_out, segment.hook_out, gate.out, f"OF_{gate.out}", brief=False),
-            parents=[replace(seen[i], sign="−" if w < 0 else "+") for i, w in signed],
+            output=seen["out", gate.out],
+            parents=[replace(seen["in", i], sign="−" if w < 0 else "+") for i, w in signed],
             misses=mistakes(gate, f_in, f_out, self.source),
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Wires:
     def of(cls, connector: Any) -> Wires:
         """From a `Connector`, or from a dense matrix [out, in] as array or nested lists."""
         weight = getattr(connector, "weight", connector)
-        if hasattr(weight, "crow_indices"):
+        if isinstance(weight, torch.Tensor) and weight.layout == torch.sparse_csr:
             crow, col, value = (
                 np.asarray(t) for t in (weight.crow_indices(), weight.col_indices(), weight.values().detach())
             )

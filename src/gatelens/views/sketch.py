@@ -1,0 +1,281 @@
+"""Sketch: what is drawn of a gate. The one place where a `Gate`'s fields are turned into arms, shapes, grades and rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..gates import Gate, TruthTable
+from ..gates.rule import Literal, Op, Rule
+from .labels import Label
+from .truth import over
+
+#: a rule that is this good on held-out rows, and this much better than one over random parents, holds
+HOLDS, AHEAD = 0.5, 0.1
+#: rows of a pattern below which its rate is not drawn
+FEW = 5
+
+GRADES = {
+    "verified": "verified: it holds, and the model itself obeys it when the inputs are set",
+    "holds": "holds on held-out rows, clearly better than random parents; not confirmed by intervention",
+    "weak": "weak: a rule was found, but held-out rows hardly bear it out",
+    "none": "no rule was found",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One input of a gate as it is drawn.
+
+    Attributes:
+        strength: |weight| times the typical value of the feature; 0 where no wire is known.
+        negative: the wire's weight is negative; negated: the rule asks that it be off.
+        level: the height above which the feature counts as on, as a share of its largest value.
+        rate: share of rows on which the output fired when this input alone of the rule's was on; for a negated one, when it
+            was on while the others would open the gate. None where too few such rows were seen.
+        hint: contexts, shown on hover; picture: address of a thumbnail.
+    """
+
+    feature: int
+    label: Label
+    strength: float
+    negative: bool = False
+    negated: bool = False
+    level: float = 0.0
+    rate: float | None = None
+    count: int = 0
+    hint: str = ""
+    picture: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"IF_{self.feature}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One shape with its arms; a stage after the first also takes what the one before gives.
+
+    Attributes:
+        shape: or, and, k_of_n, copy, sum, unknown.
+    """
+
+    shape: str
+    arms: tuple[Arm, ...]
+    at_least: int = 1
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an output does further on: the tokens or classes that it favours, and whether they really come.
+
+    Attributes:
+        tokens: most favoured first.
+        agreement, null: between 0 and 1; None where it was not measured.
+        what: what the agreement is.
+    """
+
+    tokens: tuple[str, ...] = ()
+    agreement: float | None = None
+    null: float | None = None
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A gate as it is drawn, with nothing left to decide."""
+
+    out: int
+    label: Label
+    kind: str
+    grade: str
+    stages: tuple[Stage, ...]
+    amounts: bool = False
+    share: float | None = None
+    when_on: float | None = None
+    when_off: float | None = None
+    beside: int = 0
+    scaled: bool = False
+    effect: Effect = field(default_factory=Effect)
+    hint: str = ""
+    picture: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"OF_{self.out}"
+
+    @property
+    def arms(self) -> list[Arm]:
+        return [arm for stage in self.stages for arm in stage.arms]
+
+
+def _nothing(side: str, feature: int) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of features beside the gate itself: each is asked with a side ("in" or "out") and a feature.
+
+    Attributes:
+        label: a name; hint: contexts as text; picture: address of a thumbnail.
+        typical: mean of its positive values; None where no rows are at hand.
+        largest: its largest value, by which levels are scaled; effect: of an output.
+    """
+
+    label: Callable[[str, int], str | Label] = _nothing
+    hint: Callable[[str, int], str] = _nothing
+    picture: Callable[[str, int], str] = _nothing
+    typical: Callable[[int], float] | None = None
+    largest: Callable[[int], float] | None = None
+    effect: Callable[[int], Effect] | None = None
+
+
+def grade_of(gate: Gate) -> str:
+    """verified, holds, weak or none: how far the evidence carries the rule."""
+    if rule_of(gate) is None:
+        return "none"
+    if gate.verified is True and str(gate.kind) != "adder":
+        return "verified"
+    mcc, control = gate.mcc or 0.0, gate.control_mcc or 0.0
+    return "holds" if mcc >= HOLDS and mcc - control >= AHEAD else "weak"
+
+
+def sketch_of(gate: Gate, known: Known | None = None) -> Sketch:
+    """Everything that a drawing of the gate shows."""
+    known = known or Known()
+    arms = _arms(gate, known)
+    when_on, when_off = _rates(gate)
+    return Sketch(
+        gate.out,
+        Label.of(known.label("out", gate.out)),
+        str(gate.kind),
+        grade_of(gate),
+        _stages(gate, arms),
+        amounts=str(gate.kind) == "adder" or gate.magnitude == "adder",
+        share=gate.base_rate if gate.firings else None,
+        when_on=when_on,
+        when_off=when_off,
+        beside=len(set(gate.inputs) - set(arms)),
+        scaled=known.typical is not None,
+        effect=known.effect(gate.out) if known.effect else Effect(),
+        hint=known.hint("out", gate.out),
+        picture=known.picture("out", gate.out),
+    )
+
+
+#: wires drawn of a gate without a rule
+UNRULED = 4
+
+
+def rule_of(gate: Gate) -> Rule | None:
+    """The gate's rule: exciters first, at least so many of them, then what holds it back; None without one."""
+    if not gate.excite or str(gate.kind) == "not_read":
+        return None
+    exciters, k = [Literal(i) for i in gate.excite], min(gate.at_least, len(gate.excite))
+    off = tuple((Op.AND_NOT, Literal(i)) for i in gate.inhibit)
+    if 1 < k < len(exciters):
+        return Rule(tuple(exciters), k, off)
+    op = Op.OR if k == 1 else Op.AND
+    return Rule((exciters[0],), 1, (*((op, literal) for literal in exciters[1:]), *off))
+
+
+def drawn_inputs(gate: Gate) -> list[int]:
+    """The inputs that the rule names, in its order; those of the strongest wires where there is no rule."""
+    rule = rule_of(gate)
+    return list(rule.features) if rule else list(gate.inputs[:UNRULED])
+
+
+def _stages(gate: Gate, arms: dict[int, Arm]) -> tuple[Stage, ...]:
+    """Literals of one operation in one shape, each shape's output into the next; AND and AND NOT share theirs."""
+    rule = rule_of(gate)
+    if rule is None:
+        return (Stage("unknown", tuple(arms.values())),)
+    head = tuple(arms[literal.feature] for literal in rule.head)
+    stages = [Stage("k_of_n" if len(head) > 1 else "copy", head, rule.at_least)]
+    for op, literal in rule.steps:
+        shape, arm, last = "or" if op == Op.OR else "and", arms[literal.feature], stages[-1]
+        if last.shape in ("copy", shape):
+            stages[-1] = Stage(shape, (*last.arms, arm))
+        else:
+            stages.append(Stage(shape, (arm,)))
+    return tuple(stages)
+
+
+def _arm(gate: Gate, literal: Literal, negated: bool, known: Known) -> Arm:
+    feature = literal.feature
+    weight = dict(zip(gate.inputs, gate.weights, strict=True)).get(feature, 0.0)
+    rate, count = _alone(gate, literal)
+    largest = known.largest(feature) if known.largest and literal.level else 0.0
+    return Arm(
+        feature,
+        Label.of(known.label("in", feature)),
+        abs(weight) * (known.typical(feature) if known.typical else 1.0),
+        negative=weight < 0,
+        negated=negated,
+        level=min(literal.level / largest, 1.0) if largest > 0 else 0.5 if literal.level else 0.0,
+        rate=rate,
+        count=count,
+        hint=known.hint("in", feature),
+        picture=known.picture("in", feature),
+    )
+
+
+def _arms(gate: Gate, known: Known) -> dict[int, Arm]:
+    rule = rule_of(gate)
+    if rule is None:
+        return {i: _arm(gate, Literal(i), False, known) for i in drawn_inputs(gate)}
+    off = set(rule.negative)
+    return {literal.feature: _arm(gate, literal, literal in off, known) for literal in rule.literals}
+
+
+def _literals(gate: Gate) -> tuple[TruthTable, np.ndarray] | None:
+    """The observed table over the rule's literals alone, and which of these are on in each row of it, in the rule's order.
+
+    None where the table does not hold them all.
+    """
+    rule = rule_of(gate)
+    if gate.table is None or rule is None:
+        return None
+    held = list(gate.inputs[: gate.table.patterns.shape[1]])
+    if not set(rule.features) <= set(held):
+        return None
+    columns = [held.index(i) for i in rule.features]
+    ordered = sorted(columns)
+    table = over(gate.table, ordered)
+    if table is None:
+        return None
+    return table, table.patterns[:, [ordered.index(c) for c in columns]].numpy()
+
+
+def _alone(gate: Gate, literal: Literal) -> tuple[float | None, int]:
+    """(rate, rows) of the output where this literal alone is on; for a negated one, where it alone keeps the rule off."""
+    rule, found = rule_of(gate), _literals(gate)
+    if found is None or rule is None:
+        return None, 0
+    table, on = found
+    place = rule.features.index(literal.feature)
+    if literal in rule.negative:
+        without = on.copy()
+        without[:, place] = False
+        return _share(table, on[:, place] & rule.evaluate(without) & ~rule.evaluate(on))
+    return _share(table, on[:, place] & (on.sum(1) == 1))
+
+
+def _rates(gate: Gate) -> tuple[float | None, float | None]:
+    """Share of rows on which the output fired where the rule says on, and where it says off."""
+    rule, found = rule_of(gate), _literals(gate)
+    if found is None or rule is None:
+        return gate.precision, None
+    table, on = found
+    says = rule.evaluate(on)
+    return _share(table, says)[0], _share(table, ~says)[0]
+
+
+def _share(table: TruthTable, chosen: np.ndarray) -> tuple[float | None, int]:
+    at = torch.from_numpy(chosen)
+    rows = int(table.count[at].sum())
+    return (float(table.fired[at].sum() / rows) if rows >= FEW else None), rows

@@ -1,0 +1,53 @@
+"""Drawing: an SVG as a value. It shows itself in a notebook, gives its code, and saves itself as a file that stands alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..store import replace_file
+from .document import asset, compact_style
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing, used as circuitsvis' objects are: returned from a cell, or asked for its code.
+
+    Attributes:
+        svg: the `<svg>` element, styled by whatever page it stands in.
+        said: what it shows, in words.
+    """
+
+    svg: str
+    said: str = ""
+
+    @property
+    def alone(self) -> str:
+        """The element with its own style: light or dark as its reader likes it, light on paper."""
+        style = compact_style(asset("picture.css") + asset("picture_alone.css"))
+        head, rest = self.svg.split(">", 1)
+        head = head.replace('class="gp"', 'class="gp alone" xmlns="http://www.w3.org/2000/svg"', 1)
+        return f"{head}><style>{style}</style>{rest}"
+
+    def show_code(self) -> str:
+        """The SVG's code; nothing in it is fetched."""
+        return self.alone
+
+    def save(self, path: str | Path) -> Path:
+        """Write an SVG file."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, self.alone.encode("utf-8", "replace"))
+        return path
+
+    def _repr_html_(self) -> str:
+        return f'<div style="max-width:520px">{self.alone}</div>'
+
+    def __html__(self) -> str:
+        return self.svg
+
+    def __str__(self) -> str:
+        return self.alone
+
+    def __repr__(self) -> str:
+        return self.said or f"Drawing({len(self.svg):,} characters)"
