@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.bases import Rotation
+from gatelens.basis import Rotation
 from gatelens.circuits import Circuit
 from gatelens.models.fingerprint import model_record
 from gatelens.models.load import has_hooked_transformer

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import gatelens as gl
+from gatelens.codes.csr import to_csr
 from gatelens.errors import SolverError
 from gatelens.solvers import calibrated, fitted_where_on, thresholded
 from gatelens.solvers.calibration import MIN_ROWS
-from gatelens.sparse import to_csr
 
 
 def blurred(rows: int = 4000, seed: int = 0):

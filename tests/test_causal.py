@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from gatelens.bases import Rotation
-from gatelens.bases.gate_basis import GateBasis
+from gatelens.basis import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.evaluation import causal_figures
 from gatelens.evaluation.causal import addition, edit_figures, removal, subset
 from gatelens.evaluation.edge_ablation import ablate_edges, drop_contradicted
 from gatelens.evaluation.rule_flips import rule_flips
+from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import type_gates
 from gatelens.gates.interventions import Workbench
 from gatelens.segments import MLPWeights, Segment

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.bases.saving import load_basis, save_basis
 from gatelens.circuits import Circuit, connect, features_at
+from gatelens.codes.csr import blocks, stack_csr, take_rows, to_csr
 from gatelens.errors import BasisError, ConfigError, DataError, NonFiniteError, SegmentError
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
 from gatelens.evaluation.figures import fvu, gap_closed, per_output_r2
 from gatelens.evaluation.passes import metric
-from gatelens.sparse import blocks, stack_csr, take_rows, to_csr
+from gatelens.saving import load_basis, save_basis
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_dead_features_come_back_within_a_short_training(monkeypatch):
         return int((recipe.train(x).encode(x) > 0).any(0).logical_not().sum())
 
     revived = dead()
-    monkeypatch.setattr("gatelens.bases.sae.DEAD_SHARE", 0.5)
+    monkeypatch.setattr("gatelens.bases.sae.trained.DEAD_SHARE", 0.5)
     assert revived < dead() - 5
 
 

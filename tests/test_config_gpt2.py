@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from gatelens import PretrainedSAE, load_model, mlp_segments
-from gatelens.bases.normalised import EXTRA
+from gatelens.bases.sae.normalised import EXTRA
 from gatelens.errors import BasisError
 from gatelens.pipeline import read_config, run
 from support.small_models import TEXT, flat_topk_config, gpt2_folder, in_hub_cache, sae_folder, sae_tensors, signed_axes

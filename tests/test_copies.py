@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from _copies import copy_groups
+from _relations import relations, single_group_openings
 
-from gatelens import views
-from gatelens.bases.codes import Codes
-from gatelens.bases.copies import CopyGroups, copy_groups
-from gatelens.bases.gate_basis import BuiltInWires, GateBasis
-from gatelens.bases.linear import Rotation
-from gatelens.bases.merged import MergedBasis
-from gatelens.bases.relations import relations, single_group_openings
-from gatelens.bases.saving import load_basis, save_basis
-from gatelens.circuits import build_circuit
+from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.errors import BasisError
-from gatelens.gates import GateKind, type_gates
 from gatelens.segments import Segment
 
 
@@ -139,71 +132,3 @@ def test_relations_count_concepts_not_copies(split_and):
     assert opened[1] == (fires & alone).sum()
     assert halves.any()
     assert relations(wires, groups, torch.zeros(10, 5)).share is None
-
-
-def test_a_gate_over_split_copies_is_read_as_the_and_of_two_things(split_and):
-    basis, f, wires = split_and
-    groups = copy_groups(basis, Codes.of(f), together=0.3)
-    merged = MergedBasis(basis, groups)
-    parents = merged.wires(wires)
-    assert parents.fan_in().tolist() == [2, 1]
-    assert torch.allclose(parents.weight.values(), torch.ones(3), atol=1e-5)
-    f_out = wires(f)
-    together = groups.merged(f)
-    assert torch.allclose(parents(together), f_out, atol=1e-5)
-    gate = type_gates(parents, together, f_out)[0]
-    assert gate.kind == GateKind.AND
-    assert gate.mcc > 0.95
-    assert type_gates(wires, f, f_out)[0].kind != GateKind.AND, "what merging is for"
-    x = torch.eye(3)
-    assert torch.allclose(merged.decode(merged.encode(x))[:, 2], x[:, 2])
-
-
-def test_a_merged_dictionary_is_saved_and_read_again(split_and, tmp_path):
-    _, f, _ = split_and
-    rotation = Rotation(torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))[0])
-    groups = CopyGroups(torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 2, 3]), torch.ones(5), torch.ones(5))
-    save_basis(MergedBasis(rotation, groups), tmp_path)
-    again = load_basis(tmp_path)
-    assert isinstance(again, MergedBasis)
-    assert torch.allclose(again.encode(f), MergedBasis(rotation, groups).encode(f), atol=1e-6)
-    assert torch.equal(again.groups.power, groups.power)
-    with pytest.raises(BasisError, match=r"groups are of 5 features, the dictionary has 3"):
-        MergedBasis(Rotation(torch.eye(3)), groups)
-    with pytest.raises(BasisError, match=r"connector reads 2 features, the groups are of 5"):
-        MergedBasis(rotation, groups).wires(Connector.from_dense(torch.ones(1, 2), torch.zeros(1)))
-
-
-def test_a_circuit_over_merged_copies_is_built_and_shown(split_and):
-    """Deliver, end to end: the gate dictionary's wires, read group by group, typed, and on a page that says so."""
-    basis, f, wires = split_and
-    groups = copy_groups(basis, Codes.of(f), together=0.3)
-    coder = Looked(basis.W_dec, f)
-    x = coder.x
-    segment = Segment("in", "out", lambda x: wires(coder.encode(x)), 4, 2)
-    gates = GateBasis(coder, wires, torch.eye(2), torch.zeros(2), 4, None, "in", "out")
-    acts = {"in": x, "out": segment.forward(x)}
-    bases = {"in": MergedBasis(coder, groups), "out": gates}
-    circuit = build_circuit(None, [segment], bases, acts, BuiltInWires(), require_verified=False)
-    assert circuit.gate(0).kind == GateKind.AND
-    assert sorted(circuit.gate(0).inputs) == [0, 1]
-    text = views.page(circuit, acts).text
-    assert "At in: features, copies merged; by construction, every parent is a group" in text
-    assert (
-        "At out: gate dictionary; by construction, every output feature is a function of at most fan_in input features"
-        in text
-    )
-
-
-class Looked:
-    """A dictionary whose code of a row is looked up by the row's number, its last coordinate."""
-
-    def __init__(self, directions, f):
-        self.f, self.W_dec = f, torch.cat([directions, torch.zeros(len(directions), 1)], 1)
-        self.x = torch.cat([(f @ self.W_dec)[:, :-1], torch.arange(len(f))[:, None].float()], 1)
-
-    def encode(self, x):
-        return self.f[x[:, -1].long()]
-
-    def decode(self, f):
-        return f @ self.W_dec

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.codes import Codes
-from gatelens.bases.counterfactual import TEST_EDITS, Counterfactual, Edit, Library
-from gatelens.bases.linear import Rotation
+from gatelens.basis.linear import Rotation
+from gatelens.codes.rows import Codes
+from gatelens.edits.counterfactual import Counterfactual, Edit, Library, addition, patch, single, subset
 from gatelens.errors import BasisError
 from gatelens.segments import Segment
 
@@ -91,17 +91,6 @@ def test_the_edited_rows_go_through_the_segment(keep_error):
     assert seen == 250
 
 
-def test_any_solver_can_take_the_rows():
-    basis, segment = Dictionary(), Segment("in", "out", lambda x: x.square(), 4, 4)
-    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(2))
-    f_in, f_out = Counterfactual(pairs=100).rows_for(segment, basis, Dictionary(), x)
-    assert f_in.shape == (200, 6)
-    assert f_out.shape == (200, 6)
-    from gatelens.solvers.gram import Gram
-
-    assert torch.isfinite(Gram.of(f_in, f_out).in_in).all()
-
-
 def test_fresh_edits_every_time_and_the_same_for_the_same_seed():
     basis, segment = Dictionary(), Segment("in", "out", lambda x: x, 4, 4)
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(2))
@@ -112,10 +101,12 @@ def test_fresh_edits_every_time_and_the_same_for_the_same_seed():
     assert not torch.equal(runs[0][0].x_edited[order[0]], runs[0][1].x_edited[order[1]])
 
 
-@pytest.mark.parametrize("name", list(TEST_EDITS))
+@pytest.mark.parametrize("name", [e.__name__ for e in (single, subset, addition, patch)])
 def test_test_edits_do_what_their_names_say(name):
     codes = Codes.of(features())
-    edit = TEST_EDITS[name](codes, Library.of(codes), torch.Generator().manual_seed(0))
+    edit = {e.__name__: e for e in (single, subset, addition, patch)}[name](
+        codes, Library.of(codes), torch.Generator().manual_seed(0)
+    )
     before, after = codes.dense(), edit.codes.dense()
     gone, come = (before > 0) & (after == 0), (before == 0) & (after > 0)
     if name == "single":

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from gatelens import statistics
 from gatelens.distributed import Worker, spread, this_worker, wait_for
-from gatelens.errors import ConfigError, DataError, NonFiniteError, SolverError, StoreError
-from gatelens.shards import ShardFolder, spans
+from gatelens.errors import ConfigError, StoreError
+from gatelens.store.shards import ShardFolder
 
 ROWS, SIZE, COUNT = 61, 9, 7  # 7 shards, the last one shorter
 
@@ -30,7 +29,7 @@ CHILD = textwrap.dedent("""
     import sys
     import numpy as np
     from gatelens.distributed import spread, this_worker
-    from gatelens.shards import spans
+    from gatelens.store.shards import spans
 
     folder, waits, patience = sys.argv[1], sys.argv[2] == "waits", float(sys.argv[3])
     begun = []
@@ -180,91 +179,6 @@ def test_launchers_that_are_half_set_are_refused(given, sentence):
         this_worker(given)
 
 
-# statistics
-
-
-def rows_of(seed: int = 0) -> torch.Tensor:
-    x = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(seed)).round(decimals=1)  # ties on purpose
-    return x.clamp_min(-0.5)
-
-
-def records(x: torch.Tensor, size: int = SIZE) -> list[statistics.Statistics]:
-    edges = [-0.5, 0.0, 0.5, 1.0]
-    return [statistics.of_rows(x[r.start : r.stop], r.start, 4, edges, gram=True) for r in spans(len(x), size)]
-
-
-def test_folded_statistics_are_those_of_all_rows():
-    x = rows_of()
-    folded, whole = statistics.fold(records(x)), x.double()
-    assert int(folded.rows) == ROWS
-    torch.testing.assert_close(folded.mean, whole.mean(0))
-    torch.testing.assert_close(folded.variance, whole.var(0, correction=0))
-    torch.testing.assert_close(folded.gram, whole.T @ whole)
-    assert torch.equal(folded.fired, (x > 0).sum(0))
-    for f in range(5):
-        best = sorted(range(ROWS), key=lambda r: (-float(x[r, f]), r))[:4]
-        assert folded.largest_row[f].tolist() == best
-        assert torch.equal(folded.largest[f], whole[best, f])
-        counts = np.histogram(whole[:, f], [-np.inf, -0.5, 0.0, 0.5, 1.0, np.inf])[0]
-        assert folded.histogram[f].tolist() == counts.tolist()
-
-
-def test_the_cut_into_shards_changes_no_exact_part():
-    x = rows_of(1)
-    a, b = statistics.fold(records(x, 9)), statistics.fold(records(x, 4))
-    for name in ("rows", "fired", "largest", "largest_row", "histogram"):
-        assert torch.equal(getattr(a, name), getattr(b, name))
-
-
-def test_folding_in_shard_order_gives_the_same_bits_and_another_order_only_nearly():
-    parts = records(torch.rand(ROWS, 5, generator=torch.Generator().manual_seed(2)) * 1e3)
-    a, b = statistics.fold(parts), statistics.fold([p.tensors() for p in parts])
-    other = statistics.fold(parts[::-1])
-    assert all(torch.equal(x, y) for x, y in zip(a.tensors().values(), b.tensors().values(), strict=True))
-    torch.testing.assert_close(a.gram, other.gram, rtol=1e-14, atol=0)
-    assert torch.equal(a.largest_row, other.largest_row)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_sums_neither_overflow_nor_stand_still(dtype):
-    x = torch.full((4096, 1), 100.0, dtype=dtype)
-    assert not torch.isfinite(x.sum()) or x.dtype == torch.bfloat16  # float16 overflows at 65504
-    record = statistics.of_rows(x)
-    assert (float(record.total), float(record.squares)) == (409600.0, 40960000.0)
-    assert record.fired.dtype == torch.int64
-
-
-def test_a_feature_that_never_fires_is_dead_and_divides_by_nothing():
-    record = statistics.of_rows(torch.zeros(3, 2), k=5, edges=[0.0])
-    assert record.dead.all()
-    assert record.variance.tolist() == [0, 0]
-    assert record.largest_row[0].tolist() == [0, 1, 2, -1, -1]
-    empty = statistics.of_rows(torch.zeros(0, 2))
-    assert torch.isfinite(empty.mean).all()
-    assert torch.isfinite(empty.rate).all()
-
-
-def test_quantiles_are_right_to_one_bin():
-    x = torch.arange(100.0)[:, None]
-    record = statistics.of_rows(x, edges=[10.0 * i for i in range(11)])
-    assert float(record.quantile(0.5)) == 50
-    with pytest.raises(SolverError, match="no edges here"):
-        statistics.of_rows(x).quantile(0.5)
-
-
-def test_statistics_refuse_what_does_not_belong():
-    with pytest.raises(NonFiniteError, match="feature 1 is nan in row 12"):
-        statistics.of_rows(torch.tensor([[0.0, 0], [0, torch.nan]]), first_row=11)
-    with pytest.raises(SolverError, match="must be finite and increase"):
-        statistics.of_rows(torch.zeros(1, 1), edges=[1.0, 1.0])
-    with pytest.raises(SolverError, match="same rows on both sides, got 1 and 2"):
-        statistics.of_rows(torch.zeros(1, 1), other=torch.zeros(2, 1))
-    with pytest.raises(SolverError, match=r"other features or settings: 1 features.* and 2 features"):
-        statistics.of_rows(torch.zeros(1, 1)) + statistics.of_rows(torch.zeros(1, 2))
-    with pytest.raises(DataError, match="at least one shard"):
-        statistics.fold([])
-
-
 def test_spread_in_one_process_resumes_after_an_error(tmp_path):
     made = []
 
@@ -323,18 +237,3 @@ def test_a_run_by_two_processes_leaves_the_artefacts_of_one(tmp_path):
         )
         assert one
         assert one == two
-
-
-def test_the_number_of_threads_changes_sums_by_less_than_a_millionth():
-    x = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
-    threads = torch.get_num_threads()
-    try:
-        found = []
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            found.append(statistics.of_rows(x, gram=True))
-    finally:
-        torch.set_num_threads(threads)
-    torch.testing.assert_close(found[0].gram, found[1].gram, rtol=1e-6, atol=0)
-    assert torch.equal(found[0].fired, found[1].fired)
-    assert torch.equal(found[0].largest_row, found[1].largest_row)

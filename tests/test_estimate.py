@@ -10,8 +10,8 @@ import textwrap
 
 import pytest
 
-from gatelens import estimate
 from gatelens.errors import TooLargeError
+from gatelens.store import estimate
 
 #: what every measuring program begins with
 PROBE = textwrap.dedent("""
@@ -50,7 +50,8 @@ PROBE = textwrap.dedent("""
 """)
 
 MEASURE = textwrap.dedent("""
-    from gatelens import HookedMLP, collect, ReluOMP, estimate
+    from gatelens import HookedMLP, collect, ReluOMP
+    from gatelens.store import estimate
 
     def collecting(rows, width, shard_rows):
         model, batches = HookedMLP((16, width, width, 10)), data(rows, 0, 16)

@@ -5,24 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.active import Chooser, active_linear, decode_active
-from gatelens.bases.codes import Codes
-from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.gate_basis import BuiltInWires, GateBasis
-from gatelens.bases.gate_first import GateDictionary
-from gatelens.bases.gate_start import GateStart, omp_start
-from gatelens.bases.gate_training import GateRun, GateTraining, Rows, _ActiveGates
-from gatelens.bases.input_tuning import InputTuning
-from gatelens.bases.linear import Rotation
-from gatelens.bases.pair import explained
-from gatelens.bases.saving import load_basis, save_basis
+from gatelens.basis.linear import Rotation
+from gatelens.basis.pair import explained
 from gatelens.circuits import Circuit, features_at
+from gatelens.codes.active import Chooser, active_linear, decode_active
+from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
+from gatelens.edits.counterfactual import Counterfactual
 from gatelens.errors import BasisError, TooLargeError
 from gatelens.evaluation import splice
 from gatelens.evaluation.causal import edit_figures, removal
 from gatelens.evaluation.figures import connector_figures
+from gatelens.gate_dictionaries.gate_basis import GateBasis
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.gate_start import GateStart, omp_start
+from gatelens.gate_dictionaries.gate_training import GateRun, GateTraining, Rows, _ActiveGates
+from gatelens.gate_dictionaries.input_tuning import InputTuning
+from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
+from gatelens.solvers.built_in import BuiltInWires
 from gatelens.views.summary import sentence
 
 WIDTH, GATES, FAN_IN = 24, 12, 2

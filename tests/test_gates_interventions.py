@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gatelens.bases import Rotation
-from gatelens.bases.gate_basis import GateBasis
+from gatelens.basis import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
+from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import GateKind, type_gates
 from gatelens.gates.interventions import Job, Workbench
 from gatelens.segments import MLPWeights, Segment

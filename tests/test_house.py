@@ -15,27 +15,14 @@ import gatelens
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "gatelens"
 
-#: the corridor, in the order in which data flows; a module may import from its own room
-#: and from those before it; rooms joined by = stand side by side
+#: the corridor, in the order in which data flows: a room imports only from rooms before it
 CORRIDOR = """
-errors lazy sparse store shards statistics distributed estimate data models demo segments capture activations bases.linear
-features jacobians bases.rotation bases.codes bases.active bases.training bases.pair_training bases connectors solvers
-bases.saving=bases.pair=bases.gate_basis=bases.transcoder_basis=bases.copies=bases.merged
-bases.segment_sae bases.transcoder bases.gate_start bases.normal_equations
-bases.counterfactual bases.gate_units bases.gate_training bases.input_tuning bases.logit_tuning
-bases.gate_first bases.jacobian_pair bases.relations edge_stability gates circuits evaluation rotation_questions
-stability invariants planted views pipeline bench cli
+errors lazy codes store distributed data models segments activations basis jacobians bases
+connectors solvers edits gate_dictionaries saving gates circuits evaluation ladder prompts invariants stability planted
+views pipeline bench cli bound
 """.split()
 
 FILES = sorted(SRC.rglob("*.py"))
-
-
-def _place(module: str) -> int:
-    """Where in the corridor a module (`bases.linear`) stands: the longest room that it lies in."""
-    rooms = {name: place for place, names in enumerate(CORRIDOR) for name in names.split("=")}
-    fitting = [room for room in rooms if module == room or module.startswith(f"{room}.")]
-    assert fitting, f"{module} is in no room of the corridor: give it its place in tests/test_house.py"
-    return rooms[max(fitting, key=len)]
 
 
 def _module(path: Path) -> str:
@@ -43,31 +30,64 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(path: Path) -> list[str]:
-    """The gatelens modules that a file imports, at its head or within functions."""
+MODULES = {_module(path) for path in FILES}
+
+
+def _nearest(name: str) -> str:
+    """The module that a dotted name is in or is; "" for the front door."""
+    while name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def _imports(path: Path) -> set[str]:
+    """The gatelens modules that a file imports: at its head, within functions, and by `import_module`."""
     package = path.relative_to(SRC).parts[:-1]
-    found = []
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.ImportFrom) or not node.level:
-            continue
-        base = package[: len(package) - node.level + 1]
-        for alias in node.names:
-            stem = [*base, *(node.module or "").split(".")]
-            stem = [part for part in stem if part]
-            whole = SRC.joinpath(*stem, alias.name)
-            is_module = whole.with_suffix(".py").exists() or whole.is_dir()
-            found.append(".".join([*stem, alias.name] if is_module else stem))
-    return [name for name in found if name]
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("gatelens")):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = [part for part in [*base, *(node.module or "").split(".")] if part and part != "gatelens"]
+            found |= {_nearest(".".join([*stem, alias.name])) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {_nearest(a.name.partition(".")[2]) for a in node.names if a.name.split(".")[0] == "gatelens"}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("gatelens."):
+            found.add(_nearest(node.value.partition(".")[2]))
+    return found - {"", _module(path)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
-def test_corridor(path: Path):
-    module = _module(path)
-    if not module or module == "__main__":
+#: module -> what it imports. A folder's `__init__` hands out names of its files: it is no room that they depend on
+IMPORTS = {_module(path): _imports(path) for path in FILES if path.name != "__init__.py"}
+
+
+def test_the_corridor_names_every_room_once_and_no_other():
+    rooms = {module.split(".")[0] for module in MODULES} - {"", "__main__"}
+    assert len(CORRIDOR) == len(set(CORRIDOR)) <= 30
+    assert rooms - set(CORRIDOR) == set(), "give the new room its place in tests/test_house.py"
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_corridor(module: str):
+    room = module.split(".")[0]
+    if room == "__main__":
         return
-    for other in _imports(path):
-        same_room = other.split(".")[0] == module.split(".")[0] and module.split(".")[0] != "bases"
-        assert same_room or _place(other) <= _place(module), f"{module} imports from {other}, which lies behind it"
+    for other in sorted(IMPORTS[module]):
+        behind = CORRIDOR.index(other.split(".")[0]) > CORRIDOR.index(room)
+        assert not behind, f"{module} imports from {other}, which lies behind it"
+
+
+def test_no_circle_of_files():
+    """In no folder and between no folders, whatever the imports look like."""
+    left = {module: {_as_file(o) for o in others} - {module} for module, others in IMPORTS.items()}
+    left = {m: others for m, others in left.items() if m.split(".")[0] not in ("pipeline", "cli", "__main__")}
+    while free := [module for module, others in left.items() if not others & set(left)]:
+        for module in free:
+            del left[module]
+    assert not left, f"these import one another in a circle: {left}"
+
+
+def _as_file(module: str) -> str:
+    return module if module in IMPORTS else f"{module}.__init__"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gatelens.bases.codes import Codes
-from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.gate_first import GateDictionary
-from gatelens.bases.gate_start import GateStart
-from gatelens.bases.gate_training import GateRun, GateTraining, Rows
-from gatelens.bases.gate_units import Units
-from gatelens.bases.input_tuning import InputTuning, _JointRun
-from gatelens.bases.linear import Rotation
-from gatelens.bases.pair import explained
-from gatelens.bases.sae import TrainedSAE, as_jumprelu, single_threshold
+from gatelens.bases.sae.trained import TrainedSAE, as_jumprelu, single_threshold
+from gatelens.basis.linear import Rotation
+from gatelens.basis.pair import explained
+from gatelens.codes.rows import Codes
+from gatelens.edits.counterfactual import Counterfactual
 from gatelens.errors import BasisError
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.gate_start import GateStart
+from gatelens.gate_dictionaries.gate_training import GateRun, GateTraining, Rows
+from gatelens.gate_dictionaries.gate_units import Units
+from gatelens.gate_dictionaries.input_tuning import InputTuning, _JointRun
 from gatelens.segments import Segment
 
 D, CAUSES, GATES = 12, 24, 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.jacobian_pair import JacobianSAEPair, _TopK, activation_slope, active_jacobian
 from gatelens.errors import BasisError
+from gatelens.gate_dictionaries.jacobian_pair import JacobianSAEPair, _TopK, activation_slope, active_jacobian
 from gatelens.segments import ACTIVATIONS, MLPWeights, Segment
 
 D, M = 6, 12

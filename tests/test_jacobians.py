@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gatelens.bases.linear import Rotation
 from gatelens.bases.rotation.result import Invertible
 from gatelens.bases.rotation.starts import polar, random_rotation
+from gatelens.basis.linear import Rotation
 from gatelens.errors import BasisError, GateLensWarning, NonFiniteError, SegmentError, TooLargeError
 from gatelens.jacobians import active_block, feature_jacobian, jacobian_columns, points_near, pull, push, sparsity
 from gatelens.segments import ACTIVATIONS, MLPWeights, Segment

@@ -7,15 +7,15 @@ import json
 import pytest
 import torch
 
-from gatelens.bases.codes import Codes
-from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.linear import Rotation
+from gatelens.basis.linear import Rotation
+from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
+from gatelens.edits.counterfactual import Counterfactual
 from gatelens.errors import DataError
 from gatelens.evaluation.causal import patch
-from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
 from gatelens.evaluation.readings import table_mcc
 from gatelens.evaluation.rivals import ridge_to_output
+from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
 from gatelens.segments import Segment
 
 WIDTH, GATES = 12, 6

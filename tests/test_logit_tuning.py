@@ -7,13 +7,13 @@ import torch
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from gatelens.bases.gate_basis import GateBasis
-from gatelens.bases.gate_first import GateDictionary
-from gatelens.bases.linear import Rotation
-from gatelens.bases.logit_tuning import LogitTuning, _Trained, divergence, mean_divergence
+from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError
+from gatelens.gate_dictionaries.gate_basis import GateBasis
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.logit_tuning import LogitTuning, _Trained, divergence, mean_divergence
 from gatelens.segments import Segment
 
 INPUTS, GATES, CLASSES = 8, 4, 3

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from gatelens.bases.saving import load_basis
 
 import gatelens as gl
-from gatelens.bases.saving import load_basis
 from gatelens.evaluation.report import Report
 from gatelens.store import parse_json
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.bases.pair_training import overlap
+from gatelens.bases.sae.pair_training import overlap
 from gatelens.errors import BasisError
 
 D, FEATURES, ROWS = 12, 16, 12_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.features import encode_rows
+from gatelens.basis.features import encode_rows
 from gatelens.planted import check_basis, plant_network, score_edges, word_network
 from gatelens.planted.network import HOOK_IN, HOOK_OUT, spread_directions
 from gatelens.solvers import GramLasso, ReluOMP

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from gatelens.bases.linear import Rotation
+from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import BasisError, DataError, SolverError
 from gatelens.gates import GateKind

@@ -9,12 +9,12 @@ import torch
 from sae_lens import SAE
 
 from gatelens import PretrainedSAE, collect, load_model, mlp_segments, text_batches
-from gatelens.bases.fitness import check_fit, measure_fit
-from gatelens.bases.fitting import fit_bases
-from gatelens.bases.normalised import EXTRA, RowNormalised, usable
-from gatelens.bases.saving import load_basis, save_basis
+from gatelens.bases.sae.fitness import check_fit, measure_fit
+from gatelens.bases.sae.normalised import EXTRA, RowNormalised, usable
+from gatelens.basis.fitting import fit_bases
 from gatelens.errors import BasisError, GateLensWarning, HubError
 from gatelens.evaluation import splice
+from gatelens.saving import load_basis, save_basis
 from support.small_models import flat_topk_config, gpt2_folder, in_hub_cache, sae_folder, sae_tensors
 
 D, F = 16, 40

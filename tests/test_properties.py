@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gatelens import Gate, GateKind, TruthTable, statistics, store
+from gatelens import Gate, GateKind, TruthTable, store
 from gatelens.data.images import parse_idx
 from gatelens.distributed import Worker, this_worker
 from gatelens.errors import ConfigError, DataError, GateLensError, StoreError
@@ -22,8 +22,8 @@ from gatelens.evaluation import Report
 from gatelens.gates.saving import gate_from_dict, gate_to_dict
 from gatelens.pipeline import read_config
 from gatelens.pipeline.config import Config, check_config
-from gatelens.shards import differences, spans
 from gatelens.store.manifest import check_manifest
+from gatelens.store.shards import differences, spans
 
 #: the same examples in every run, so that a find never stops an unrelated change; set GATELENS_FUZZ_SEED to look elsewhere
 FEW = settings(
@@ -214,22 +214,3 @@ def test_differences_are_found_exactly_where_values_differ(a, b):
     assert differences(a, a) == []
     same = store.dump_json(a) == store.dump_json(b)
     assert bool(differences({"x": a}, {"x": b})) == (not same)
-
-
-ROWS = st.lists(st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=2), min_size=1, max_size=12)
-
-
-@FEW
-@given(ROWS, ROWS, ROWS)
-def test_adding_statistics_is_associative(a, b, c):
-    """Exactly so for counts, histograms and largest values; whole numbers add exactly too."""
-    starts = (0, len(a), len(a) + len(b))
-    parts = [
-        statistics.of_rows(torch.tensor(x), start, 3, [0.0, 1.0], gram=True)
-        for x, start in zip((a, b, c), starts, strict=True)
-    ]
-    left, right = (parts[0] + parts[1]) + parts[2], parts[0] + (parts[1] + parts[2])
-    whole = statistics.of_rows(torch.tensor(a + b + c), 0, 3, [0.0, 1.0], gram=True)
-    for name, value in whole.tensors().items():
-        assert torch.equal(left.tensors()[name], value)
-        assert torch.equal(right.tensors()[name], value)

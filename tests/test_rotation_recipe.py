@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from gatelens import HookedMLP, JacobianRotation
-from gatelens.bases.linear import PCA, Neurons, Rotation, basis_width, directions
 from gatelens.bases.rotation import (
     FittedRotation,
     Invertible,
@@ -26,6 +25,7 @@ from gatelens.bases.rotation import (
 )
 from gatelens.bases.rotation.baselines import rotation_report, verdict
 from gatelens.bases.rotation.starts import polar, random_rotation
+from gatelens.basis.linear import PCA, Neurons, Rotation, basis_width, directions
 from gatelens.errors import BasisError, GateLensWarning, ModelError
 from gatelens.jacobians import feature_jacobian, jacobian_columns, sparsity
 from gatelens.segments import MLPWeights, Segment, mlp_segments
@@ -113,7 +113,7 @@ def test_a_basis_is_a_basis_even_when_it_is_not_orthogonal(model, acts):
 
 
 def test_fitted_bases_come_back_from_disk_with_their_traces(model, acts, tmp_path):
-    from gatelens.bases.saving import load_basis, save_basis
+    from gatelens.saving import load_basis, save_basis
 
     segment = mlp_segments(model)[0]
     for method in ("chain", "invertible"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.saving import load_basis, save_basis
-from gatelens.bases.segment_sae import SegmentSAE
+from gatelens.bases.sae.segment_sae import SegmentSAE
 from gatelens.errors import BasisError
+from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
 
 D = 8

@@ -10,6 +10,7 @@ import torch
 from sklearn.linear_model import Lasso, LinearRegression
 
 import gatelens as gl
+from gatelens.codes.csr import csr, to_csr
 from gatelens.errors import GateLensWarning, NonFiniteError, SolverError, TooLargeError
 from gatelens.segments import MLPWeights, Segment
 from gatelens.solvers.gram import Gram
@@ -17,7 +18,6 @@ from gatelens.solvers.gram_lasso import least_squares
 from gatelens.solvers.one_sided import one_sided_fit, one_sided_fits
 from gatelens.solvers.selection import Path, _fista, forward_selection
 from gatelens.solvers.virtual_weights import keep_largest, virtual_weights
-from gatelens.sparse import csr, to_csr
 
 
 def planted(rows: int = 4000, m: int = 30, n: int = 8, seed: int = 0):

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from gatelens import shards, store
+from gatelens import store
 from gatelens.errors import NonFiniteError, StoreError, TooLargeError
-from gatelens.store import artefact, files, manifest
+from gatelens.store import artefact, files, manifest, shards
 
 
 def save(folder: Path, value: int = 0, kind: str = "thing") -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.linear import Rotation
-from gatelens.bases.pair import explained
-from gatelens.bases.pair_training import level, ridge
-from gatelens.bases.saving import load_basis, save_basis
-from gatelens.bases.transcoder import EncoderWires, Transcoder, TranscoderBasis, read_transcoder
+from gatelens.bases.sae.pair_training import level, ridge
+from gatelens.basis.pair import explained
 from gatelens.errors import BasisError
+from gatelens.gate_dictionaries.transcoder import Transcoder, TranscoderBasis, read_transcoder
+from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
 
 D_IN, D_OUT, FEATURES = 10, 8, 16
@@ -72,20 +71,6 @@ def test_sae_lens_reads_what_is_written(trained, tmp_path):
         assert torch.equal(load_basis(tmp_path / f"own-{name}").reconstruct(x[:50]), basis.reconstruct(x[:50]))
 
 
-def test_the_encoder_is_a_connector_without_fitting(trained):
-    segment, x, _, found = trained
-    basis = found["jumprelu_transcoder"]
-    turn = Rotation(torch.linalg.qr(torch.randn(D_IN, D_IN, generator=torch.Generator().manual_seed(5)))[0], x.mean(0))
-    f_in = turn.encode(x)
-    wires = EncoderWires().at(segment, turn, basis).fit(f_in, basis.features_from(x))
-    near = (wires.pre(f_in) - wires.threshold).abs() < 1e-3  # where rounding decides which side of the threshold it is
-    assert torch.allclose(wires(f_in)[~near], basis.features_from(x)[~near], atol=1e-3)
-    assert near.float().mean() < 0.01
-    few = EncoderWires(fan_in=4).at(segment, turn, basis).fit(f_in, basis.features_from(x))
-    assert few.fan_in().max() == 4
-    assert float(few.pre(f_in).mean()) == pytest.approx(float(wires.pre(f_in).mean()), abs=1e-3)
-
-
 def test_the_same_seed_gives_the_same_transcoder():
     _, x, y = planted(500)
     a, b, other = (recipe(samples=3_000, seed=s).train(x, y) for s in (0, 0, 1))
@@ -127,8 +112,6 @@ def test_bad_input_is_refused(trained, tmp_path):
         recipe().train(x, torch.ones_like(y))
     with pytest.raises(BasisError, match=r"unknown activation"):
         recipe(activation="swish")
-    with pytest.raises(BasisError, match=r"needs a transcoder at out"):
-        EncoderWires().at(segment, Rotation(torch.eye(D_IN)), Rotation(torch.eye(D_OUT)))
     from sae_lens.saes.standard_sae import StandardSAE, StandardSAEConfig
 
     with pytest.raises(BasisError, match=r"expected a sae-lens transcoder"):

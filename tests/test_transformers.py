@@ -8,7 +8,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from gatelens import collect, load_model, mlp_segments, text_batches
 from gatelens.activations import Activations
-from gatelens.capture import forward_kwargs
+from gatelens.activations.capture import forward_kwargs
 from gatelens.data import Batches
 from gatelens.errors import DataError, HookNameError, NonFiniteError, SegmentError, StoreError, TooLargeError
 from gatelens.segments.transformer import Normalise
@@ -230,7 +230,7 @@ def test_float16_overflow_is_told(model, batches):
 
 
 def test_what_would_not_fit_is_refused_first(model, batches, tmp_path, monkeypatch):
-    monkeypatch.setattr("gatelens.capture.available_memory", lambda: 1000)
+    monkeypatch.setattr("gatelens.activations.capture.available_memory", lambda: 1000)
     with pytest.raises(TooLargeError, match="1000 bytes of memory are available. Give `store=`"):
         collect(model, batches[0], mlp_segments(model))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))

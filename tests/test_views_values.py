@@ -13,7 +13,7 @@ from tests.support.pages import HOOK_IN, HOOK_OUT, planted
 from tests.test_views import Elements
 
 from gatelens import views
-from gatelens.bases.linear import Rotation
+from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.gates import GateKind

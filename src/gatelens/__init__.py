@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import bound as bound  # methods of values that need later rooms; imports none of them yet
+
 __version__ = "0.1.0"
 
 #: room -> the names that it shows at the front door
@@ -17,22 +19,13 @@ FRONT_DOOR: dict[str, tuple[str, ...]] = {
     "data": ("image_batches", "text_batches"),
     "segments": ("Segment", "mlp_segments"),
     "activations": ("Activations", "collect"),
-    "bases": (
-        "Neurons",
-        "PCA",
-        "Rotation",
-        "JacobianRotation",
-        "TrainedSAE",
-        "PretrainedSAE",
-        "Transcoder",
-        "GateDictionary",
-        "BuiltInWires",
-        "JacobianSAEPair",
-        "Counterfactual",
-    ),
+    "basis": ("Neurons", "PCA", "Rotation"),
+    "bases": ("JacobianRotation", "TrainedSAE", "PretrainedSAE"),
     "jacobians": ("feature_jacobian", "jacobian_columns", "sparsity"),
     "connectors": ("Connector",),
-    "solvers": ("GramLasso", "ReluOMP", "SgdL1", "VirtualWeights", "MeanJacobian"),
+    "solvers": ("GramLasso", "ReluOMP", "SgdL1", "VirtualWeights", "MeanJacobian", "BuiltInWires"),
+    "edits": ("Counterfactual",),
+    "gate_dictionaries": ("Transcoder", "GateDictionary", "JacobianSAEPair"),
     "gates": ("Gate", "GateKind", "TruthTable", "type_gates"),
     "circuits": ("Circuit", "build_circuit"),
     "evaluation": ("evaluate", "splice", "Report"),
@@ -62,27 +55,26 @@ if TYPE_CHECKING:
     from . import planted as planted
     from . import stability as stability
     from . import views as views
-    from .activations import Activations as Activations
-    from .activations import collect as collect
-    from .bases import PCA as PCA
-    from .bases import BuiltInWires as BuiltInWires
-    from .bases import Counterfactual as Counterfactual
-    from .bases import GateDictionary as GateDictionary
+    from .activations.collecting import Activations as Activations
+    from .activations.collecting import collect as collect
     from .bases import JacobianRotation as JacobianRotation
-    from .bases import JacobianSAEPair as JacobianSAEPair
-    from .bases import Neurons as Neurons
     from .bases import PretrainedSAE as PretrainedSAE
-    from .bases import Rotation as Rotation
     from .bases import TrainedSAE as TrainedSAE
-    from .bases import Transcoder as Transcoder
+    from .basis import PCA as PCA
+    from .basis import Neurons as Neurons
+    from .basis import Rotation as Rotation
     from .circuits import Circuit as Circuit
     from .circuits import build_circuit as build_circuit
     from .connectors import Connector as Connector
     from .data import image_batches as image_batches
     from .data import text_batches as text_batches
+    from .edits import Counterfactual as Counterfactual
     from .evaluation import Report as Report
     from .evaluation import evaluate as evaluate
     from .evaluation import splice as splice
+    from .gate_dictionaries import GateDictionary as GateDictionary
+    from .gate_dictionaries import JacobianSAEPair as JacobianSAEPair
+    from .gate_dictionaries import Transcoder as Transcoder
     from .gates import Gate as Gate
     from .gates import GateKind as GateKind
     from .gates import TruthTable as TruthTable
@@ -95,6 +87,7 @@ if TYPE_CHECKING:
     from .pipeline import find_circuit as find_circuit
     from .segments import Segment as Segment
     from .segments import mlp_segments as mlp_segments
+    from .solvers import BuiltInWires as BuiltInWires
     from .solvers import GramLasso as GramLasso
     from .solvers import MeanJacobian as MeanJacobian
     from .solvers import ReluOMP as ReluOMP

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import store
-from .bases.linear import Basis, check_width
-from .bases.saving import basis_from, basis_into
+from .basis.features import encode_rows, output_features
+from .basis.linear import Basis, check_width
 from .connectors import Connector, Solver
 from .errors import ConfigError, DataError, SegmentError, unknown
-from .features import encode_rows, output_features
 from .gates import Gate
 from .gates.saving import gate_from_dict, gate_to_dict
-from .lazy import shows_itself
+from .lazy import LATER, shows_itself
+from .saving import basis_from, basis_into
 from .segments import Segment
 
 
@@ -67,7 +66,7 @@ class Circuit:
 
         The schema is `views.schema("circuit")`. The bases' numbers are not in it: `save` keeps the whole circuit.
         """
-        return import_module("gatelens.views").circuit_json(self)
+        return LATER["circuit_json"](self)
 
     def save(self, folder: str | Path, bases: bool = True) -> None:
         """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model.

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import store
+from .codes.csr import csr, to_csr
 from .errors import NonFiniteError, SolverError
 from .lazy import shows_itself
-from .sparse import csr, to_csr
 
 #: share of possible wires above which a product with dense features goes through a dense matrix: it is faster by then
 _DENSE = 0.05

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError, StoreError
-from .shards import ShardFolder, read_shards, some
+from .store.shards import ShardFolder, read_shards, some
 
 T = TypeVar("T")
 

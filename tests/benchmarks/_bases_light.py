@@ -14,16 +14,16 @@ import _texts
 from _dictionaries import FEW, GATES, NATURAL, SHUFFLED, Found, Plan, Study, column, entry, median
 
 import gatelens as gl
-from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.gate_first import GateDictionary
-from gatelens.bases.input_tuning import InputTuning
-from gatelens.bases.logit_tuning import LogitTuning, mean_divergence
-from gatelens.bases.sae import TrainedSAE
-from gatelens.bases.segment_sae import SegmentSAE
+from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae.trained import TrainedSAE
 from gatelens.bench import Figure
 from gatelens.data import Batches
-from gatelens.evaluation.ladder import Rows, replaced_metric
+from gatelens.edits.counterfactual import Counterfactual
 from gatelens.evaluation.passes import metric
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.input_tuning import InputTuning
+from gatelens.gate_dictionaries.logit_tuning import LogitTuning, mean_divergence
+from gatelens.ladder.measuring import Rows, replaced_metric
 from gatelens.models.training import Training
 
 WINDOWS, HELD, CE_WINDOWS, LENGTH = 600, 120, 16, 128

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from _copies import CopyGroups, copy_groups
+from _relations import Relations, relations
 from torch import Tensor
 
-from gatelens.bases.codes import Codes
-from gatelens.bases.copies import CopyGroups, copy_groups
-from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.gate_first import GateDictionary
-from gatelens.bases.relations import Relations, relations
-from gatelens.bases.sae import TrainedSAE
-from gatelens.bases.segment_sae import SegmentSAE
-from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder
+from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae.trained import TrainedSAE
+from gatelens.codes.csr import spread
+from gatelens.codes.rows import Codes
+from gatelens.edits.counterfactual import Counterfactual
 from gatelens.evaluation.readings import read_share
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, measure_ladder
 from gatelens.segments import Segment
 from gatelens.solvers.gram_lasso import GramLasso
-from gatelens.sparse import spread
 
 GATES, FEW, NATURAL = "gate-first k=8, pairs", "gate-first k=4, pairs", "gate-first k=8, natural"
 BEFORE, PLAIN = "input SAE before tuning", "input SAE of x alone"
@@ -120,7 +120,7 @@ class Study:
         return {WIRES: Entry(outer, wires(fan_in)), CONSISTENT: Entry(outer, wires(fan_in), target)}
 
     def transcoder(self, fan_ins: Sequence[int]) -> dict[str, Entry]:
-        from gatelens.bases.transcoder import Transcoder
+        from gatelens.gate_dictionaries.transcoder import Transcoder
 
         s = self.plan.sae
         recipe = Transcoder(d_sae=s.d_sae, expansion=s.expansion, k=s.k, samples=s.samples, lr=s.lr, seed=s.seed)

@@ -16,11 +16,11 @@ from _tables import median
 
 import gatelens as gl
 from gatelens import stability
-from gatelens.bases.gate_basis import BuiltInWires
 from gatelens.bench import Figure
 from gatelens.data import Batches
 from gatelens.evaluation import measure_coverage
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
+from gatelens.solvers.built_in import BuiltInWires
 from gatelens.stability.refits import compare_circuits
 
 CHANGES = ("other inputs, dictionaries kept", "other inputs", "other seed", "random weights")

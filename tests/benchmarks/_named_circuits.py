@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gatelens.activations import Activations
 from gatelens.bases import TrainedSAE
+from gatelens.basis.features import encode_rows
 from gatelens.bench import Figure
-from gatelens.features import encode_rows
 from gatelens.gates import type_gates
 from gatelens.planted import word_network
 from gatelens.planted.network import HOOK_IN, HOOK_OUT, PlantedNetwork

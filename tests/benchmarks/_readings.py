@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatelens.bench import Figure
-from gatelens.evaluation.ladder import CEILING, Ladder
 from gatelens.gates import Gate, GateKind
+from gatelens.ladder.measuring import CEILING, Ladder
 
 FAN_IN = (8, 16)
 GATES = "gates, fan-in {}"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import gatelens as gl
-from gatelens.bases.linear import Rotation
 from gatelens.bases.rotation.questions import composition_match, ends_are_neurons, inputs_needed, uniqueness
+from gatelens.basis.linear import Rotation
 from gatelens.bench import Figure
 from gatelens.errors import GateLensWarning
 from gatelens.jacobians import sparsity

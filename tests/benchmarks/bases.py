@@ -39,13 +39,13 @@ from _dictionaries import (
 from torch import Tensor
 
 from gatelens.activations import collect
-from gatelens.bases.counterfactual import Counterfactual
-from gatelens.bases.gate_first import GateDictionary
-from gatelens.bases.input_tuning import InputTuning
-from gatelens.bases.sae import TrainedSAE
-from gatelens.bases.segment_sae import SegmentSAE
+from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae.trained import TrainedSAE
 from gatelens.bench import Figure
-from gatelens.evaluation.ladder import Rows
+from gatelens.edits.counterfactual import Counterfactual
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.input_tuning import InputTuning
+from gatelens.ladder.measuring import Rows
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
 SEEDS = (1, 2, 3)  # not 0: the settings below were chosen on it

@@ -30,10 +30,10 @@ from gatelens.data import Batches
 from gatelens.errors import DataError
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
 from gatelens.evaluation.causal import causal_figures
-from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
 from gatelens.evaluation.measure import gate_summary
-from gatelens.evaluation.rungs import MEANING
 from gatelens.gates import Gate
+from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
+from gatelens.ladder.rungs import MEANING
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
 SEEDS = (31,)

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 import gatelens as gl
+from gatelens.activations.capture import forward_kwargs
 from gatelens.bench import Figure
-from gatelens.capture import forward_kwargs
 
 SEEDS = (0, 1, 2)
 LAYER = 1

@@ -21,17 +21,17 @@ import _texts
 from _readings import FAN_IN, GATES, OFTEN, SHUFFLED, Reading, best_layer, layer_figures
 
 import gatelens as gl
-from gatelens.bases.codes import Codes
+from gatelens.basis.features import encode_rows
 from gatelens.bench import Figure
+from gatelens.codes.csr import take_rows
+from gatelens.codes.rows import Codes
 from gatelens.data import Batches
 from gatelens.errors import DataError
 from gatelens.evaluation.figures import fvu
-from gatelens.evaluation.ladder import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
 from gatelens.evaluation.passes import Passes
-from gatelens.features import encode_rows
 from gatelens.gates import Gate, type_gates
+from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric
 from gatelens.solvers import calibrated, fitted_where_on, thresholded
-from gatelens.sparse import take_rows
 from support.sentence_encoder import SentenceEncoder, documents, weights_folder, windows
 
 SEEDS = (11, 12, 13)

@@ -21,10 +21,10 @@ import _rotation_sizes
 import torch
 
 import gatelens as gl
-from gatelens.bases.linear import Rotation
 from gatelens.bases.rotation import absorb, baseline_table, fit_rotation, match_rotations, random_match
 from gatelens.bases.rotation.matching import row_energy
 from gatelens.bases.rotation.starts import polar, qr_rotation, random_rotation, svd_rotation
+from gatelens.basis.linear import Rotation
 from gatelens.bench import Figure
 from gatelens.errors import DataError
 from gatelens.jacobians import jacobian_columns, points_near, sparsity

@@ -145,7 +145,7 @@ def rewrite_json(path: Path, change: Callable[[Any], Any]) -> None:
 
 def rehash(folder: Path, name: str) -> None:
     """Make the manifest agree with a file that was changed: an attacker can do that too."""
-    from gatelens.shards import fingerprint
+    from gatelens.store.shards import fingerprint
 
     entry = fingerprint((folder / name).read_bytes())
     rewrite_json(folder / "manifest.json", lambda m: {**m, "files": {**m["files"], name: entry}})

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gatelens import shards, store
+from gatelens import store
 from gatelens.errors import StoreError
-from gatelens.store import artefact, files
+from gatelens.store import artefact, files, shards
 
 TRIES, RENAME = 50, 400  # a rename counts as so many bytes
 

@@ -18,9 +18,10 @@ import pytest
 import torch
 from fault import HOOKS, Counting, Fault, Injected, files_in, forty_rows, rehash, rewrite_json, strays, tiny_model
 
-from gatelens import Activations, Circuit, Connector, collect, shards, store
+from gatelens import Activations, Circuit, Connector, collect, store
 from gatelens.errors import ConfigError, StoreError, TooLargeError
 from gatelens.pipeline import read_config
+from gatelens.store import shards
 
 KILLED_WRITER = Path(__file__).with_name("killed_writer.py")
 
@@ -411,7 +412,7 @@ ROWS = [
         too_large_for_the_disk,
         TooLargeError,
         ("are free", "float16"),
-        guard={"gatelens.capture._check_room": lambda *arguments: None},
+        guard={"gatelens.activations.capture._check_room": lambda *arguments: None},
     ),
     Fault(
         20,
@@ -428,7 +429,7 @@ ROWS = [
         resumed_with(batches=forty_rows(1)),
         StoreError,
         ("data: stored", "asked for", "Give another folder"),
-        guard={"gatelens.shards.differences": lambda *arguments: []},
+        guard={"gatelens.store.shards.differences": lambda *arguments: []},
     ),
     Fault(21, "resumed with another model", resumed_with(model=tiny_model(1)), StoreError, ("model.weights: stored",)),
     Fault(21, "resumed with other hooks", resumed_with(hooks=HOOKS[:1]), StoreError, ("hooks: stored",)),

@@ -21,12 +21,12 @@ from gatelens import (
     collect,
     feature_jacobian,
     mlp_segments,
-    statistics,
     store,
     text_batches,
     type_gates,
 )
-from gatelens.bases.fitness import check_fit
+from gatelens.bases.sae.fitness import check_fit
+from gatelens.codes import Codes
 from gatelens.data import Batches
 from gatelens.errors import (
     BasisError,
@@ -42,6 +42,7 @@ from gatelens.errors import (
 )
 from gatelens.pipeline.config import check_config
 from gatelens.pipeline.loading import with_weights
+from gatelens.solvers.gram import Gram
 
 
 def on_use(act: Any) -> Any:
@@ -78,16 +79,16 @@ def constant_feature(folder: Path) -> Injected:
 
     def act() -> Any:
         wires = ReluOMP(max_fan_in=2).fit(f_in, f_out)
-        return wires, type_gates(wires, f_in, f_out), statistics.of_rows(f_out)
+        return wires, type_gates(wires, f_in, f_out), Codes.of(f_out)
 
     def after(result: Any) -> None:
-        wires, gates, record = result
+        wires, gates, codes = result
         assert wires.fan_in().tolist() == [1, 0]
         assert str(gates[1].kind) == "not_read"
         assert gates[1].why
         assert (gates[1].precision, gates[1].firings) == (None, 0)
-        assert record.dead.tolist() == [False, True]
-        assert all(torch.isfinite(v).all() for v in (record.mean, record.variance, record.rate))
+        assert (codes.frequency() == 0).tolist() == [False, True]
+        assert all(torch.isfinite(v).all() for v in (codes.typical(), codes.mean_square()))
 
     return Injected(act, after)
 
@@ -106,7 +107,7 @@ def dead_parent(folder: Path) -> Injected:
         assert all(3 not in wires.parents(0)[0].tolist() for wires in fitted)
         assert 3 not in gate.excite
         assert "never on" in gate.note
-        assert statistics.of_rows(f_in).dead.nonzero().flatten().tolist() == [3]
+        assert (Codes.of(f_in).frequency() == 0).nonzero().flatten().tolist() == [3]
 
     return Injected(act, after)
 
@@ -274,20 +275,21 @@ def wide_gram(folder: Path) -> Injected:
 
 def half_precision_sums(folder: Path) -> Injected:
     def act() -> Any:
-        return [statistics.of_rows(torch.full((4096, 1), 100.0, dtype=d)) for d in (torch.float16, torch.bfloat16)]
+        ones = [torch.full((4096, 1), 100.0, dtype=d) for d in (torch.float16, torch.bfloat16)]
+        return [(Gram.of(x, x), Codes.of(x).typical()) for x in ones]
 
     def after(records: Any) -> None:
-        for record in records:
-            assert float(record.total) == 409_600.0
-            assert (record.total.dtype, record.fired.dtype) == (torch.float64, torch.int64)
-            assert int(record.fired) == 4096
+        for gram, typical in records:
+            assert float(gram.in_in) == 4096 * 10_000.0
+            assert gram.in_in.dtype == torch.float64
+            assert float(typical) == 100.0
 
     return Injected(act, after)
 
 
 def storage_type(folder: Path) -> Injected:
     def after(result: Any) -> None:
-        from gatelens.shards import read_shards
+        from gatelens.store.shards import read_shards
 
         stored = read_shards(folder, "activations")
         assert stored.config["dtype"] == "float16"
@@ -310,7 +312,7 @@ ROWS = [
         nan_in_one_row(torch.nan),
         NonFiniteError,
         ("hook_post.0", "batch 2, row 3", "NaN or infinity"),
-        guard={"gatelens.capture._check_finite": lambda *arguments: None},
+        guard={"gatelens.activations.capture._check_finite": lambda *arguments: None},
     ),
     Fault(3, "infinity in an input", nan_in_one_row(torch.inf), NonFiniteError, ("batch 2, row 3",)),
     Fault(4, "feature that never fires", constant_feature),
@@ -321,7 +323,7 @@ ROWS = [
         on_use(lambda: collect(tiny_model(), forty_rows(), ["hook_pots.0"])),
         HookNameError,
         ("'hook_pots.0'", "hook_post.0, hook_post.1", "gatelens hooks CONFIG"),
-        guard={"gatelens.activations.check_hook_names": lambda *arguments: None},
+        guard={"gatelens.activations.collecting.check_hook_names": lambda *arguments: None},
     ),
     Fault(
         7,

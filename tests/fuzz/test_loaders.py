@@ -37,16 +37,16 @@ from gatelens import (
     mlp_segments,
     store,
 )
-from gatelens.bases.gate_basis import GateBasis
-from gatelens.bases.saving import load_basis, save_basis
-from gatelens.bases.transcoder_basis import read_transcoder
 from gatelens.data import Batches
 from gatelens.data.documents import documents_of
 from gatelens.data.images import parse_idx, parse_parquet
 from gatelens.errors import GateLensError
+from gatelens.gate_dictionaries.gate_basis import GateBasis
+from gatelens.gate_dictionaries.transcoder_basis import read_transcoder
 from gatelens.pipeline import read_config
 from gatelens.pipeline.loading import with_weights
-from gatelens.shards import fingerprint
+from gatelens.saving import load_basis, save_basis
+from gatelens.store.shards import fingerprint
 
 SECONDS = float(os.environ.get("GATELENS_FUZZ_SECONDS", "6.5")) / 13
 SEED = int(os.environ.get("GATELENS_FUZZ_SEED", "0"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gatelens.activations import Activations
-from gatelens.bases.linear import Rotation
+from gatelens.basis.linear import Rotation
 from gatelens.circuits import Circuit
 from gatelens.connectors import Connector
 from gatelens.gates import type_gates

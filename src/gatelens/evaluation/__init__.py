@@ -10,7 +10,6 @@ __getattr__ = lazy_names(
         "report": ("Report",),
         "measure": ("evaluate",),
         "baselines": ("baseline_circuits",),
-        "ladder": ("measure_ladder",),
         "causal": ("causal_figures",),
         "edge_ablation": ("ablate_edges", "drop_contradicted"),
         "coverage": ("Coverage", "CoverageReport", "measure_coverage", "circuit_coverage"),

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bases.gate_basis import BuiltInWires
-from ..bases.linear import Neurons
+from ..basis.linear import Neurons
 from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
+from ..codes.csr import take_rows
 from ..connectors import Solver
+from ..solvers.built_in import BuiltInWires
 from ..solvers.gram_lasso import GramLasso
 from ..solvers.virtual_weights import VirtualWeights
-from ..sparse import take_rows
 
 
 def baseline_circuits(

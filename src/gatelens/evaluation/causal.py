@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..bases import Basis, directions
+from ..basis import Basis, directions
+from ..basis.features import encode_rows, output_features
 from ..connectors import Connector
 from ..errors import DataError
-from ..features import encode_rows, output_features
 from ..gates import Gate
 from ..gates.interventions import Workbench
 from ..segments import Segment

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..activations import collect, hook_names
+from ..activations.collecting import collect, hook_names
+from ..basis.features import decoded_output
 from ..circuits import Circuit, features_at
+from ..codes.csr import blocks
 from ..data import Batches
 from ..errors import BasisError, DataError
-from ..features import decoded_output
 from ..gates import Gate, GateKind
 from ..segments import Segment
-from ..sparse import blocks
 from .figures import gap_closed
 from .passes import Passes
 from .recipes import PartialOutputs, check_recipe, with_wires

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..activations import collect, hook_names
-from ..bases.linear import directions
+from ..activations.collecting import collect, hook_names
+from ..basis.linear import directions
 from ..circuits import Circuit, features_at
+from ..codes.csr import blocks
 from ..data import Batches
 from ..errors import ConfigError
-from ..sparse import blocks
 from .figures import gap_closed
 from .passes import Passes
 from .recipes import RECIPES, PartialWires, check_recipe, split_wires, with_wires

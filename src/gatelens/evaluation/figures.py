@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.linear import Basis
+from ..basis.features import decode_rows, decoded_output
+from ..basis.linear import Basis
+from ..codes.csr import blocks
 from ..connectors import Connector
-from ..features import decode_rows, decoded_output
-from ..sparse import blocks
 
 _ROWS = 4_096
 

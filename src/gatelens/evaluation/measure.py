@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..activations import collect, hook_names
-from ..bases.linear import basis_width
+from ..activations.collecting import collect, hook_names
+from ..basis.linear import basis_width
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..gates import Gate, GateKind

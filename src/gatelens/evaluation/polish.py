@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import trange
 
+from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batches
-from ..sparse import csr
 from .splicing import splice
 
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.codes import Codes
+from ..codes.csr import spread
+from ..codes.rows import Codes
 from ..connectors import Connector
-from ..sparse import spread
 
 _TABLE_PARENTS = 8
 #: rows that truth tables are filled on, and as many that they are judged on

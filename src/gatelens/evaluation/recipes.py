@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..codes.csr import csr
 from ..connectors import Connector
 from ..errors import ConfigError, unknown
-from ..sparse import csr
 
 RECIPES = ("mean", "zero", "resample")
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.codes import Codes
-from ..bases.gate_start import omp_wires
-from ..bases.normal_equations import NormalEquations
+from ..codes.rows import Codes
 from ..connectors import Connector
+from ..gate_dictionaries.gate_start import omp_wires
+from ..gate_dictionaries.normal_equations import NormalEquations
 from ..segments import Segment
 from ..solvers.calibration import thresholded
 

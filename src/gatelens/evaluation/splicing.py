@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..activations import hook_names
+from ..activations.collecting import hook_names
+from ..basis.features import decoded_output
 from ..errors import ConfigError
-from ..features import decoded_output
 from ..segments import Segment
 
 Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from ..bases import Basis
+from ..basis import Basis
 from ..connectors import Connector
 from ..errors import DataError, SolverError
 from ..segments import Segment

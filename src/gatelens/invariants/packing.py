@@ -66,7 +66,7 @@ def superposition(directions: Float[Tensor, "f d"], seed: int = 0) -> Superposit
     if int(alive.sum()) < 2:
         raise BasisError(
             f"expected at least two directions of nonzero length, got {int(alive.sum())} of {len(directions)}. "
-            "Give the rows of a decoder or of a rotation: gatelens.bases.directions(basis, width)"
+            "Give the rows of a decoder or of a rotation: gatelens.basis.directions(basis, width)"
         )
     unit = (directions[alive] / lengths[alive, None]).double()
     f, d = unit.shape

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..activations import collect
+from ..activations.collecting import collect
 from ..data import Batches
 from ..errors import DataError, GateLensWarning
 from ..evaluation.baselines import random_weights

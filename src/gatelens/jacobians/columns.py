@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bases.linear import Basis
+from ..basis.linear import Basis
 from ..errors import BasisError, GateLensWarning, NonFiniteError
 from ..segments import Segment
 from .coordinates import encode_pull, encode_push, feature_count, feature_directions

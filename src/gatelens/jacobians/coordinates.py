@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.linear import Basis, Rotation, basis_width, directions
+from ..basis.linear import Basis, Rotation, basis_width, directions
 from .products import pull_through, push_through
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bases.linear import Basis
+from ..basis.linear import Basis
 from ..errors import BasisError, TooLargeError
 from ..segments import Segment
 from .columns import _in_columns, _out_columns

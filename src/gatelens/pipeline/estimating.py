@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..estimate import Estimate, collecting, features, in_all, only_the_largest, training
+from ..store.estimate import Estimate, collecting, features, in_all, only_the_largest, training
 from .null_model import has_null
 from .shapes import Shapes
 

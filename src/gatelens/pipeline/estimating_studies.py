@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..bases.rotation import JacobianRotation
-from ..estimate import Estimate, collecting, features, in_all, only_the_largest, training
 from ..invariants.rank import MAX_ENTRIES
 from ..invariants.report import COMPARED, INPUTS
+from ..store.estimate import Estimate, collecting, features, in_all, only_the_largest, training
 from .shapes import Shapes
 from .studies import RANK_EXAMPLES
 

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..activations import Activations, collect
-from ..bases.fitting import fit_bases
-from ..bases.gate_basis import BuiltInWires, GateBasis
-from ..bases.linear import Basis
-from ..bases.sae import TrainedSAE
+from ..activations.collecting import Activations, collect
+from ..bases.sae.trained import TrainedSAE
+from ..basis.fitting import fit_bases
+from ..basis.linear import Basis
 from ..circuits import Circuit, build_circuit
 from ..data import Batches
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
+from ..gate_dictionaries.gate_basis import GateBasis
 from ..segments import Segment, mlp_segments
+from ..solvers.built_in import BuiltInWires
 from ..solvers.gram_lasso import GramLasso
 
 

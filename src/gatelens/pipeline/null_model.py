@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..activations import collect
-from ..bases.fitting import fit_bases
-from ..bases.pretrained import PretrainedSAE
-from ..bases.sae import TrainedSAE
+from ..activations.collecting import collect
+from ..bases.sae.pretrained import PretrainedSAE
+from ..bases.sae.trained import TrainedSAE
+from ..basis.fitting import fit_bases
 from ..circuits import Circuit, build_circuit
 from ..evaluation.baselines import random_weights
 from .building import find

@@ -10,9 +10,9 @@ from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits
 from ..evaluation.coverage import measure_coverage
 from ..evaluation.edge_curves import circuit_edge_curves
-from ..evaluation.ladder import Entry, Measure, Rows, measure_ladder, replaced_metric
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
+from ..ladder.measuring import Entry, Measure, Rows, measure_ladder, replaced_metric
 from .building import keywords
 from .config import Config
 from .null_model import random_model

@@ -11,7 +11,7 @@ import yaml
 
 from .. import store
 from ..errors import StoreError
-from ..shards import differences
+from ..store.shards import differences
 from .config import Config
 
 

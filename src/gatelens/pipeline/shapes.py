@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..activations import hook_names
-from ..bases.linear import basis_width
-from ..bases.pretrained import PretrainedSAE
-from ..bases.sae import TrainedSAE
-from ..estimate import by_column, features, gram_fit, greedy_fit, reading
+from ..activations.collecting import hook_names
+from ..bases.sae.pretrained import PretrainedSAE
+from ..bases.sae.trained import TrainedSAE
+from ..basis.features import SPARSE_WIDTH
+from ..basis.linear import basis_width
 from ..evaluation.passes import KEPT_BYTES
-from ..features import SPARSE_WIDTH
 from ..segments import Segment
 from ..solvers.relu_omp import ReluOMP
+from ..store.estimate import by_column, features, gram_fit, greedy_fit, reading
 from .building import build
 
 if TYPE_CHECKING:

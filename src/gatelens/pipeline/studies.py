@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import store
-from ..activations import collect
-from ..bases.linear import Basis
+from ..activations.collecting import collect
+from ..basis.linear import Basis
 from ..circuits import Circuit, build_circuit
 from ..data import Batches
 from ..invariants import RankReport, rank_report

@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 import torch
 
 from .. import store
-from ..activations import Activations, collect, hook_names
-from ..bases.fitting import preflight
-from ..bases.sae import TrainedSAE
-from ..bases.saving import load_basis, save_basis
+from ..activations.collecting import Activations, collect, hook_names
+from ..bases.sae.trained import TrainedSAE
+from ..basis.fitting import preflight
 from ..circuits import Circuit, connect, features_at, read_gates
 from ..data import Batches
 from ..distributed import Worker, awaited, this_worker
 from ..errors import ConfigError, GateLensError, StoreError
 from ..evaluation.report import Report
+from ..saving import load_basis, save_basis
 from ..segments import Segment
 from .blocks import can_block, in_blocks
 from .building import build, check, find, keywords, parameters
@@ -124,7 +124,7 @@ class Walk:
                 save_basis(bases[hook], folders[hook])
 
     def fit_bases(self, acts: Any, segments: Sequence[Segment] | None = None) -> dict[str, Any]:
-        from ..bases.fitting import fit_bases
+        from ..basis.fitting import fit_bases
 
         return fit_bases(self.recipes, list(segments or self.segments), acts, progress=self.progress)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from ..activations import Activations
+from ..activations.collecting import Activations
 from ..data import Batches
 from ..errors import ConfigError
 from ..segments import MLPWeights, Segment
@@ -110,7 +110,7 @@ class PlantedNetwork:
 
     def activations(self, rows: int, seed: int = 0) -> Activations:
         """What the model computes at both hook points."""
-        from ..activations import collect
+        from ..activations.collecting import collect
 
         return collect(self.model, self.batches(rows, seed), [self.segment])
 

@@ -10,6 +10,7 @@ __getattr__ = lazy_names(
         "sgd": ("SgdL1",),
         "virtual_weights": ("VirtualWeights",),
         "mean_jacobian": ("MeanJacobian",),
+        "built_in": ("BuiltInWires",),
         "calibration": ("calibrated", "thresholded"),
         "where_on": ("fitted_where_on",),
     },

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..codes.csr import csr, spread, take_rows
 from ..connectors import Connector
 from ..errors import SolverError
-from ..sparse import csr, spread, take_rows
 from .sparse_rows import scipy_rows
 
 #: sums of rows and outputs that are held at once

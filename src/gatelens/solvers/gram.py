@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..codes.csr import blocks
 from ..errors import NonFiniteError, SolverError, TooLargeError
-from ..sparse import blocks
 from .sparse_rows import scipy_rows
 
 #: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from ..codes.csr import spread, take_rows
 from ..connectors import Connector
 from ..errors import GateLensWarning, SolverError
-from ..sparse import spread, take_rows
 from .calibration import calibrated
 from .gram import Gram
 from .one_sided import one_sided_fits

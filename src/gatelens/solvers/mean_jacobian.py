@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bases.linear import Basis
+from ..basis.linear import Basis
+from ..codes.csr import blocks
 from ..connectors import Connector
 from ..errors import SolverError
 from ..jacobians import active_block
 from ..segments import Segment
-from ..sparse import blocks
 from .virtual_weights import mean_of
 
 #: above so many pairs of features, sums are kept only for pairs that were on together

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..connectors import Connector
 from ..distributed import Worker, this_worker, wait_for
 from ..errors import SolverError
-from ..shards import ShardFolder, spans
+from ..store.shards import ShardFolder, spans
 from .relu_omp_output import Search, Settings
 from .relu_omp_worker import KIND, Job, run_workers, solve_block, unpack
 from .sparse_rows import SparseRows

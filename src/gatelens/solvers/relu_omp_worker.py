@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from .. import store
 from ..errors import SolverError
-from ..shards import ShardFolder, spans
+from ..store.shards import ShardFolder, spans
 from .relu_omp_output import Parents, Search, Settings
 from .sparse_rows import SparseRows
 

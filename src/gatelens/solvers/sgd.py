@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from tqdm import trange
 
-from ..bases.linear import Basis
+from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import SolverError
 from ..segments import Segment

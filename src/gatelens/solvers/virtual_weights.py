@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.linear import Basis, basis_width, directions, encoder_directions
+from ..basis.linear import Basis, basis_width, directions, encoder_directions
+from ..codes.csr import blocks
 from ..connectors import Connector
 from ..errors import SolverError
 from ..segments import ACTIVATIONS, MLPWeights, Segment
-from ..sparse import blocks
 
 
 @dataclass(frozen=True)

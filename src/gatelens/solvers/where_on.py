@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..codes.csr import csr
 from ..connectors import Connector
-from ..sparse import csr
 from .calibration import calibrated_on, some_rows, sums
 from .one_sided import Fit, column_of
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..activations import Activations, collect
-from ..bases.linear import Basis, basis_width, directions
+from ..activations.collecting import Activations, collect
+from ..basis.linear import Basis, basis_width, directions
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..errors import BasisError

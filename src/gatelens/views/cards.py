@@ -82,6 +82,10 @@ class Card:
     picture: str | Markup = ""
 
     @property
+    def evidence(self) -> list[tuple[str, str, str]]:
+        return evidence(self.gate)
+
+    @property
     def kind(self) -> str:
         return str(self.gate.kind)
 

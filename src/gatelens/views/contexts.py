@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from ..features import encode_rows
+from ..basis.features import encode_rows
 from ..gates.tables import Columns
 from .document import visible
 

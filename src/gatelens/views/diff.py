@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
-from ..bases.linear import directions
+from ..basis.linear import directions
 from ..errors import BasisError, GateLensError
 from ..stability import Matching, edge_jaccard, gate_agreement, match_directions
 from .document import Html, count, document, figure, fragment, percent, visible

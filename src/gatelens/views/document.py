@@ -75,7 +75,6 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters.update(figure=figure, percent=percent, count=count, visible=visible)
-    env.globals["evidence"] = _evidence
     return env
 
 
@@ -227,9 +226,3 @@ def compact_style(text: str) -> str:
 
 def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode()
-
-
-def _evidence(gate: Any) -> list[tuple[str, str, str]]:
-    from .cards import evidence
-
-    return evidence(gate)

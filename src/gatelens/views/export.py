@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..bases.linear import directions
+from ..basis.linear import directions
 from ..errors import DataError, unknown
 from ..gates import Gate
 from ..gates.saving import gate_to_dict

@@ -77,7 +77,7 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
 
 
 def _ladder(segment: str, rungs: Mapping[str, Any]) -> dict[str, Any]:
-    from ..evaluation.rungs import FIGURES, MEANING
+    from ..ladder.rungs import FIGURES, MEANING
 
     explained = "; ".join(f"{name}: {what}" for name, what in MEANING.items())
     columns = [("rung", None), *((name.replace("_", " "), name) for name in FIGURES)]
@@ -151,7 +151,7 @@ def jacobian_maps(segment: Any, basis_in: Any, basis_out: Any, held_out: Any, fi
 
     Empty for bases too wide to be seen, and for a segment whose function is not at hand.
     """
-    from ..bases.linear import basis_width
+    from ..basis.linear import basis_width
     from ..jacobians import feature_jacobian
 
     if (

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 from torch import Tensor
 
-from ..bases.linear import directions
+from ..basis.linear import directions
 from .document import fragment, visible
 from .sketch import Effect
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
+from ...basis.linear import Basis, Rotation
 from ...errors import BasisError, ModelError
 from ...models.mlp import HookedMLP
 from ...segments import MLPWeights, Segment
-from ..linear import Basis, Rotation
 from .result import Invertible
 
 #: x @ E + c encodes, f @ D + m decodes; all in float64

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...activations import hook_names
+from ...activations.collecting import hook_names
+from ...basis.linear import Basis
 from ...jacobians import Sparsity, jacobian_columns, sparsity
 from ...jacobians.sparsity import EPS
 from ...segments import Segment
-from ..linear import Basis
 from .checks import quiet
 from .fit import fit_rotation
 from .recipe import JacobianRotation, chosen_rows

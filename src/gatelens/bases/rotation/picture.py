@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...basis.linear import Basis
 from ...errors import BasisError
 from ...jacobians import feature_jacobian, sparsity
 from ...segments import Segment
-from ..linear import Basis
 from .recipe import JacobianRotation, chosen_rows
 from .result import FittedRotation, Invertible, Trace
 

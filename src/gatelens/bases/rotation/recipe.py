@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...activations import hook_names
+from ...activations.collecting import hook_names
+from ...basis.linear import Basis, neurons
 from ...errors import BasisError
 from ...jacobians import jacobian_columns, points_near
 from ...segments import Segment
-from ..linear import Basis, neurons
 from .checks import quiet
 from .fit import Settings, fit_rotation
 from .result import FittedRotation, Invertible

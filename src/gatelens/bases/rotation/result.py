@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...basis.linear import Rotation
 from ...store import Reading, Writing
-from ..linear import Rotation
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Invertible:
         out.tensors("invertible.safetensors", {"W_enc": self.W_enc, "W_dec": self.W_dec})
 
     @classmethod
-    def load_from(cls, stored: Reading) -> Invertible:
+    def load_from(cls, stored: Reading, parts: Mapping[str, Any]) -> Invertible:
         """What `save_into` wrote."""
         tensors, about = stored.tensors("invertible.safetensors"), stored.json("invertible.json")
         return cls(tensors["W_enc"], tensors["W_dec"], about["label"], Trace.from_record(about["trace"]))

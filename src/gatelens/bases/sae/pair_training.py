@@ -1,0 +1,317 @@
+"""Sparse training of a dictionary over a pair of hook points: f = act(x E + e), y ~ f D + b (+ x V).
+
+An autoencoder is the case x = y. Only active entries are visited by the derivatives, so a step costs one product with the
+encoder and little else: 3,072 features of width 384 take about a minute for a million rows on one CPU thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import trange
+
+from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
+from ...errors import BasisError
+from .training import DictionaryTraining
+
+_RIDGE = 1e-3
+_THRESHOLD_ROWS = 16_384
+_REVIVALS = 8  # how often dead features are restarted, in the first part of training
+_REVIVED_UNTIL = 0.7
+_PART = 1_024  # directions that are compared with one another in a step
+
+
+@dataclass
+class PairWeights:
+    """What training finds, in the units of the data.
+
+    Attributes:
+        encoder, bias: E as [f, d_in], e as [f].
+        threshold: features pass where the pre-activation is above it.
+        dictionary, offset: D as [f, d_out] with rows of length 1, b as [d_out].
+        bypass: V as [d_in, d_out], or None.
+        dead: features that were never on in the rows on which the threshold was set.
+    """
+
+    encoder: Float[Tensor, "f d_in"]
+    bias: Float[Tensor, " f"]
+    threshold: float
+    dictionary: Float[Tensor, "f d_out"]
+    offset: Float[Tensor, " d_out"]
+    bypass: Float[Tensor, "d_in d_out"] | None
+    dead: int
+
+
+@dataclass(frozen=True)
+class PairTraining(DictionaryTraining):
+    """Settings of `train_pair`; the learning rate falls to a tenth over the last third.
+
+    Attributes:
+        activation: "batchtopk" or "topk" (k active features), or "relu"; see `Chooser`.
+        l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
+        bypass: let a dense linear map carry what is linear, as in skip transcoders (Paulo et al. 2025).
+        orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction, after OrtSAE
+            (Korznikov et al. 2025). Against absorption: a feature that only fires inside another one saves an
+            active feature by taking the other's direction into its own, and the other one falls silent there.
+    """
+
+    activation: str = "batchtopk"
+    l1: float = 0.02
+    bypass: bool = False
+    _: KW_ONLY
+    batch_size: int = 1024
+    orthogonality: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS:
+            raise BasisError(f"unknown activation {self.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        if self.l1 < 0 or self.orthogonality < 0:
+            raise BasisError(f"l1 and orthogonality must not be negative, got {self.l1} and {self.orthogonality}")
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What the reconstruction is pushed through, so that what matters there is kept: end-to-end training (Braun et al. 2024).
+
+    Attributes:
+        forward: from the space of y to that of `target`, differentiable.
+        target: what it gives for the true rows.
+        weight: of its relative squared error, beside that of the reconstruction.
+    """
+
+    forward: Callable[[Float[Tensor, "rows d_out"]], Float[Tensor, "rows d"]]
+    target: Float[Tensor, "rows d"]
+    weight: float = 1.0
+
+    def from_units(self, scale: Scale) -> Beyond:
+        """The same for reconstructions in training units, its error in units of the target's variance."""
+        variance = float(self.target.var(0).mean().clamp_min(1e-24))
+        return Beyond(lambda y: self.forward(scale.back(y)), self.target, self.weight / variance)
+
+
+def train_pair(
+    x: Float[Tensor, "rows_x d_in"],
+    y: Float[Tensor, "rows_y d_out"],
+    settings: PairTraining,
+    beyond: Beyond | None = None,
+) -> PairWeights:
+    """Minimise the squared error of y (and the L1 penalty) by Adam; dead features are restarted on badly explained rows.
+
+    Raises:
+        BasisError: different numbers of rows, more active features than there are, or an output that never varies.
+    """
+    if len(x) != len(y) or len(x) == 0:
+        raise BasisError(
+            f"x has {len(x)} rows and y {len(y)}: give both ends of the segment over the same rows, at least one"
+        )
+    scale_x, scale_y = Scale.of(x), Scale.of(y)
+    if scale_y.size == 0:
+        raise BasisError("the output is the same in every row: there is nothing to explain. Collect more varied inputs")
+    in_units = scale_x(x)
+    run = PairRun(
+        in_units, in_units if y is x else scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y)
+    )
+    run.train()
+    return run.weights(scale_x, scale_y)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rows with their mean taken off and a mean square of 1 per coordinate."""
+
+    mean: Float[Tensor, " d"]
+    size: float
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "rows d"]) -> Scale:
+        mean = x.mean(0, dtype=torch.float64).to(x.dtype)
+        return cls(mean, float((x - mean).square().mean(dtype=torch.float64).sqrt()))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / max(self.size, 1e-12)
+
+    def back(self, x: Tensor) -> Tensor:
+        return x * self.size + self.mean
+
+    def into(self, found: PairWeights) -> PairWeights:
+        """The weights of an autoencoder in training units, from those in the units of the data."""
+        size = max(self.size, 1e-12)
+        bias, offset = (found.bias + found.encoder @ self.mean) / size, (found.offset - self.mean) / size
+        return replace(found, bias=bias, threshold=found.threshold / size, offset=offset)
+
+
+class PairRun:
+    """One training run, in training units; `start`: weights in those units to go on from, drawn afresh without."""
+
+    def __init__(
+        self,
+        x: Float[Tensor, "rows d_in"],
+        y: Float[Tensor, "rows d_out"],
+        settings: PairTraining,
+        beyond: Beyond | None,
+        start: PairWeights | None = None,
+    ):
+        self.x, self.y, self.settings, self.beyond = x, y, settings, beyond
+        self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
+        start = self._fresh() if start is None else start
+        self.encoder, self.bias = start.encoder.clone(), start.bias.clone()
+        self.dictionary, self.offset = start.dictionary.clone(), start.offset.clone()
+        self.bypass = start.bypass
+        self.parameters = [self.encoder, self.bias, self.dictionary, self.offset]
+        if self.bypass is not None:
+            self.parameters.append(self.bypass)
+        for parameter in self.parameters:
+            parameter.requires_grad_()
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=(0.9, 0.99), fused=True)
+        self.choose = Chooser(settings.activation, settings.k)
+        self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=y.device)
+
+    def _fresh(self) -> PairWeights:
+        linear, d_out = ridge(self.x, self.y), self.y.shape[1]
+        width = self.settings.width_for(d_out, limited=self.settings.activation != "relu")
+        dictionary = torch.randn(width, d_out, generator=self.generator).to(self.y)
+        unit_rows_(dictionary)
+        encoder = 0.5 * dictionary @ linear.T  # half: overlapping features would overshoot together
+        bypass = linear if self.settings.bypass else None
+        return PairWeights(encoder, self.y.new_zeros(width), 0.0, dictionary, self.y.new_zeros(d_out), bypass, 0)
+
+    def train(self) -> None:
+        steps = max(1, self.settings.samples // self.settings.batch_size)
+        every = max(50, int(steps * _REVIVED_UNTIL / _REVIVALS))
+        batches = shuffled(len(self.x), self.settings.batch_size, self.generator)
+        for step in trange(steps, disable=not self.settings.progress, desc="dictionary", delay=2):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.lr * falling(step, steps)
+            rows = next(batches)
+            error = self._step(rows)
+            if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
+                self._revive(self.x[rows], error)
+
+    def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch d_out"]:
+        seen = self.see(index)
+        self.optimiser.zero_grad(set_to_none=True)
+        seen.loss.backward()
+        self.optimiser.step()
+        unit_rows_(self.dictionary)
+        return seen.error.detach()
+
+    def see(self, index: Int[Tensor, " batch"]) -> Seen:
+        """The loss of some rows, with derivatives."""
+        x, y = self.x[index], self.y[index]
+        with torch.no_grad():
+            pre = x @ self.encoder.T + self.bias
+            rows, cols = self.choose(pre)
+        self.fired[cols] = True
+        value = active_linear(self.encoder, self.bias, x, pre, rows, cols)
+        y_hat = decode_active(self.dictionary, rows, cols, value, len(x)) + self.offset
+        if self.bypass is not None:
+            y_hat = y_hat + x @ self.bypass
+        error = y_hat - y
+        loss = error.square().sum(1).mean() / y.shape[1]
+        if self.settings.activation == "relu":
+            loss = loss + self.settings.l1 * value.abs().sum() / len(x) / y.shape[1] ** 0.5
+        if self.settings.orthogonality:
+            loss = loss + self.settings.orthogonality * overlap(self.dictionary, self.generator)
+        if self.beyond is not None:
+            loss = loss + self.beyond.weight * (self.beyond.forward(y_hat) - self.beyond.target[index]).square().mean()
+        return Seen(rows, cols, value, error, loss)
+
+    @torch.no_grad()
+    def _revive(self, x: Tensor, error: Tensor) -> None:
+        """Restart the features that have not been on since the last time: one badly explained row each."""
+        dead = (~self.fired).nonzero().squeeze(1)
+        self.fired.zero_()
+        if not len(dead):
+            return
+        chances = error.square().sum(1).double().cpu()
+        rows = torch.multinomial(chances, len(dead), replacement=True, generator=self.generator).to(x.device)
+        self.dictionary[dead] = -error[rows]
+        unit_rows_(self.dictionary)
+        live = self.encoder.norm(dim=1).median()
+        self.encoder[dead] = x[rows] / x[rows].norm(dim=1, keepdim=True).clamp_min(1e-12) * live * 0.5
+        self.bias[dead] = 0
+        for parameter in (self.encoder, self.bias, self.dictionary):
+            state = self.optimiser.state[parameter]
+            state["exp_avg"][dead] = 0
+            state["exp_avg_sq"][dead] = 0
+
+    @torch.no_grad()
+    def weights(self, scale_x: Scale, scale_y: Scale) -> PairWeights:
+        """Thresholds set on the data, everything in the data's own units."""
+        threshold, dead = self._threshold()
+        gain = scale_y.size / max(scale_x.size, 1e-12)
+        encoder = self.encoder.detach() * gain
+        bypass = None if self.bypass is None else self.bypass.detach() * gain
+        offset = self.offset.detach() * scale_y.size + scale_y.mean
+        return PairWeights(
+            encoder,
+            self.bias.detach() * scale_y.size - encoder @ scale_x.mean,
+            threshold * scale_y.size,
+            self.dictionary.detach().clone(),
+            offset if bypass is None else offset - scale_x.mean @ bypass,
+            bypass,
+            dead,
+        )
+
+    def _threshold(self) -> tuple[float, int]:
+        """The threshold at which the mean number of active features is k, and how many features never pass it."""
+        if self.settings.activation == "relu":
+            rows = self.x[:_THRESHOLD_ROWS]
+            on = ((rows @ self.encoder.T + self.bias) > 0).any(0)
+            return 0.0, int((~on).sum())
+        index = torch.randperm(len(self.x), generator=self.generator)[:_THRESHOLD_ROWS]
+        counts = torch.zeros(len(self.bias), dtype=torch.long, device=self.x.device)
+        found: list[Tensor] = []
+        for part in index.split(1024):
+            pre = self.x[part] @ self.encoder.T + self.bias
+            found.append(pre[pre > 0])
+        threshold = level(torch.cat(found), round(self.settings.k * len(index)))
+        for part in index.split(1024):
+            counts += ((self.x[part] @ self.encoder.T + self.bias) > threshold).sum(0)
+        return threshold, int((counts == 0).sum())
+
+
+def overlap(dictionary: Float[Tensor, "f d"], generator: torch.Generator) -> Float[Tensor, ""]:
+    """The mean over features of the largest squared cosine with another one, among a random thousand where there are more."""
+    total = dictionary.new_zeros(())
+    order = torch.randperm(len(dictionary), generator=generator).to(dictionary.device)
+    for part in order.split(_PART):
+        directions = torch.nn.functional.normalize(dictionary[part], dim=1)
+        squares = (directions @ directions.T).square()
+        total = total + (squares - torch.diag(squares.diagonal())).amax(1).sum()
+    return total / len(dictionary)
+
+
+def level(values: Float[Tensor, " positive"], count: int) -> float:
+    """The value that `count` of the values exceed; 0 where there are no more than that."""
+    if len(values) <= count:
+        return 0.0
+    return float(values.kthvalue(len(values) - count).values)
+
+
+def ridge(x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "d_in d_out"]:
+    """The linear map of least squares from centred x to centred y, slightly shrunk; identity-like where x = y."""
+    gram, cross = (x.T @ x).double(), (x.T @ y).double()
+    gram.diagonal().add_(_RIDGE * gram.diagonal().mean().clamp_min(1e-12))
+    return torch.linalg.solve(gram, cross).to(x.dtype)
+
+
+def falling(step: int, steps: int) -> float:
+    """The share of the learning rate: rises over the first 2 %, falls to a tenth over the last third."""
+    rise = min(1.0, (step + 1) / max(1.0, 0.02 * steps))
+    return rise * min(1.0, max(0.1, 1 - 0.9 * (step / steps - 2 / 3) * 3))
+
+
+def shuffled(rows: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
+    """Batches of row numbers without end, every row once before any row twice."""
+    batch, kept = min(batch, rows), torch.empty(0, dtype=torch.long)
+    while True:
+        if len(kept) < batch:
+            kept = torch.cat([kept, torch.randperm(rows, generator=generator)])
+        yield kept[:batch]
+        kept = kept[batch:]

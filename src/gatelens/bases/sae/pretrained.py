@@ -1,0 +1,110 @@
+"""Published SAEs: from the hub, its cache, a folder on disk, or the pair that ships with this package."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...activations.collecting import hook_names
+from ...basis.linear import Basis, check_width
+from ...errors import BasisError, GateLensWarning, unknown
+from ...segments import Segment
+from .files import CONFIG, SHIPPED, WEIGHTS, from_folder, from_hub
+from .fitness import check_fit
+from .normalised import usable
+
+_ROWS = 2048  # to measure the fit on
+
+
+@dataclass(frozen=True)
+class PretrainedSAE:
+    """An SAE that others trained, as a basis.
+
+    Attributes:
+        release: a release of sae-lens' list ("gpt2-small-resid-mid-v5-32k"), an owner/name on the hub, a folder on
+            disk, or "gpt2-mini" for the SAEs inside this package.
+        sae_id: which of the release; None for the one named like the hook point. For a folder: a folder in it.
+        expected_variance, expected_l0: as published; a warning says when the measured ones disagree.
+        device: where its weights go.
+    """
+
+    release: str
+    sae_id: str | None = None
+    expected_variance: float | None = None
+    expected_l0: float | None = None
+    device: str = "cpu"
+
+    def load(self, hook: str | None = None) -> Any:
+        """The SAE, a sae-lens object as it is, or `RowNormalised` for one that normalises every row.
+
+        Raises:
+            BasisError: an unknown release or id (with the nearest), a file that is not whole, a normalisation that
+                cannot be undone.
+            HubError: neither cached nor in reach.
+        """
+        sae_id = self.sae_id or hook
+        folder = self._folder(sae_id)
+        if folder is not None:
+            return self.from_disk(folder, self.device)
+        if sae_id is None:
+            raise BasisError(f"PretrainedSAE({self.release!r}) needs sae_id: which SAE of the release")
+        return usable(from_hub(self.release, sae_id, self.device))
+
+    def preflight(self, hook: str, width: int) -> None:
+        """Refuse, before the model is run, an SAE that cannot be had or has another width than the hook point."""
+        check_width(self.load(hook), hook, width)
+
+    def load_for(self, hook: str, x: Tensor | None = None) -> Any:
+        """The SAE for a hook point; its width, its hook name and how much of the rows it explains are checked.
+
+        Raises:
+            BasisError: as `load`; another width; explains less than the mean.
+        """
+        basis = self.load(hook)
+        made_for = getattr(getattr(basis.cfg, "metadata", None), "hook_name", None)
+        if made_for and made_for != hook:
+            message = f"the SAE {self.release} {self.sae_id or ''} was trained at {made_for}, it is used at {hook}"
+            warnings.warn(message, GateLensWarning, stacklevel=2)
+        if x is not None:
+            check_width(basis, hook, x.shape[1])
+            check_fit(basis, hook, x[:_ROWS], self.expected_variance, self.expected_l0)
+        return basis
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """One SAE for each hook point of the segments, named like it, checked on the activations."""
+        hooks = hook_names(segments)
+        if self.sae_id is not None and len(hooks) > 1:
+            raise BasisError(
+                f"sae_id {self.sae_id!r} names one SAE, the segments have {len(hooks)} hook points: "
+                "give a recipe for each (bases: {hook name: {use: PretrainedSAE, ...}}), or leave sae_id out"
+            )
+        return {hook: self.load_for(hook, acts[hook]) for hook in hooks}
+
+    @staticmethod
+    def from_disk(folder: str | Path, device: str = "cpu") -> Any:
+        """An SAE that sae-lens saved (cfg.json, sae_weights.safetensors), also in the flat form before version 6."""
+        return usable(from_folder(Path(folder), device).to(torch.float32))
+
+    def _folder(self, sae_id: str | None) -> Path | None:
+        """Where the SAE lies when the release is a folder or ships with the package."""
+        root = _shipped() if self.release == SHIPPED else Path(self.release).expanduser()
+        if not root.is_dir():
+            if self.release.startswith((".", "/", "~")):
+                raise BasisError(f"there is no folder {root}: give a folder that holds {CONFIG} and {WEIGHTS}")
+            return None
+        if (root / CONFIG).is_file():
+            return root
+        known = sorted(p.parent.name for p in root.glob(f"*/{CONFIG}"))
+        if sae_id not in known:
+            raise BasisError(f"{root}: {unknown('sae_id', str(sae_id), known)}")
+        return root / sae_id
+
+
+def _shipped() -> Path:
+    return Path(__file__).resolve().parents[1] / "demo" / "saes"

@@ -1,0 +1,48 @@
+"""The tied ReLU-L1 autoencoder: its decoder is its encoder transposed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import trange
+
+from .training import DictionaryTraining
+
+
+def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTraining, l1: float, hook: str) -> Any:
+    """Minimise |x - x_hat|^2 + l1 |f|_1 (mean over rows) with f = relu((x - b) W + c), x_hat = f W^T + b.
+
+    The columns of W are kept at length 1, so that the penalty cannot be escaped by scale. Returned as a sae-lens
+    `StandardSAE` with W_enc = W and W_dec = W^T.
+    """
+    rows = torch.Generator().manual_seed(recipe.seed)
+    W = torch.randn(x.shape[1], d_sae, generator=rows)
+    W = (W / W.norm(dim=0)).requires_grad_()
+    b = x.mean(0).clone().requires_grad_()
+    c = torch.zeros(d_sae, requires_grad=True)
+    optimiser = torch.optim.Adam([W, b, c], lr=recipe.lr)
+    steps = max(recipe.samples // recipe.batch_size, 1)
+    for step in trange(steps, disable=not recipe.progress, desc=f"tied SAE {hook}", delay=2):
+        for group in optimiser.param_groups:  # the last fifth anneals to a tenth, as for the others
+            group["lr"] = recipe.lr * min(1.0, 0.1 + 4.5 * (1 - step / steps))
+        batch = x[torch.randint(len(x), (recipe.batch_size,), generator=rows)]
+        f = torch.relu((batch - b) @ W + c)
+        loss = (batch - f @ W.T - b).square().sum(-1).mean() + l1 * f.sum(-1).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            W /= W.norm(dim=0).clamp_min(1e-8)
+    return _as_sae_lens(W.detach(), b.detach(), c.detach(), hook)
+
+
+def _as_sae_lens(W: Float[Tensor, "d f"], b: Float[Tensor, " d"], c: Float[Tensor, " f"], hook: str) -> Any:
+    from sae_lens import StandardSAE, StandardSAEConfig
+
+    sae = StandardSAE(StandardSAEConfig(d_in=W.shape[0], d_sae=W.shape[1], apply_b_dec_to_input=True))
+    sae.load_state_dict({"W_enc": W, "W_dec": W.T.contiguous(), "b_enc": c, "b_dec": b})
+    sae.cfg.metadata.hook_name = hook
+    return sae.eval().requires_grad_(False)

@@ -1,0 +1,206 @@
+"""Sparse autoencoders trained on a segment's activations; what comes back is a sae-lens SAE."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, fields
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...activations.collecting import hook_names
+from ...basis.linear import Basis
+from ...errors import BasisError
+from ...segments import Segment
+from .pair_training import PairTraining, PairWeights, train_pair
+from .tied import train_tied
+from .training import DictionaryTraining, check_rows
+
+Architecture = Literal["batchtopk", "matryoshka", "topk", "relu", "tied"]
+#: widths of the nested dictionaries of "matryoshka", as shares of the whole
+NESTED = (1 / 8, 1 / 4, 1 / 2, 1)
+#: a feature that was off for a fortieth of the training is pulled back to what the others miss; sae-lens' own thousand
+#: steps are longer than many of our runs, in which dead features would then stay dead
+DEAD_SHARE = 40
+
+
+@dataclass(frozen=True)
+class TrainedSAE(DictionaryTraining):
+    """A sparse autoencoder for each hook point, of unit decoder rows, in sae-lens' inference form.
+
+    Attributes:
+        architecture: "batchtopk" (Bussmann et al. 2024; exported as JumpReLU), "matryoshka" (the same with nested dictionaries,
+            Bussmann et al. 2025: fewer features are split into copies), "topk" (Gao et al. 2024), "relu" with an L1 penalty, or
+            "tied": ReLU-L1 whose decoder is the encoder transposed.
+        l1: coefficient of the penalty ("relu", "tied").
+        trainer: "sae-lens"; or "sparse" ("batchtopk" only), our own, whose steps visit only active features and which
+            restarts dead ones: several times faster, and far fewer features die in short trainings.
+        orthogonality: keeps directions apart, against features that absorb others ("sparse" trainer only; see `PairTraining`).
+        expansion, k, ...: see `DictionaryTraining`; k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
+    """
+
+    architecture: Architecture = "batchtopk"
+    l1: float = 0.02
+    trainer: Literal["sae-lens", "sparse"] = "sae-lens"
+    _: KW_ONLY
+    expansion: int = 4
+    lr: float = 3e-3
+    orthogonality: float = 0.0
+
+    def __post_init__(self):
+        if self.architecture not in get_args(Architecture):
+            known = ", ".join(get_args(Architecture))
+            raise BasisError(f"unknown SAE architecture {self.architecture!r}: expected one of {known}")
+        trainers = ("sae-lens", "sparse") if self.architecture == "batchtopk" else ("sae-lens",)
+        if self.trainer not in trainers:
+            raise BasisError(
+                f"trainer {self.trainer!r} does not train {self.architecture!r}: expected {' or '.join(trainers)}"
+            )
+        if self.orthogonality and self.trainer != "sparse":
+            raise BasisError(f'orthogonality = {self.orthogonality:g} needs trainer="sparse", got {self.trainer!r}')
+        super().__post_init__()
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """One SAE for each hook point of the segments, from the activations collected there."""
+        return {hook: self.train(acts[hook], hook) for hook in hook_names(segments)}
+
+    def train(self, x: Float[Tensor, "rows d"], hook: str = "") -> Any:
+        """One SAE for the rows of `x`.
+
+        Raises:
+            BasisError: no rows, rows that are all equal, or more active features than there are. NonFiniteError: NaN or infinity.
+        """
+        check_rows(x, f"the activations at {hook}" if hook else "the activations")
+        d_sae = self.width_for(x.shape[1], limited=self.architecture not in ("relu", "tied"))
+        if self.architecture == "tied":
+            return train_tied(x, d_sae, self, self.l1, hook)
+        if self.trainer == "sparse":
+            shared = {f.name: getattr(self, f.name) for f in fields(DictionaryTraining)}
+            return as_jumprelu(train_pair(x, x, PairTraining(**shared, orthogonality=self.orthogonality)), hook)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self._train_with_sae_lens(x, d_sae, hook)
+
+    def _train_with_sae_lens(self, x: Float[Tensor, "rows d"], d_sae: int, hook: str) -> Any:
+        from sae_lens import SAETrainer
+        from sae_lens.config import SAETrainerConfig
+
+        steps = self.samples // self.batch_size
+        config = SAETrainerConfig(
+            n_checkpoints=0,
+            checkpoint_path=None,
+            save_final_checkpoint=False,
+            total_training_samples=self.samples,
+            train_batch_size_samples=self.batch_size,
+            device=str(x.device),
+            lr=self.lr,
+            lr_end=self.lr / 10,
+            lr_decay_steps=steps // 5,
+            dead_feature_window=min(max(int(steps / DEAD_SHARE), 10), 1000),
+            autocast=False,
+        )
+        sae = self._training_sae(x, d_sae)
+        with _bar(self.progress):
+            sae = SAETrainer(cfg=config, sae=sae, data_provider=_rows(x, self.batch_size, self.seed)).fit()
+        return inference_form(sae, hook)
+
+    def _training_sae(self, x: Float[Tensor, "rows d"], d_sae: int) -> Any:
+        import sae_lens as sl
+
+        shared: dict[str, Any] = {
+            "d_in": x.shape[1],
+            "d_sae": d_sae,
+            "device": str(x.device),
+            "apply_b_dec_to_input": True,
+        }
+        if self.architecture == "batchtopk":
+            sae = sl.BatchTopKTrainingSAE(sl.BatchTopKTrainingSAEConfig(k=float(self.k), **shared))
+        elif self.architecture == "matryoshka":
+            widths = sorted({max(1, round(share * d_sae)) for share in NESTED})
+            sae = sl.MatryoshkaBatchTopKTrainingSAE(
+                sl.MatryoshkaBatchTopKTrainingSAEConfig(k=float(self.k), matryoshka_widths=widths, **shared)
+            )
+        elif self.architecture == "topk":
+            sae = sl.TopKTrainingSAE(sl.TopKTrainingSAEConfig(k=int(self.k), **shared))
+        else:
+            sae = sl.StandardTrainingSAE(sl.StandardTrainingSAEConfig(l1_coefficient=self.l1, **shared))
+        sae.b_dec.data = x.mean(0)  # the mean is learned at once instead of over thousands of steps
+        return sae
+
+
+def inference_form(sae: Any, hook: str) -> Any:
+    """The SAE as sae-lens exports it (BatchTopK becomes JumpReLU), decoder rows scaled to length 1, frozen."""
+    from sae_lens import SAE
+
+    with tempfile.TemporaryDirectory() as folder:
+        sae.save_inference_model(folder)
+        exported = SAE.load_from_disk(folder)
+    if hook:
+        exported.cfg.metadata.hook_name = hook
+    exported.fold_W_dec_norm()
+    return exported.eval().requires_grad_(False)
+
+
+def as_jumprelu(found: PairWeights, hook: str) -> Any:
+    """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold."""
+    from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
+
+    d_sae, d_in = found.dictionary.shape
+    sae = JumpReLUSAE(
+        JumpReLUSAEConfig(d_in=d_in, d_sae=d_sae, device=str(found.encoder.device), apply_b_dec_to_input=False)
+    )
+    sae.W_enc.data, sae.b_enc.data = found.encoder.T.contiguous(), found.bias
+    sae.W_dec.data, sae.b_dec.data = found.dictionary, found.offset
+    sae.threshold.data = torch.full_like(found.bias, found.threshold)
+    sae.cfg.metadata.sae_lens_training_version = None  # sae-lens writes its own otherwise
+    if hook:
+        sae.cfg.metadata.hook_name = hook
+    return sae.eval().requires_grad_(False)
+
+
+def single_threshold(sae: Any) -> PairWeights:
+    """The weights of a sae-lens SAE whose features all share one threshold: the inverse of `as_jumprelu`.
+
+    Raises:
+        BasisError: another kind of dictionary, thresholds of their own, or activations that the SAE normalises first.
+    """
+    threshold = getattr(sae, "threshold", None)
+    known = threshold is not None and all(hasattr(sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "cfg"))
+    if not known or sae.cfg.normalize_activations != "none" or bool((threshold != threshold[0]).any()):
+        of = type(sae).__name__ + (" with thresholds of their own, or normalised activations" if known else "")
+        raise BasisError(
+            f"expected a dictionary whose features share one threshold, in the units of the data; got {of}. "
+            'Train one with SegmentSAE or TrainedSAE(trainer="sparse")'
+        )
+    bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
+    return PairWeights(sae.W_enc.T, bias, float(threshold[0]), sae.W_dec, sae.b_dec, None, 0)
+
+
+def _rows(x: Float[Tensor, "rows d"], batch_size: int, seed: int) -> Iterator[Float[Tensor, "batch d"]]:
+    """Batches without end; every row once before any row twice."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(kept) < batch_size:
+            kept = torch.cat([kept, torch.randperm(len(x), generator=generator)])
+        yield x[kept[:batch_size]]
+        kept = kept[batch_size:]
+
+
+@contextmanager
+def _bar(show: bool) -> Iterator[None]:
+    """sae-lens' trainer always shows its bar: without `show`, it gets a silent one for the while."""
+    from sae_lens.training import sae_trainer
+
+    loud = sae_trainer.tqdm
+    if not show:
+        sae_trainer.tqdm = partial(loud, disable=True)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        sae_trainer.tqdm = loud  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,158 @@
+"""What a basis is, and the linear ones: the neurons themselves, principal components, any rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..activations.collecting import hook_names
+from ..errors import BasisError
+from ..lazy import shows_itself
+from ..segments import Segment
+
+
+@runtime_checkable
+class Basis(Protocol):
+    """Coordinates at a hook point. sae-lens SAEs satisfy it as they are."""
+
+    def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]: ...
+
+    def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]: ...
+
+
+@runtime_checkable
+class BasisRecipe(Protocol):
+    """Settings from which bases are fitted, all segments at once: rotations of neighbours are coupled."""
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]: ...
+
+
+@shows_itself
+@dataclass(frozen=True)
+class Rotation:
+    """An orthogonal change of coordinates: f = R (x - mean), x = R^T f + mean.
+
+    Attributes:
+        matrix: R, [f, d] with orthonormal rows; row i is feature i's direction. f < d projects.
+        mean: [d], subtracted before; None for none.
+        label: how it was made, for reports.
+    """
+
+    matrix: Float[Tensor, "f d"]
+    mean: Float[Tensor, " d"] | None = None
+    label: str = "rotation"
+
+    def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
+        return (x if self.mean is None else x - self.mean) @ self.matrix.T
+
+    def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
+        x = f @ self.matrix
+        return x if self.mean is None else x + self.mean
+
+    def __repr__(self) -> str:
+        f, d = self.matrix.shape
+        return f"Rotation({self.label}: {d} -> {f})"
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The basis that the model itself uses: feature i is neuron i."""
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        return {h: neurons(acts[h].shape[1], acts[h]) for h in hook_names(segments)}
+
+
+def neurons(width: int, like: Tensor) -> Rotation:
+    """The identity, on the device and in the precision of some activations."""
+    return Rotation(torch.eye(width, dtype=like.dtype, device=like.device), label="neurons")
+
+
+@dataclass(frozen=True)
+class PCA:
+    """Principal components of the activations, the largest variance first.
+
+    Attributes:
+        components: how many to keep; None for all.
+    """
+
+    components: int | None = None
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        return {h: self._fit(acts[h]) for h in hook_names(segments)}
+
+    def _fit(self, x: Float[Tensor, "rows d"]) -> Rotation:
+        mean = x.mean(0, dtype=torch.float64)
+        centred = x.double() - mean
+        _, vectors = torch.linalg.eigh(centred.T @ centred)
+        rows = vectors.flip(1).T[: self.components]
+        return Rotation(rows.to(x.dtype), mean.to(x.dtype), "pca")
+
+
+def basis_width(basis: Basis, d_in: int) -> int:
+    """The number of features of a basis."""
+    config: Any = getattr(basis, "cfg", None)
+    if hasattr(config, "d_sae"):
+        return int(config.d_sae)
+    known = _dictionary(basis)
+    if known is not None:
+        return len(known)
+    with torch.no_grad():
+        return int(basis.encode(torch.zeros(1, d_in, device=_device(basis))).shape[-1])
+
+
+def check_width(basis: Basis, hook: str, d: int) -> None:
+    """Refuse a basis that was made for another width, before any forward pass."""
+    config: Any = getattr(basis, "cfg", None)
+    matrix: Any = getattr(basis, "matrix", None)
+    d_in = getattr(config, "d_in", None) or (matrix.shape[1] if matrix is not None else d)
+    if d_in != d:
+        raise BasisError(
+            f"the basis for {hook} takes vectors of width {d_in}, the hook point has width {d}. "
+            "Choose a basis that was made for this hook point of this model"
+        )
+
+
+def directions(basis: Basis, width: int) -> Float[Tensor, "f d"]:
+    """What one unit of each feature adds at the hook point: the rows of W_dec, or of a rotation.
+
+    For a basis that is neither, decode is taken to be affine: decode(e_i) - decode(0).
+    """
+    known = _dictionary(basis)
+    if known is not None:
+        return known
+    with torch.no_grad():
+        eye = torch.eye(width, device=_device(basis))
+        return basis.decode(eye) - basis.decode(torch.zeros_like(eye[:1]))
+
+
+def _dictionary(basis: Basis) -> Float[Tensor, "f d"] | None:
+    """The rows of W_dec or of a rotation; None for a basis that has neither."""
+    held = (getattr(basis, name, None) for name in ("W_dec", "matrix"))
+    return next((matrix.detach() for matrix in held if isinstance(matrix, Tensor)), None)
+
+
+def _device(basis: Basis) -> torch.device:
+    """Where a basis of somebody else's computes: with its parameters; on the processor where it has none."""
+    first = next(basis.parameters(), None) if isinstance(basis, torch.nn.Module) else None
+    return torch.device("cpu") if first is None else first.device
+
+
+def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:
+    """What each feature reads from the activation: the columns of W_enc, or a rotation transposed.
+
+    Raises:
+        BasisError: for a basis with neither.
+    """
+    encoder, matrix = getattr(basis, "W_enc", None), getattr(basis, "matrix", None)
+    if isinstance(encoder, Tensor):
+        return encoder.detach()
+    if isinstance(matrix, Tensor):
+        return matrix.detach().T
+    raise BasisError(
+        f"{type(basis).__name__} has neither W_enc nor matrix: its encoder's directions are not known. Use a solver that needs no weights"
+    )

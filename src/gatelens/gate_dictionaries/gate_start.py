@@ -1,0 +1,127 @@
+"""Where gate-first training starts: a first choice of parents, weights and dictionary for every gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..codes.rows import Codes, scipy_csr
+from ..errors import BasisError, TooLargeError
+from ..solvers.selection import forward_selection
+
+#: above this many entries, a table of inputs x outputs is screened by correlation instead of forward selection
+_SELECTION_ENTRIES = 4_096 * 4_096
+_SHRINK = 1e-6
+
+
+@dataclass
+class GateStart:
+    """First values: parents and weights [n, k], bias [n], dictionary [n, d] (rows of length 1), offset [d]."""
+
+    parents: Int[Tensor, "n k"]
+    weights: Float[Tensor, "n k"]
+    bias: Float[Tensor, " n"]
+    dictionary: Float[Tensor, "n d"]
+    offset: Float[Tensor, " d"]
+
+
+def allowed_parents(codes: Codes, dense_share: float, fan_in: int) -> tuple[Bool[Tensor, " m"], dict[str, int]]:
+    """Input features that gates may read, and how many are kept out and why.
+
+    Raises:
+        BasisError: no live parents, or fewer than the fan-in.
+    """
+    frequency = codes.frequency()
+    live, dense = frequency > 0, frequency > dense_share
+    allowed = live & ~dense
+    count = int(allowed.sum())
+    if not live.any():
+        raise BasisError(
+            "no input feature is ever on: there are no live parents. Look at the input dictionary and its threshold"
+        )
+    if count < fan_in:
+        raise BasisError(
+            f"fan_in = {fan_in} parents were asked for, {count} of {codes.width} input features can be parents "
+            f"({int((~live).sum())} never on, {int(dense.sum())} on in more than {dense_share:.0%} of the rows). "
+            "Lower fan_in, or raise dense_share"
+        )
+    return allowed, {"parents_dead": int((~live).sum()), "parents_dense": int(dense.sum())}
+
+
+def check_memory(m: int, n: int, gib: float) -> None:
+    """Refuse a regrowth table that would not fit, before anything is allocated."""
+    wanted = 8 * m * n / 2**30
+    if wanted > gib:
+        raise TooLargeError(
+            f"{m} input features x {n} gates: the table that finds new parents takes {wanted:.3g} GiB, memory_gib is {gib:g}. "
+            "Raise memory_gib, choose a smaller width, or set rounds=0 to keep the parents of the start"
+        )
+
+
+def omp_start(
+    f_in: Codes,
+    f_out: Codes,
+    allowed: Bool[Tensor, " m"],
+    dictionary: Float[Tensor, "n d"],
+    offset: Float[Tensor, " d"],
+    fan_in: int,
+) -> GateStart:
+    """Gates that predict the features of a dictionary of y: `omp_wires`, and that dictionary."""
+    return GateStart(*omp_wires(f_in, f_out, allowed, fan_in), dictionary.clone(), offset.clone())
+
+
+def omp_wires(
+    f_in: Codes, f_out: Codes, allowed: Bool[Tensor, " m"], fan_in: int
+) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, " n"]]:
+    """Each output feature on the `fan_in` inputs that explain it best: parents, weights and bias by least squares.
+
+    Forward selection where the tables are small, the largest correlations otherwise (training regrows parents anyway).
+    """
+    columns = allowed.nonzero().squeeze(1)
+    covariance, products, mean_in, mean_out = sparse_statistics(f_in, f_out, columns)
+    n, k = products.shape[1], min(fan_in, len(columns))
+    if products.numel() <= _SELECTION_ENTRIES:
+        chosen = forward_selection(covariance, products, budget=n * k, cap=k).inputs[:, :k]
+    else:
+        chosen = (products.abs() / covariance.diagonal().clamp_min(1e-12).sqrt()[:, None]).topk(k, dim=0).indices.T
+    chosen = _filled(chosen, k, len(columns))
+    weights = _least_squares(covariance, products, chosen)
+    bias = mean_out - (weights * mean_in[chosen]).sum(1)
+    device = f_in.value.device
+    return columns[chosen.to(columns.device)], weights.float().to(device), bias.float().to(device)
+
+
+def sparse_statistics(f_in: Codes, f_out: Codes, columns: Int[Tensor, " p"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Covariance of inputs [p, p], products with outputs [p, n] (both centred sums), and the means; float64, sparse products."""
+    a, b = scipy_csr(f_in)[:, columns.cpu().numpy()], scipy_csr(f_out)
+    rows = a.shape[0]
+    mean_in, mean_out = np.asarray(a.mean(0)).ravel(), np.asarray(b.mean(0)).ravel()
+    covariance = torch.from_numpy((a.T @ a).toarray() - rows * np.outer(mean_in, mean_in))
+    products = torch.from_numpy((a.T @ b).toarray() - rows * np.outer(mean_in, mean_out))
+    return covariance, products, torch.from_numpy(mean_in), torch.from_numpy(mean_out)
+
+
+def _least_squares(
+    covariance: Float[Tensor, "p p"], products: Float[Tensor, "p n"], chosen: Int[Tensor, "n k"]
+) -> Float[Tensor, "n k"]:
+    inner = covariance[chosen[:, :, None], chosen[:, None, :]]
+    scale = inner.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    inner = inner + _SHRINK * scale[:, None, None] * torch.eye(chosen.shape[1], dtype=inner.dtype)
+    right = products.T.gather(1, chosen)
+    return torch.linalg.solve(inner, right[..., None]).squeeze(-1)
+
+
+def _filled(chosen: Int[Tensor, "n found"], k: int, choices: int) -> Int[Tensor, "n k"]:
+    """Paths that ended early are filled up with inputs that they do not have yet."""
+    if chosen.shape[1] < k:
+        chosen = torch.cat([chosen, chosen.new_full((len(chosen), k - chosen.shape[1]), -1)], 1)
+    for out in (chosen < 0).any(1).nonzero().squeeze(1).tolist():
+        missing = chosen[out] < 0
+        taken = torch.zeros(choices, dtype=torch.bool)
+        taken[chosen[out][~missing]] = True
+        chosen[out, missing] = (~taken).nonzero().squeeze(1)[: int(missing.sum())]
+    return chosen

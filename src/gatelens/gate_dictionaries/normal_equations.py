@@ -1,0 +1,60 @@
+"""Normal equations of weighted least squares with an intercept, from sparse rows; float64, one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..codes.rows import Codes, scipy_csr
+from ..errors import BasisError
+
+_SHRINK = 1e-3
+
+
+class NormalEquations:
+    """Targets on features: minimise the sum of weight * |f W^T + b - y|^2 over all rows added, and a small penalty on W.
+
+    A difference of two rows is added with `constant=False`: the intercept plays no part in it.
+    """
+
+    def __init__(self) -> None:
+        self.inner: Tensor | None = None
+        self.cross: Tensor | None = None
+
+    def add(self, codes: Codes, y: Float[Tensor, "rows d"], weight: float = 1.0, constant: bool = True) -> None:
+        a = _with_constant(codes, constant)
+        self._add(weight * (a.T @ a), weight * (a.T @ y.double().cpu().numpy()))
+
+    def add_sparse(self, codes: Codes, targets: Codes) -> None:
+        a = _with_constant(codes, True)
+        self._add(a.T @ a, (a.T @ scipy_csr(targets)).toarray())
+
+    def _add(self, inner: Any, cross: Any) -> None:
+        inner, cross = torch.from_numpy(inner.toarray()), torch.from_numpy(cross)
+        self.inner = inner if self.inner is None else self.inner.add_(inner)
+        self.cross = cross if self.cross is None else self.cross.add_(cross)
+
+    def solve(self, shrink: float = _SHRINK) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
+        """Weights and intercept; `shrink` is the penalty in units of the features' mean power.
+
+        Raises:
+            BasisError: no rows were added.
+        """
+        if self.inner is None or self.cross is None:
+            raise BasisError("least squares needs rows: none were added")
+        inner = self.inner.clone()
+        inner.diagonal()[:-1] += shrink * inner.diagonal()[:-1].mean().clamp_min(1e-12)
+        inner.diagonal()[-1] += 1e-9
+        solution = torch.linalg.solve(inner, self.cross)
+        return solution[:-1].T.float().contiguous(), solution[-1].float()
+
+
+def _with_constant(codes: Codes, constant: bool) -> Any:
+    import numpy as np
+    from scipy.sparse import csr_matrix, hstack
+
+    column = np.full((len(codes), 1), 1.0 if constant else 0.0)
+    return hstack([scipy_csr(codes), csr_matrix(column)], format="csr")

@@ -1,0 +1,71 @@
+"""Transcoders: sparse dictionaries that read a segment's input and write its output (Dunefsky et al. 2024), in sae-lens' format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..bases.sae.pair_training import PairTraining, PairWeights, train_pair
+from ..basis.linear import Basis
+from ..segments import Segment
+from .transcoder_basis import TranscoderBasis as TranscoderBasis
+from .transcoder_basis import read_transcoder as read_transcoder
+
+
+@dataclass(frozen=True)
+class Transcoder(PairTraining):
+    """Train a transcoder for each segment; or take one that is there already.
+
+    Attributes:
+        path, sae_id: a folder in sae-lens' format, or the name of a release and an id in it: then nothing is trained.
+        activation, l1, bypass, ...: see `PairTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
+            transcoder with a sparsity rule.
+    """
+
+    path: str | None = None
+    sae_id: str | None = None
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """hook_out -> transcoder. The input's dictionary is chosen apart: any basis at hook_in will do."""
+        if self.path is not None:
+            return {s.hook_out: read_transcoder(self.path, s, self.sae_id) for s in segments}
+        return {s.hook_out: self.train(acts[s.hook_in], acts[s.hook_out], s.hook_in, s.hook_out) for s in segments}
+
+    def train(
+        self, x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], hook_in: str = "", hook_out: str = ""
+    ) -> TranscoderBasis:
+        """A transcoder from the rows of x to those of y."""
+        found = train_pair(x, y, self)
+        return TranscoderBasis(
+            sae_lens_transcoder(found, hook_in, hook_out, jump=self.activation != "relu"), hook_in, hook_out
+        )
+
+
+def sae_lens_transcoder(found: PairWeights, hook_in: str, hook_out: str, jump: bool) -> Any:
+    """What training found as a sae-lens Transcoder, SkipTranscoder or their JumpReLU variants."""
+    from sae_lens.saes import transcoder as formats
+    from sae_lens.saes.sae import SAEMetadata
+
+    name = ("JumpReLU" if jump else "") + ("Skip" if found.bypass is not None else "") + "Transcoder"
+    f, d_in = found.encoder.shape
+    config = getattr(formats, name + "Config")(
+        d_in=d_in,
+        d_sae=f,
+        d_out=found.dictionary.shape[1],
+        device=str(found.encoder.device),
+        apply_b_dec_to_input=False,
+        metadata=SAEMetadata(hook_name=hook_in, hook_name_out=hook_out),
+    )
+    module = getattr(formats, name)(config)
+    module.W_enc.data, module.b_enc.data = found.encoder.T.contiguous(), found.bias
+    module.W_dec.data, module.b_dec.data = found.dictionary, found.offset
+    if jump:
+        module.threshold.data = torch.full_like(found.bias, found.threshold)
+    if found.bypass is not None:
+        module.W_skip.data = found.bypass.T.contiguous()
+    return module

@@ -1,0 +1,125 @@
+"""Bases on disk: rotations as safetensors, sae-lens SAEs in sae-lens' own format, anything else by its own methods.
+
+A composite names its parts (`parts()`), and they are saved as what they are; its own files are its own business.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from . import store
+from .bases.rotation.result import FittedRotation, Invertible
+from .bases.sae.normalised import usable
+from .basis.linear import Basis, Rotation
+from .connectors import Connector
+from .errors import BasisError
+from .gate_dictionaries.gate_basis import GateBasis
+from .gate_dictionaries.transcoder_basis import TranscoderBasis
+
+
+def save_basis(basis: Basis, folder: str | Path) -> None:
+    """Write a basis so that `load_basis` finds out what it is.
+
+    Raises:
+        BasisError: for a user's own basis without `save_into(out)`.
+    """
+    with store.writing(folder, "basis") as out:
+        basis_into(basis, out)
+
+
+def basis_into(basis: Basis, out: store.Writing) -> None:
+    """`save_basis`, as a part of something that is being written."""
+    if isinstance(basis, Rotation):
+        tensors = {"matrix": basis.matrix} | ({} if basis.mean is None else {"mean": basis.mean})
+        fit = {"fit": basis.record()} if isinstance(basis, FittedRotation) else {}
+        out.json("basis.json", {"kind": "rotation", "label": basis.label} | fit)
+        out.tensors("rotation.safetensors", tensors)
+    elif hasattr(basis, "save_inference_model") or hasattr(basis, "save_model"):
+        _sae_into(basis, out)
+    elif hasattr(basis, "save_into"):
+        _composite_into(basis, out)
+    else:
+        raise BasisError(
+            f"{type(basis).__name__} cannot be saved: expected a Rotation, a sae-lens SAE or a GateLens dictionary. "
+            "Keep the basis yourself and build the circuit's other parts with `connector.save`"
+        )
+
+
+def _composite_into(basis: Any, out: store.Writing) -> None:
+    """A value that writes its own files; what it is composed of is saved beside them as what it is."""
+    parts = basis.parts() if hasattr(basis, "parts") else {}
+    kinds = {name: "connector" if isinstance(part, Connector) else "basis" for name, part in parts.items()}
+    out.json("basis.json", {"kind": type(basis).__name__, "parts": kinds})
+    for name, part in parts.items():
+        if isinstance(part, Connector):
+            part.save_into(out.part(name))
+        else:
+            basis_into(part, out.part(name))
+    basis.save_into(out)
+
+
+def load_basis(folder: str | Path) -> Basis:
+    """The basis that `save_basis` wrote there."""
+    return basis_from(store.reading(folder, "basis"))
+
+
+def basis_from(stored: store.Reading) -> Basis:
+    """What `basis_into` wrote."""
+    with store.understood(stored.place):
+        return _read(stored)
+
+
+def _read(stored: store.Reading) -> Basis:
+    kind = stored.json("basis.json")["kind"]
+    if kind == "rotation":
+        tensors, about = stored.tensors("rotation.safetensors"), stored.json("basis.json")
+        if "fit" in about:
+            return FittedRotation.from_record(tensors["matrix"], about["label"], about["fit"])
+        return Rotation(tensors["matrix"], tensors.get("mean"), about["label"])
+    if kind == "sae_lens":
+        return _load_sae(stored)
+    return _composite(stored)
+
+
+#: what writes and reads its own files, by the name of its class
+COMPOSITES = {c.__name__: c for c in (Invertible, TranscoderBasis, GateBasis)}
+#: gate dictionaries written by 0.1.0 do not list their parts
+_GATE_PARTS = {"input": "basis", "connector": "connector"}
+
+
+def _composite(stored: store.Reading) -> Basis:
+    about = stored.json("basis.json")
+    kind = about["kind"]
+    if kind not in COMPOSITES:
+        raise BasisError(
+            f"{stored.place} holds a basis of kind {kind!r}; known are {', '.join(COMPOSITES)}, rotation and sae_lens"
+        )
+    kinds = about.get("parts", _GATE_PARTS if kind == GateBasis.__name__ else {})
+    parts = {
+        name: Connector.load_from(stored.part(name, sort))
+        if sort == "connector"
+        else basis_from(stored.part(name, sort))
+        for name, sort in kinds.items()
+    }
+    return COMPOSITES[kind].load_from(stored, parts)
+
+
+def _sae_into(basis: Any, out: store.Writing) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        save = getattr(basis, "save_model", None) or basis.save_inference_model
+        save(temporary)
+        out.json("basis.json", {"kind": "sae_lens"})
+        out.json("cfg.json", store.parse_json((Path(temporary) / "cfg.json").read_bytes(), "cfg.json"))
+        out.copy("sae_weights.safetensors", Path(temporary) / "sae_weights.safetensors")
+
+
+def _load_sae(stored: Any) -> Basis:
+    from sae_lens import SAE
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in ("cfg.json", "sae_weights.safetensors"):
+            shutil.copyfile(stored.path(name), Path(temporary) / name)
+        return usable(SAE.load_from_disk(temporary).eval().requires_grad_(False))

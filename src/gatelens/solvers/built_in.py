@@ -1,0 +1,42 @@
+"""BuiltInWires: the wires that a gate dictionary's features are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..basis.linear import Basis
+from ..connectors import Connector
+from ..errors import BasisError
+from ..segments import Segment
+
+
+@dataclass(frozen=True)
+class BuiltInWires:
+    """The solver for a gate dictionary: its wires are there already."""
+
+    connector: Connector | None = None
+
+    def at(self, segment: Segment, basis_in: Basis, basis_out: Any) -> BuiltInWires:
+        wires = basis_out.wires
+        if wires is None:
+            raise BasisError(
+                f"BuiltInWires takes the wires of a gate dictionary; at {segment.hook_out} there is a {type(basis_out).__name__}. "
+                "Fit GateDictionary for this segment, or use a solver that finds wires"
+            )
+        basis_out.check(segment)
+        return BuiltInWires(wires)
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        if self.connector is None:
+            raise BasisError(
+                "BuiltInWires has no wires yet: call at(segment, basis_in, basis_out) first, as build_circuit does"
+            )
+        if f_in.shape[1] != self.connector.weight.shape[1]:
+            raise BasisError(
+                f"the gates read {self.connector.weight.shape[1]} input features, {f_in.shape[1]} came. "
+                "Use the input dictionary they were made with"
+            )
+        return self.connector
