@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gatelens.bases.saving import load_basis
+from gatelens.saving import load_basis
 
 import gatelens as gl
 from gatelens.evaluation.report import Report
