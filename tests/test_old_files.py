@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from gatelens.saving import load_basis
 
 import gatelens as gl
 from gatelens.evaluation.report import Report
+from gatelens.saving import load_basis
 from gatelens.store import parse_json
 
 OLD = Path(__file__).parent / "fixtures" / "v0_1_0"
