@@ -165,4 +165,4 @@ def test_what_it_refuses():
 
 def test_a_gate_prints_its_threshold():
     gate = gl.Gate(3, gl.GateKind.COPY, (1,), (0.5,), -0.1, threshold=0.25)
-    assert gate.equation() == "OF_3 = JumpReLU(0.50·IF_1 - 0.10; over 0.25)"
+    assert gate.equation() == "OF_3 = JumpReLU(0.5·IF_1 - 0.1; over 0.25)"

@@ -214,7 +214,7 @@ def test_connector_repr_and_equation():
     assert connector.fan_in().tolist() == [1, 0]
     assert "1 edges" in repr(connector)
     gate = gl.Gate(30, gl.GateKind.OR, (2797, 946), (0.26, -0.1), -0.05)
-    assert gate.equation() == "OF_30 = ReLU(0.26·IF_2797 - 0.10·IF_946 - 0.05)"
+    assert gate.equation() == "OF_30 = ReLU(0.26·IF_2797 - 0.1·IF_946 - 0.05)"
 
 
 def test_sparse_rows_by_hand():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -10,7 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..lazy import shows_itself
+from .grade import Grade
 from .rule import GateKind as GateKind
+from .rule import Rule
+
+#: a table of tokens that comes so close to a rule does as well
+AS_WELL = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,21 +53,81 @@ class TruthTable:
         return torch.where(seen, centre - half, 0.0).float(), torch.where(seen, centre + half, 1.0).float()
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """How a rule does on held-out rows, beside its precision, recall and MCC; None where undefined or not measured.
+
+    Attributes:
+        fit_mcc: on the rows that chose it.
+        f1, iou, auprc: of the rule; the last of the weighted sum of its features (weights by least squares).
+        cut_mcc: of the best cut on that sum: where it is well above the rule's, amounts matter.
+        level_quantile: of the output's positive values that its level is; 0 for the level zero.
+        kept: share of the output's firings that are above its level. Rows between zero and the level do not count; between:
+            their share of all rows.
+        covered: share of all firings, those below the level too, on which the rule says on.
+        f1_by_literals: of the best rule of 1, 2, 3, 4 literals.
+        left_out: candidates that the rule leaves out, and why, in words.
+    """
+
+    fit_mcc: float | None = None
+    f1: float | None = None
+    iou: float | None = None
+    auprc: float | None = None
+    cut_mcc: float | None = None
+    level_quantile: float = 0.0
+    kept: float | None = None
+    between: float = 0.0
+    covered: float | None = None
+    f1_by_literals: tuple[float | None, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Held-out MCC of what a rule must be told from, and of what it could be at best; None where not measured.
+
+    Attributes:
+        random_parents: the best rule over as many random features of like firing counts.
+        shuffled: the best rule over the same candidates, fitted to and judged on shuffled rows.
+        single: the best single literal.
+        neurons: the best rule over neurons.
+        token, token_pair: a table of the current token; of the current and the previous one. label: of an image's class.
+        ceiling: the exact MLP on the decoded input code.
+        beats_lookup: whether the rule is better than the best of the tables in 95 % of resamples of documents.
+        missing: control -> why it was not measured.
+    """
+
+    random_parents: float | None = None
+    shuffled: float | None = None
+    single: float | None = None
+    neurons: float | None = None
+    token: float | None = None
+    token_pair: float | None = None
+    label: float | None = None
+    ceiling: float | None = None
+    beats_lookup: bool | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lookup(self) -> float | None:
+        """The best table of tokens or classes."""
+        known = [x for x in (self.token, self.token_pair, self.label) if x is not None]
+        return max(known) if known else None
+
+
 @shows_itself
 @dataclass(frozen=True)
 class Gate:
-    """One output feature: its equation, its kind, the rule that is claimed, and the evidence on held-out rows.
-
-    The rule: the output fires when at least `at_least` of the excitatory inputs (weight > 0) are on and none of the
-    inhibitory ones (weight < 0) that the rule names.
+    """One output feature: its equation, the rule that it obeys best, of what kind, how good, and the evidence on held-out rows.
 
     Attributes:
         out: index of the output feature.
-        kind: the reading; `not_read` when the evidence does not carry one, with the reason in `why`.
-        inputs, weights: parents, those of the tables first, the strongest (weight times typical value) at the head;
-            then what no table holds: copies of these, and inputs beyond the limit of a table.
+        kind: of the rule, however good; `not_read` where there is no rule.
+        inputs, weights: parents, the rule's features first, in its order; then further wires, the strongest (weight times
+            typical value) at the head. A weight of zero is no wire: that input is known by its rows alone.
         bias, threshold, activation: of the connector's row; rotated coordinates are linear, so "identity".
-        excite, inhibit: the inputs that the rule names; at_least: how many exciters it needs.
+        excite, inhibit: the inputs that help to open the rule, and those under a NOT; at_least: how many exciters it needs (1
+            where its operations are mixed: `rule` alone says how they are joined).
         table: observed on held-out rows; intervention: with parents set in the real model, None when not run. Their
             columns are the first of `inputs`.
         firings: held-out rows on which the output fired; base_rate: their share.
@@ -70,6 +136,10 @@ class Gate:
         r2: of the connector's value for this output, on held-out rows.
         verified: weights, observed and interventional tables agree; None when no intervention was run, or when it was
             undecided (`why` says so).
+        rule: the rule itself, with its levels; None where there is none.
+        grade: how much speaks for it; `why` says what keeps it from a better one.
+        level: of the output, above which it counts as on.
+        evidence, controls: more figures, and what stands beside them.
         magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
         missed: a few held-out rows on which the output fired and the rule says it does not; false_alarms: the reverse.
         note: such as "A minus B" where one cell of the table cannot be seen.
@@ -100,32 +170,53 @@ class Gate:
     false_alarms: tuple[int, ...] = ()
     why: str = ""
     note: str = ""
+    rule: Rule | None = None
+    grade: Grade = Grade.NONE
+    level: float = 0.0
+    evidence: Evidence | None = None
+    controls: Controls | None = None
 
-    def equation(self, digits: int = 2) -> str:
-        """OF_30 = ReLU(0.26·IF_2797 + 0.23·IF_259 - 0.10·IF_946 - 0.05); with a threshold, that sum where it exceeds it."""
-        terms = [
-            f"{'-' if w < 0 else '+'} {abs(w):.{digits}f}·IF_{i}"
-            for i, w in zip(self.inputs, self.weights, strict=True)
-        ]
-        if abs(self.bias) >= 0.5 * 10**-digits or not terms:
-            terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.{digits}f}")
+    @property
+    def read(self) -> bool:
+        """Whether its rule at least holds."""
+        return self.grade in (Grade.HOLDS, Grade.VERIFIED)
+
+    @property
+    def table_does_as_well(self) -> bool | None:
+        """Whether a table of tokens (or classes) comes within `AS_WELL` of the rule; None where there is none to compare."""
+        lookup = self.controls.lookup if self.controls is not None else None
+        return None if lookup is None or self.mcc is None else lookup >= self.mcc - AS_WELL
+
+    def equation(self) -> str:
+        """OF_30 = ReLU(0.26·IF_2797 + 0.232·IF_259 - 0.1·IF_946 - 0.05): the wires, to three significant digits; with a threshold,
+        that sum where it exceeds it."""
+        wires = [(i, w) for i, w in zip(self.inputs, self.weights, strict=True) if w]
+        terms = [f"{'-' if w < 0 else '+'} {abs(w):.3g}·IF_{i}" for i, w in wires]
+        if not wires or abs(self.bias) >= 1e-3 * max(abs(w) for _, w in wires):
+            terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.3g}")
         total = " ".join(terms).removeprefix("+ ")
         if self.threshold:
-            return f"OF_{self.out} = JumpReLU({total}; over {self.threshold:.{digits}f})"
+            return f"OF_{self.out} = JumpReLU({total}; over {self.threshold:.3g})"
         return f"OF_{self.out} = ReLU({total})" if self.activation == "relu" else f"OF_{self.out} = {total}"
 
     def __repr__(self) -> str:
         def figure(x: float | None) -> str:
             return "-" if x is None else f"{x:.2f}"
 
+        controls = self.controls or Controls(random_parents=self.control_mcc)
+        beside = [f"random parents {figure(controls.random_parents)}"]
+        if controls.lookup is not None:
+            beside.append(f"{'classes' if controls.label is not None else 'token tables'} {figure(controls.lookup)}")
+        kept = self.evidence.kept if self.evidence is not None and self.level else None
         parts = [
-            self.equation(),
-            str(self.kind).upper().replace("_", "-"),
+            f"OF_{self.out}: {self.rule}" if self.rule is not None else f"OF_{self.out}",
+            f"{str(self.kind).upper().replace('_', '-')}, {self.grade}" if self.rule is not None else "no rule",
+            f"MCC {figure(self.mcc)} ({', '.join(beside)})",
             f"precision {figure(self.precision)}",
             f"recall {figure(self.recall)}",
-            f"MCC {figure(self.mcc)} (random parents {figure(self.control_mcc)})",
-            {None: "", True: "verified", False: "not verified"}[self.verified],
+            "" if kept is None else f"on above {self.level:.3g}, {kept:.0%} of its firings",
             self.why,
             self.note,
+            self.equation(),
         ]
         return "   ".join(part for part in parts if part)

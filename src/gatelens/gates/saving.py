@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
-from .gate import Gate, GateKind, TruthTable
+from .gate import Controls, Evidence, Gate, TruthTable
+from .grade import HOLDS, OVER_NULLS, Grade
+from .rule import GateKind, Literal, Op, Rule
 
 
 def gate_to_dict(gate: Gate) -> dict[str, Any]:
@@ -17,16 +20,47 @@ def gate_to_dict(gate: Gate) -> dict[str, Any]:
 
 
 def gate_from_dict(values: dict[str, Any]) -> Gate:
+    """The gate that `gate_to_dict` wrote; one of an older version gets the rule that its inputs spell, and a grade."""
     known = {f.name: values[f.name] for f in fields(Gate) if f.name in values}
     known["kind"] = GateKind(known["kind"])
     for name in ("table", "intervention"):
         if known.get(name) is not None:
             known[name] = _table(known[name])
+    for name, read in (("rule", Rule.from_json), ("evidence", _evidence), ("controls", lambda v: Controls(**v))):
+        if known.get(name) is not None:
+            known[name] = read(known[name])
+    if "grade" in known:
+        known["grade"] = Grade(known["grade"])
     plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
-    return Gate(**plain)
+    gate = Gate(**plain)
+    return gate if "grade" in known else _of_old(gate)
+
+
+def _of_old(gate: Gate) -> Gate:
+    """A gate as 0.1.0 kept it: "at least m of these, none of those" becomes a rule; adders and unread gates get no grade."""
+    if gate.kind in (GateKind.NOT_READ, GateKind.ADDER) or not gate.excite:
+        return gate
+    n = len(gate.excite)
+    counted = 1 < gate.at_least < n
+    head = gate.excite if counted else gate.excite[:1]
+    op = Op.AND if gate.at_least == n else Op.OR
+    steps = [(op, i) for i in gate.excite[len(head) :]] + [(Op.AND_NOT, i) for i in gate.inhibit]
+    rule = Rule(tuple(map(Literal, head)), gate.at_least if counted else 1, tuple((o, Literal(i)) for o, i in steps))
+    holds = gate.mcc is not None and gate.mcc >= max(HOLDS, (gate.control_mcc or 0.0) + OVER_NULLS)
+    grade = Grade.VERIFIED if holds and gate.verified else Grade.HOLDS if holds else Grade.WEAK
+    return replace(gate, rule=rule, grade=grade)
+
+
+def _evidence(values: dict[str, Any]) -> Evidence:
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return Evidence(**known)
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, (Evidence, Controls)):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Rule):
+        return value.to_json()
     if isinstance(value, TruthTable):
         return {
             "patterns": value.patterns.int().tolist(),
@@ -35,11 +69,13 @@ def _plain(value: Any) -> Any:
             "magnitude": [_plain(m) for m in value.magnitude.tolist()],
             "source": value.source,
         }
-    if isinstance(value, GateKind):
+    if isinstance(value, (GateKind, Grade)):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _table(values: dict[str, Any]) -> TruthTable:
