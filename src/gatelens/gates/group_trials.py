@@ -1,0 +1,184 @@
+"""Group trials: a rule's literals are set by groups in the real model, every pattern; does the output go where the rule says?
+
+The rows are those on which rule and output agree untouched: half of them on, half off, and of the latter half with some literal
+on. Where they disagree by nature is said by precision and recall. Each of the four rates stands beside a control: the same
+rows, other literals' groups and random active features, steps of equal length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .companions import Group
+from .rates import Rate
+from .rule import Literal, Rule
+from .setting import Setter, control_steps, patterns
+from .stage import CHUNK, Stage
+
+Rates = Mapping[str, Rate]
+
+
+@dataclass(frozen=True)
+class GroupTrial:
+    """What the model made of one rule.
+
+    Attributes:
+        rates: of the literals set with their companions: on_on (stays on), off_off (stays off), on_off, off_on.
+        control: the same of groups of other literals and of random active features, equal in number and length.
+        alone: the same of the literals set without companions.
+        literals: of each literal in turn, wherever the rule hangs on it, all others held: how often the output is as the rule says
+            both with it off and with it on. The rates above pool all patterns, and an arm that does nothing hides in them.
+        on_rows, off_rows: rows of either kind; passes: rows that went through the segment for it.
+    """
+
+    rates: Rates
+    control: Rates
+    alone: Rates
+    literals: tuple[Rate, ...]
+    on_rows: int
+    off_rows: int
+    passes: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A rule of one output, and its literals' groups."""
+
+    out: int
+    rule: Rule
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, out: int, rule: Rule, groups: Mapping[Literal, Group]) -> Subject:
+        return cls(out, rule, tuple(groups[literal] for literal in rule.literals))
+
+    @property
+    def touched(self) -> Int[np.ndarray, " t"]:
+        """All features that setting the rule's literals may change."""
+        return np.unique(np.concatenate([g.members for g in self.groups]))
+
+
+def group_trials(stage: Stage, subjects: Sequence[Subject], rows: int = 48, seed: int = 0) -> Iterator[GroupTrial]:
+    """The trial of each rule, in order.
+
+    Args:
+        rows: a rule is tried in at most so many.
+        seed: of the choice of rows and of the controls.
+    """
+    pool = sorted({g.literal: g for s in subjects for g in s.groups}.values(), key=lambda g: g.literal)
+    waiting: list[_Prepared] = []
+    for subject in subjects:
+        random = np.random.default_rng((seed, subject.out))
+        waiting.append(_prepare(stage, subject, pool, rows, random))
+        if sum(p.size for p in waiting) >= CHUNK:
+            yield from _read(stage, waiting)
+            waiting = []
+    yield from _read(stage, waiting)
+
+
+def agreeing_rows(
+    stage: Stage, subject: Subject, count: int, random: np.random.Generator
+) -> tuple[Int[np.ndarray, " on"], Int[np.ndarray, " off"]]:
+    """Rows on which rule and output agree: both on; both off, half of these with some literal on where there are such."""
+    on = np.stack([stage.on(literal) for literal in subject.rule.literals], 1)
+    is_open = subject.rule.evaluate(on)
+    fires, silent = stage.states(subject.out)
+    silent = silent[~is_open[silent]]
+    some = on[silent].any(1)
+    near = draw(silent[some], count // 4, random)
+    far = draw(silent[~some], count // 2 - len(near), random)
+    return draw(fires[is_open[fires]], count // 2, random), np.concatenate([near, far])
+
+
+def draw(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """At most so many of the rows, at random."""
+    return rows if len(rows) <= count else random.choice(rows, count, replace=False)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A rule's edited rows, waiting for the model.
+
+    Attributes:
+        want: [patterns, k]; verdict: [patterns] what the rule says of each; on: how many of the rows, the first ones, are on.
+        changed: [patterns, rows] where anything was set at all.
+        x: the rows under every pattern: set by groups, the control, set alone; one after the other.
+    """
+
+    out: int
+    want: Bool[np.ndarray, "patterns k"]
+    verdict: Bool[np.ndarray, " patterns"]
+    on: int
+    changed: Bool[np.ndarray, "patterns rows"]
+    x: Float[Tensor, "three_patterns_rows d_in"]
+
+    @property
+    def size(self) -> int:
+        return len(self.x)
+
+
+def _prepare(
+    stage: Stage, subject: Subject, pool: Sequence[Group], count: int, random: np.random.Generator
+) -> _Prepared:
+    on, off = agreeing_rows(stage, subject, count, random)
+    rows = np.concatenate([on, off]).astype(np.int64)
+    want = patterns(subject.rule, random)
+    setter = Setter(stage, subject.groups, rows)
+    change = setter.change(want)
+    alone = Setter(stage, [g.alone() for g in subject.groups], rows)
+    steps = np.stack([
+        setter.step(change),
+        control_steps(setter, change, want, unrelated(subject, pool, random), random),
+        alone.step(alone.change(want)),
+    ])  # fmt: skip
+    every = np.broadcast_to(rows, steps.shape[:3]).reshape(-1)
+    x = stage.moved(every, steps.reshape(-1, steps.shape[-1]))
+    changed = (setter.have[None] != want[:, None]).any(-1)
+    return _Prepared(subject.out, want, subject.rule.evaluate(want), len(on), changed, x)
+
+
+def unrelated(subject: Subject, pool: Sequence[Group], random: np.random.Generator) -> list[Group]:
+    """A random group for each literal, none of whose features the rule touches; fewer where there are not so many."""
+    touched = set(subject.touched.tolist())
+    order = random.permutation(len(pool))
+    free = (pool[i] for i in order if touched.isdisjoint(pool[i].members.tolist()))
+    return [group for group, _ in zip(free, subject.groups, strict=False)]
+
+
+def _read(stage: Stage, waiting: Sequence[_Prepared]) -> Iterator[GroupTrial]:
+    if not waiting:
+        return
+    outs = np.concatenate([np.full(p.size, p.out) for p in waiting])
+    value = stage.shown(torch.cat([p.x for p in waiting]), outs)
+    start = 0
+    for p in waiting:
+        part = value[start : start + p.size].reshape(3, *p.changed.shape) > stage.levels[p.out]
+        start += p.size
+        group, control, alone = (_rates(p, fires) for fires in part)
+        each = tuple(_each_literal(p, part[0]))
+        yield GroupTrial(group, control, alone, each, p.on, p.changed.shape[1] - p.on, p.size)
+
+
+def _rates(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> dict[str, Rate]:
+    was_on = np.arange(p.changed.shape[1]) < p.on
+    says = p.verdict[:, None]
+    cells = {"on_on": (was_on, says), "off_off": (~was_on, ~says), "on_off": (was_on, ~says), "off_on": (~was_on, says)}
+    return {name: Rate.of(fires == says, p.changed & start & verdict) for name, (start, verdict) in cells.items()}
+
+
+def _each_literal(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> Iterator[Rate]:
+    """For each literal: patterns that differ in it alone and of which the rule says different things."""
+    right = fires == p.verdict[:, None]
+    code = p.want @ (1 << np.arange(p.want.shape[1]))
+    place = {c: i for i, c in enumerate(code.tolist())}
+    for k in range(p.want.shape[1]):
+        pairs = [(i, place.get(c ^ 1 << k)) for c, i in place.items() if not c >> k & 1]
+        pairs = [(i, j) for i, j in pairs if j is not None and p.verdict[i] != p.verdict[j]]
+        both = np.array([right[i] & right[j] for i, j in pairs]).reshape(len(pairs), -1)
+        yield Rate.of(both, np.ones_like(both))

@@ -1,0 +1,194 @@
+"""Stage: real rows at a segment's input, changed along the features of one dictionary and read again by the other.
+
+What no feature explains is kept: a row moves by (f' - f) @ W_dec and nothing else. Features that are functions of the
+input (a transcoder's, a gate dictionary's) would agree with themselves whatever the model did: whether such a feature is
+there is read off the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..bases import Basis, directions
+from ..bases.pair import PairBasis
+from ..errors import DataError
+from ..features import encode_rows, output_features
+from ..segments import Segment
+from ..sparse import to_csr
+from .rule import Literal
+
+#: rows run through the segment at once
+CHUNK = 4_096
+#: a feature that is read off the output is there from this share of its mean value where on
+READ_FROM = 0.5
+
+
+def sparse_rows(f: Tensor) -> scipy.sparse.csr_matrix:
+    """[rows, features] what is above zero, as scipy's CSR; from a dense tensor or torch's CSR."""
+    sparse = f.detach().cpu() if f.layout == torch.sparse_csr else to_csr(f.detach().cpu())
+    parts = (sparse.values().float().numpy(), sparse.col_indices().numpy(), sparse.crow_indices().numpy())
+    matrix = scipy.sparse.csr_matrix(parts, shape=tuple(f.shape))
+    matrix.data = np.maximum(matrix.data, 0)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+@dataclass
+class Stage:
+    """Rows to be changed, and the model's segment to run them through.
+
+    Attributes:
+        x: [rows, d_in] at the segment's input.
+        f_in, f_out: [rows, m], [rows, n] what the dictionaries make of them untouched, above zero, CSR.
+        levels: [n] above which each output counts as on.
+        passes: rows that went through the segment so far; what verification costs.
+    """
+
+    segment: Segment
+    basis_in: Basis
+    basis_out: Basis
+    x: Float[Tensor, "rows d_in"]
+    f_in: scipy.sparse.csr_matrix
+    f_out: scipy.sparse.csr_matrix
+    levels: Float[np.ndarray, " n"]
+    passes: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        segment: Segment,
+        basis_in: Basis,
+        basis_out: Basis,
+        x: Float[Tensor, "rows d_in"],
+        levels: Float[np.ndarray, " n"] | None = None,
+        features: tuple[Tensor, Tensor] | None = None,
+    ) -> Stage:
+        """With the features of both ends where they are at hand, else encoded here; without levels an output is on above 0.
+
+        Raises:
+            DataError: rows of another width, or features of other rows.
+        """
+        if x.ndim != 2 or x.shape[1] != segment.d_in or not len(x):
+            raise DataError(
+                f"interventions need rows at {segment.hook_in}, [rows, {segment.d_in}]; got shape {tuple(x.shape)}. "
+                "Give the collected activations of that hook point"
+            )
+        f_in, f_out = (sparse_rows(f) for f in features or _encoded(segment, basis_in, basis_out, x))
+        if not f_in.shape[0] == f_out.shape[0] == len(x):
+            raise DataError(
+                f"{len(x)} rows at {segment.hook_in}, but features of {f_in.shape[0]} and {f_out.shape[0]} rows. "
+                "Give the features of the same rows"
+            )
+        levels = np.zeros(f_out.shape[1]) if levels is None else np.asarray(levels, float)
+        if levels.shape != (f_out.shape[1],):
+            raise DataError(f"expected a level for each of {f_out.shape[1]} outputs, got {levels.shape}")
+        return cls(segment, basis_in, basis_out, x, f_in, f_out, levels)
+
+    @cached_property
+    def directions(self) -> Float[np.ndarray, "m d_in"]:
+        """What one unit of each input feature adds to a row."""
+        return directions(self.basis_in, self.f_in.shape[1]).detach().cpu().float().numpy()
+
+    @cached_property
+    def output_columns(self) -> scipy.sparse.csc_matrix:
+        return self.f_out.tocsc()
+
+    @cached_property
+    def input_columns(self) -> scipy.sparse.csc_matrix:
+        return self.f_in.tocsc()
+
+    @cached_property
+    def typical(self) -> Float[np.ndarray, " m"]:
+        """Each input feature's mean where it is on; 0 for one that never is."""
+        return mean_on(self.f_in)
+
+    def states(self, out: int) -> tuple[Int[np.ndarray, " on"], Int[np.ndarray, " off"]]:
+        """The rows on which an output is on, and those on which it is silent; between zero and its level it is neither.
+
+        Where features are read off the output, rows on which it shows something else than the dictionary says are neither.
+        """
+        start, stop = self.output_columns.indptr[out : out + 2]
+        rows, values = self.output_columns.indices[start:stop], self.output_columns.data[start:stop]
+        silent = np.ones(len(self.x), bool)
+        silent[rows] = False
+        on = rows[values > self.levels[out]]
+        if self._shown is not None:
+            shown = self._shown[:, out].toarray()[:, 0] > self.levels[out]
+            return on[shown[on]], np.flatnonzero(silent & ~shown)
+        return on, np.flatnonzero(silent)
+
+    def on(self, literal: Literal) -> Bool[np.ndarray, " rows"]:
+        """Where a literal is on."""
+        start, stop = self.input_columns.indptr[literal.feature : literal.feature + 2]
+        found = np.zeros(len(self.x), bool)
+        found[self.input_columns.indices[start:stop]] = self.input_columns.data[start:stop] > literal.level
+        return found
+
+    def literals_on(self, literals: Sequence[Literal], rows: Int[np.ndarray, " r"]) -> Bool[np.ndarray, "r k"]:
+        """Which of the literals are on in some rows, a column each."""
+        if not literals:
+            return np.zeros((len(rows), 0), bool)
+        values = self.values([literal.feature for literal in literals], rows)
+        return values > np.array([literal.level for literal in literals])
+
+    def values(self, features: Sequence[int], rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, "r t"]:
+        """The values of some input features in some rows."""
+        return self.f_in[rows][:, list(features)].toarray()
+
+    def moved(self, rows: Int[np.ndarray, " r"], step: Float[np.ndarray, "r d_in"]) -> Float[Tensor, "r d_in"]:
+        """The rows after a step, all else kept."""
+        return self.x[torch.from_numpy(rows).to(self.x.device)] + torch.from_numpy(step).to(self.x)
+
+    def shown(self, x: Float[Tensor, "r d_in"], outs: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+        """What the segment's output shows of one output feature in each row: of row i, feature outs[i]."""
+        index = torch.from_numpy(np.asarray(outs, np.int64))
+        found = []
+        for part, out in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
+            f = self._outputs(part)
+            found.append(f.gather(1, out.to(f.device)[:, None])[:, 0].cpu())
+        return torch.cat(found).numpy() if found else np.zeros(0, np.float32)
+
+    def _outputs(self, x: Float[Tensor, "chunk d_in"]) -> Float[Tensor, "chunk n"]:
+        """All output features as the segment's output shows them."""
+        self.passes += len(x)
+        with torch.no_grad():
+            y = self.segment.forward(x)
+            if isinstance(self.basis_out, PairBasis):
+                f = self.basis_out.read_off(x, y)
+                return torch.where(f > torch.from_numpy(self._read_from).to(f), f, 0.0)
+            f = output_features(self.basis_out, x, y)
+            return f.to_dense() if f.layout == torch.sparse_csr else f
+
+    @cached_property
+    def _read_from(self) -> Float[np.ndarray, " n"]:
+        return READ_FROM * mean_on(self.f_out)
+
+    @cached_property
+    def _shown(self) -> scipy.sparse.csc_matrix | None:
+        """What the untouched outputs show of a pair dictionary's features; None where features are encoded from them anyway."""
+        if not isinstance(self.basis_out, PairBasis):
+            return None
+        parts = [sparse_rows(self._outputs(part)) for part in self.x.split(CHUNK)]
+        return scipy.sparse.vstack(parts).tocsc()
+
+
+def mean_on(f: scipy.sparse.csr_matrix) -> Float[np.ndarray, " features"]:
+    """Each feature's mean where it is on; 0 for one that never is."""
+    count = np.bincount(f.indices, minlength=f.shape[1])
+    total = np.bincount(f.indices, weights=f.data, minlength=f.shape[1])
+    return total / np.maximum(count, 1)
+
+
+def _encoded(segment: Segment, basis_in: Any, basis_out: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        y = torch.cat([segment.forward(part) for part in x.split(CHUNK)])
+    return encode_rows(basis_in, x), output_features(basis_out, x, y)
