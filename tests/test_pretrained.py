@@ -9,8 +9,9 @@ import torch
 from sae_lens import SAE
 
 from gatelens import PretrainedSAE, collect, load_model, mlp_segments, text_batches
+from gatelens.bases.sae.admission import admitted
 from gatelens.bases.sae.fitness import check_fit, measure_fit
-from gatelens.bases.sae.normalised import EXTRA, RowNormalised, usable
+from gatelens.bases.sae.normalised import EXTRA, RowNormalised
 from gatelens.basis.fitting import fit_bases
 from gatelens.errors import BasisError, GateLensWarning, HubError
 from gatelens.evaluation import splice
@@ -253,7 +254,7 @@ def test_the_published_pair_from_a_cache_reads_into_a_model(monkeypatch, tmp_pat
         segment.hook_out: PretrainedSAE("gpt2-small-mlp-out-v5-32k", segment.hook_out),
     }
     bases = {hook: recipe.load(hook) for hook, recipe in recipes.items()}
-    assert all(isinstance(usable(basis.source), RowNormalised) for basis in bases.values())
+    assert all(isinstance(admitted(basis.source), RowNormalised) for basis in bases.values())
     circuit = type("Spliced", (), {"segments": [segment], "bases": bases})
     spliced = model.run_with_hooks(fit.inputs, fwd_hooks=splice(circuit, how="dictionaries"))
     assert torch.isfinite(spliced).all()

@@ -11,10 +11,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import store
+from .activations.collecting import hook_names
 from .basis.features import encode_rows, output_features
-from .basis.linear import Basis, check_width
+from .basis.linear import Basis
 from .connectors import Connector, Solver
 from .errors import ConfigError, DataError, SegmentError, unknown
+from .gate_dictionaries.doors import taken_in
 from .gates import Gate
 from .gates.saving import gate_from_dict, gate_to_dict
 from .lazy import LATER, shows_itself
@@ -39,6 +41,9 @@ class Circuit:
     connectors: Mapping[str, Connector]
     gates: Mapping[str, Sequence[Gate]] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bases", taken_in(self.bases, self.segments))  # the gate of `bases.admission`
 
     def segment(self, name: str | None = None) -> Segment:
         """The segment of that name; without a name, the only one."""
@@ -141,7 +146,7 @@ def _no_model(x: Tensor) -> Tensor:
 def build_circuit(
     model: Any,
     segments: Sequence[Segment],
-    bases: Mapping[str, Basis],
+    bases: Mapping[str, Any],
     acts: Mapping[str, Tensor],
     solver: Solver,
     sequential: bool = True,
@@ -155,6 +160,7 @@ def build_circuit(
 
     Args:
         model: for solvers and interventions that ask the model itself.
+        bases: hook name -> basis, a sae-lens SAE or transcoder, a folder, or a pair (release, sae_id).
         acts: activations of the fitting part at the segments' hook points.
         solver: makes each connector.
         sequential: where a segment begins at the end of another, fit its connector again on the features that the one
@@ -165,11 +171,10 @@ def build_circuit(
     Raises:
         BasisError: a basis of another width, before anything is computed.
     """
-    for segment in segments:
-        for hook, width in ((segment.hook_in, segment.d_in), (segment.hook_out, segment.d_out)):
-            if hook not in bases:
-                raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
-            check_width(bases[hook], hook, width)
+    for hook in hook_names(segments):
+        if hook not in bases:
+            raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
+    bases = taken_in(bases, segments)
     features = features_at(segments, bases, acts)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     circuit = Circuit(list(segments), dict(bases), connectors, {}, dict(info or {}))

@@ -12,8 +12,10 @@ from typing import Any
 
 from . import store
 from .bases.rotation.result import FittedRotation, Invertible
-from .bases.sae.normalised import usable
+from .bases.sae.admission import admitted
+from .bases.sae.files import from_folder
 from .basis.linear import Basis, Rotation
+from .basis.trial import AsComputed
 from .connectors import Connector
 from .errors import BasisError
 from .gate_dictionaries.gate_basis import GateBasis
@@ -32,7 +34,9 @@ def save_basis(basis: Basis, folder: str | Path) -> None:
 
 def basis_into(basis: Basis, out: store.Writing) -> None:
     """`save_basis`, as a part of something that is being written."""
-    if isinstance(basis, Rotation):
+    if isinstance(basis, AsComputed):
+        basis_into(basis.source, out)  # read back, it is measured again
+    elif isinstance(basis, Rotation):
         tensors = {"matrix": basis.matrix} | ({} if basis.mean is None else {"mean": basis.mean})
         fit = {"fit": basis.record()} if isinstance(basis, FittedRotation) else {}
         out.json("basis.json", {"kind": "rotation", "label": basis.label} | fit)
@@ -117,9 +121,7 @@ def _sae_into(basis: Any, out: store.Writing) -> None:
 
 
 def _load_sae(stored: Any) -> Basis:
-    from sae_lens import SAE
-
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("cfg.json", "sae_weights.safetensors"):
             shutil.copyfile(stored.path(name), Path(temporary) / name)
-        return usable(SAE.load_from_disk(temporary).eval().requires_grad_(False))
+        return admitted(from_folder(Path(temporary)))

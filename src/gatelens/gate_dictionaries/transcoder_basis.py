@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bases.sae.admission import checked_transcoder
 from ..bases.sae.files import CONFIG, WEIGHTS, from_folder, from_hub
 from ..basis.pair import PairBasis
 from ..errors import BasisError
@@ -32,11 +33,7 @@ class TranscoderBasis(PairBasis):
                 f"expected a sae-lens transcoder, got architecture {architecture!r}. "
                 "An SAE is given as it is, without a wrapper"
             )
-        if getattr(transcoder.cfg, "normalize_activations", "none") not in ("none", None):
-            raise BasisError(
-                f"this transcoder rescales its input ({transcoder.cfg.normalize_activations}): what it decodes depends on the last encode. "
-                "Fold the scaling into its weights first"
-            )
+        transcoder = checked_transcoder(transcoder, f" for {hook_out}" if hook_out else "")
         self.transcoder = transcoder.eval().requires_grad_(False)
         super().__init__(hook_in, hook_out, int(transcoder.cfg.d_in), transcoder.W_dec, transcoder.b_dec)
         self.label = architecture

@@ -23,6 +23,7 @@ from ..data import Batches
 from ..distributed import Worker, awaited, this_worker
 from ..errors import ConfigError, GateLensError, StoreError
 from ..evaluation.report import Report
+from ..gate_dictionaries.doors import taken_in
 from ..saving import load_basis, save_basis
 from ..segments import Segment
 from .blocks import can_block, in_blocks
@@ -126,7 +127,8 @@ class Walk:
     def fit_bases(self, acts: Any, segments: Sequence[Segment] | None = None) -> dict[str, Any]:
         from ..basis.fitting import fit_bases
 
-        return fit_bases(self.recipes, list(segments or self.segments), acts, progress=self.progress)
+        chosen = list(segments or self.segments)
+        return taken_in(fit_bases(self.recipes, chosen, acts, progress=self.progress), chosen)
 
     @cached_property
     def features(self) -> dict[str, torch.Tensor]:

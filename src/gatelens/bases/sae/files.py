@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ... import store
 from ...errors import BasisError, HubError, unknown
+from .plain import plain
 
 #: the SAEs of the demonstration's model, inside the package
 SHIPPED = "gpt2-mini"
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+
+
+@cache
+def sae_lens_works() -> bool:
+    """Whether sae-lens can be imported: with transformer-lens 4 it cannot, and its files are read without it."""
+    try:
+        import_module("sae_lens")
+    except Exception:  # ImportError, or whatever its modules make of another transformer-lens
+        return False
+    return True
 
 
 def from_folder(folder: Path, device: str = "cpu") -> Any:
@@ -20,7 +33,11 @@ def from_folder(folder: Path, device: str = "cpu") -> Any:
     Raises:
         BasisError: nothing there, a pickle, or files that are damaged or do not fit together.
     """
-    check_folder(folder)
+    from safetensors.torch import load_file
+
+    settings = check_folder(folder)
+    if not sae_lens_works() or settings.get("finetuning_scaling_factor"):
+        return plain(settings, load_file(folder / WEIGHTS)).to(device)
     from sae_lens import SAE
 
     try:
@@ -33,8 +50,12 @@ def from_folder(folder: Path, device: str = "cpu") -> Any:
     return module.eval().requires_grad_(False)
 
 
-def check_folder(folder: Path) -> None:
-    """What sae-lens needs is there and is what it says, before sae-lens is asked."""
+def check_folder(folder: Path) -> dict[str, Any]:
+    """What sae-lens needs is there and is what it says, before sae-lens is asked; the settings in its present form.
+
+    Raises:
+        BasisError: nothing there, a pickle, damaged files, or a setting that sae-lens would leave out without a word.
+    """
     from safetensors import SafetensorError, safe_open
 
     store.refuse_pickle(folder, BasisError)
@@ -47,7 +68,7 @@ def check_folder(folder: Path) -> None:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise BasisError(f"{folder} is damaged ({error}). Download or save the SAE again") from error
     if not isinstance(config, dict):
         raise BasisError(f"{folder / CONFIG} should hold a mapping of settings. Download or save the SAE again")
@@ -57,6 +78,27 @@ def check_folder(folder: Path) -> None:
             f"{folder}: W_dec has shape {list(shapes['W_dec'])}, {CONFIG} says {list(expected)}. "
             "Download or save the SAE again"
         )
+    return _present_form(config, folder)
+
+
+def _present_form(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings as sae-lens 6 writes them; before, they were flat, and the rule was an `activation_fn`."""
+    rule = config.get("activation_fn_str") or config.get("activation_fn") or "relu"
+    if rule not in ("relu", "topk"):
+        raise BasisError(
+            f"{folder}: its activation_fn is {rule!r}, which sae-lens 6 would read as relu; expected relu or topk. "
+            "Give an object of your own with encode and decode"
+        )
+    settings = {
+        "architecture": "standard",
+        "metadata": {"hook_name": config.get("hook_name", config.get("hook_point"))},
+    } | config
+    k = (config.get("activation_fn_kwargs") or {}).get("k")
+    if rule == "topk" and k is not None:
+        settings |= {"architecture": "topk", "k": k}
+    if isinstance(settings.get("normalize_activations"), bool):
+        settings["normalize_activations"] = "expected_average_only_in" if settings["normalize_activations"] else "none"
+    return settings
 
 
 def from_hub(release: str, sae_id: str, device: str = "cpu") -> Any:
@@ -66,30 +108,54 @@ def from_hub(release: str, sae_id: str, device: str = "cpu") -> Any:
         BasisError: an unknown release or sae_id, with the nearest ones.
         HubError: not in the cache, and the hub is out of reach.
     """
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
     from ...data.hub import cache_folder, hub_in_reach
+
+    repository = _repository(release, sae_id)
+    advice = "Download it where there is a network, or give a local folder as the release"
+    cached = cache_folder() / f"models--{repository.replace('/', '--')}"
+    if not (cached / "snapshots").is_dir() and not hub_in_reach():
+        raise HubError(f"{repository} is not in the cache ({cached}) and the hub is out of reach. {advice}")
+    try:
+        if not sae_lens_works():
+            from huggingface_hub import hf_hub_download
+
+            files = [hf_hub_download(repository, f"{sae_id}/{name}") for name in (CONFIG, WEIGHTS)]
+            return from_folder(Path(files[0]).parent, device)
+        from sae_lens import SAE
+
+        sae = SAE.from_pretrained(release, sae_id, device=device)
+    except OSError as error:
+        raise HubError(f"{repository} {sae_id} could not be loaded ({error}). {advice}") from error
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BasisError(
+            f"{repository} {sae_id} is not an SAE that sae-lens can read ({type(error).__name__}: {error}). Check the sae_id"
+        ) from error
+    return sae.eval().requires_grad_(False)
+
+
+def _repository(release: str, sae_id: str) -> str:
+    """The hub's name for a release of sae-lens' list, or for owner/name.
+
+    Raises:
+        BasisError: an unknown release or sae_id, with the nearest ones; a release of the list where sae-lens does not work.
+    """
+    if not sae_lens_works():
+        if "/" in release:
+            return release
+        raise BasisError(
+            f"the list of releases ({release!r} is not owner/name) belongs to sae-lens, which does not work with this "
+            "transformer-lens. Give owner/name and the folder in it as sae_id, or a local folder"
+        )
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     releases = get_pretrained_saes_directory()
     if release in releases:
         known = releases[release].saes_map
         if sae_id not in known:
             raise BasisError(f"{release}: {unknown('sae_id', sae_id, known)}")
-        repository = releases[release].repo_id
-    elif "/" in release:
-        repository = release
-    else:
-        raise BasisError(
-            f"{unknown('release', release, [*releases, SHIPPED])}. "
-            f"A folder is given by its path, ./{release} for instance"
-        )
-    advice = "Download it where there is a network, or give a local folder as the release"
-    cached = cache_folder() / f"models--{repository.replace('/', '--')}"
-    if not (cached / "snapshots").is_dir() and not hub_in_reach():
-        raise HubError(f"{repository} is not in the cache ({cached}) and the hub is out of reach. {advice}")
-    try:
-        sae = SAE.from_pretrained(release, sae_id, device=device)
-    except OSError as error:
-        raise HubError(f"{repository} {sae_id} could not be loaded ({error}). {advice}") from error
-    return sae.eval().requires_grad_(False)
+        return releases[release].repo_id
+    if "/" in release:
+        return release
+    raise BasisError(
+        f"{unknown('release', release, [*releases, SHIPPED])}. A folder is given by its path, ./{release} for instance"
+    )

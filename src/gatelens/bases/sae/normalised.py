@@ -72,34 +72,11 @@ class RowNormalised:
         return f @ self.W_dec
 
     def save_model(self, folder: str) -> None:
-        """The SAE itself, as sae-lens writes it; `usable` makes this of it again."""
+        """The SAE itself, as sae-lens writes it; whoever loads it makes this of it again."""
         self.source.save_model(folder)
 
     def __repr__(self) -> str:
         return f"RowNormalised({self.kind}: {self.cfg.d_in} -> {self.cfg.d_sae - EXTRA} + scale and mean)"
-
-
-def usable(sae: Any) -> Any:
-    """The SAE as a basis: as it is when it decodes without state, else `RowNormalised`.
-
-    Raises:
-        BasisError: a normalisation whose factors the file does not hold, or weights that are not finite.
-    """
-    kind = str(getattr(sae.cfg, "normalize_activations", "none"))
-    for name, value in sae.named_parameters():
-        if not torch.isfinite(value).all():
-            raise BasisError(
-                f"the SAE's {name} holds NaN or infinity: expected finite weights. Download or train it again"
-            )
-    if kind == "none":
-        return sae
-    if kind in KINDS:
-        return RowNormalised(sae)
-    raise BasisError(
-        f"the SAE normalises activations by {kind!r}, whose factors are not in its file; "
-        f"expected none, {' or '.join(KINDS)}. "
-        "Fold them into its weights where it was trained (sae-lens' trainer does at the end of `fit`)"
-    )
 
 
 def _same(x: Tensor) -> Tensor:

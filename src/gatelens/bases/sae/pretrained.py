@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ... import store
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis, check_width
 from ...errors import BasisError, GateLensWarning, unknown
 from ...segments import Segment
+from .admission import admitted
 from .files import CONFIG, SHIPPED, WEIGHTS, from_folder, from_hub
 from .fitness import check_fit
-from .normalised import usable
 
 _ROWS = 2048  # to measure the fit on
 
@@ -27,34 +27,42 @@ class PretrainedSAE:
     """An SAE that others trained, as a basis.
 
     Attributes:
-        release: a release of sae-lens' list ("gpt2-small-resid-mid-v5-32k"), an owner/name on the hub, a folder on
-            disk, or "gpt2-mini" for the SAEs inside this package.
+        release: a release of sae-lens' list ("gpt2-small-resid-mid-v5-32k"), an owner/name on the hub, a folder or its weights
+            file on disk, or "gpt2-mini" for the SAEs inside this package; also the pair (release, sae_id), or a sae-lens
+            object at hand.
         sae_id: which of the release; None for the one named like the hook point. For a folder: a folder in it.
         expected_variance, expected_l0: as published; a warning says when the measured ones disagree.
         device: where its weights go.
     """
 
-    release: str
+    release: Any
     sae_id: str | None = None
     expected_variance: float | None = None
     expected_l0: float | None = None
     device: str = "cpu"
 
     def load(self, hook: str | None = None) -> Any:
-        """The SAE, a sae-lens object as it is, or `RowNormalised` for one that normalises every row.
+        """The SAE, checked (see `bases.admission`): a sae-lens object as it is, or the form in which its weights say what it does.
 
         Raises:
-            BasisError: an unknown release or id (with the nearest), a file that is not whole, a normalisation that
-                cannot be undone.
+            BasisError: an unknown release or id (with the nearest), a file that is not whole, a transcoder, a normalisation
+                that cannot be undone.
             HubError: neither cached nor in reach.
         """
-        sae_id = self.sae_id or hook
-        folder = self._folder(sae_id)
+        return admitted(self.raw(hook), hook or "")
+
+    def raw(self, hook: str | None = None) -> Any:
+        """The object as it was found, an SAE or a transcoder; not checked."""
+        release, sae_id = (self.release, self.sae_id) if not _is_pair(self.release) else self.release
+        if not isinstance(release, str | Path):
+            return release  # an object at hand; what it is, is found out where it is checked
+        sae_id = sae_id or hook
+        folder = _folder(release, sae_id)
         if folder is not None:
-            return self.from_disk(folder, self.device)
+            return from_folder(folder, self.device)
         if sae_id is None:
             raise BasisError(f"PretrainedSAE({self.release!r}) needs sae_id: which SAE of the release")
-        return usable(from_hub(self.release, sae_id, self.device))
+        return from_hub(str(release), sae_id, self.device)
 
     def preflight(self, hook: str, width: int) -> None:
         """Refuse, before the model is run, an SAE that cannot be had or has another width than the hook point."""
@@ -89,21 +97,33 @@ class PretrainedSAE:
     @staticmethod
     def from_disk(folder: str | Path, device: str = "cpu") -> Any:
         """An SAE that sae-lens saved (cfg.json, sae_weights.safetensors), also in the flat form before version 6."""
-        return usable(from_folder(Path(folder), device).to(torch.float32))
+        return admitted(from_folder(Path(folder), device))
 
-    def _folder(self, sae_id: str | None) -> Path | None:
-        """Where the SAE lies when the release is a folder or ships with the package."""
-        root = _shipped() if self.release == SHIPPED else Path(self.release).expanduser()
-        if not root.is_dir():
-            if self.release.startswith((".", "/", "~")):
-                raise BasisError(f"there is no folder {root}: give a folder that holds {CONFIG} and {WEIGHTS}")
-            return None
-        if (root / CONFIG).is_file():
-            return root
-        known = sorted(p.parent.name for p in root.glob(f"*/{CONFIG}"))
-        if sae_id not in known:
-            raise BasisError(f"{root}: {unknown('sae_id', str(sae_id), known)}")
-        return root / sae_id
+
+def _is_pair(release: Any) -> bool:
+    return isinstance(release, tuple | list) and len(release) == 2 and all(isinstance(part, str) for part in release)
+
+
+def _folder(release: str | Path, sae_id: str | None) -> Path | None:
+    """Where the SAE lies when the release is a folder, a file in it, or ships with the package."""
+    root = _shipped() if str(release) == SHIPPED else Path(release).expanduser()
+    if root.is_file():
+        if root.name not in (CONFIG, WEIGHTS):
+            store.refuse_pickle(root, BasisError)
+            raise BasisError(
+                f"{root} is no SAE: expected a folder that holds {CONFIG} and {WEIGHTS}, or one of these files"
+            )
+        root = root.parent
+    if not root.is_dir():
+        if isinstance(release, Path) or release.startswith((".", "/", "~")):
+            raise BasisError(f"there is no folder {root}: give a folder that holds {CONFIG} and {WEIGHTS}")
+        return None
+    if (root / CONFIG).is_file():
+        return root
+    known = sorted(p.parent.name for p in root.glob(f"*/{CONFIG}"))
+    if sae_id not in known:
+        raise BasisError(f"{root}: {unknown('sae_id', str(sae_id), known)}")
+    return root / str(sae_id)
 
 
 def _shipped() -> Path:

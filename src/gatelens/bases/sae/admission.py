@@ -1,0 +1,174 @@
+"""The one gate through which every dictionary comes in: from a file, a release, a recipe, or a user's own object.
+
+The rest of the house reads weights where it can (`W_dec` for directions, `W_enc` for derivatives), so a dictionary whose
+encode or decode does more than these would be explained wrongly without a word. Here encode and decode are tried on a few
+rows and compared with the weights; what they do more is folded where that is exact, and refused otherwise with the figure.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...basis.trial import TOLERANCE, check_features, off_by, reads_off_by, rows_for, tried
+from ...errors import BasisError
+from .normalised import KINDS, RowNormalised
+from .plain import ARCHITECTURES, PlainSAE, plain
+
+
+def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
+    """The basis, when its encode and decode are what its weights say; else one in which they are.
+
+    Args:
+        hook: where it will stand, for errors.
+        width: of that hook point, where it is known.
+
+    Raises:
+        BasisError: no basis at all (a recipe, a transcoder, a path: it says which), one that treats rows together,
+            a decode that is not affine, weights that are not finite.
+    """
+    at = f" for {hook}" if hook else ""
+    if callable(getattr(basis, "features_from", None)):
+        return basis  # a pair's dictionary: TranscoderBasis and GateBasis are checked where they are made
+    _refuse_what_is_no_basis(basis, at)
+    if _is_sae_lens(basis):
+        basis = _from_sae_lens(basis, at)
+    return tried(basis, at, width)
+
+
+def _refuse_what_is_no_basis(basis: Any, at: str) -> None:
+    name = basis.__name__ if isinstance(basis, type) else type(basis).__name__
+    advice = "Give an object with encode([rows, d]) -> [rows, f] and decode([rows, f]) -> [rows, d]"
+    if isinstance(basis, type):
+        raise BasisError(f"the basis{at} is the class {name}, not an object of it: write {name}(...). {advice}")
+    if is_transcoder(basis):
+        raise BasisError(
+            f"the basis{at} is a transcoder ({_architecture(basis)}): it reads a segment's input and writes its output, so it cannot "
+            "encode a single hook point. Give it at the segment's output: Transcoder(path=FOLDER) for a saved one, or "
+            "bases.TranscoderBasis(it, hook_in, hook_out)"
+        )
+    if callable(getattr(basis, "encode", None)) and callable(getattr(basis, "decode", None)):
+        return
+    if callable(getattr(basis, "fit", None)):
+        raise BasisError(f"the basis{at} is a recipe ({name}): fit it first, {name}(...).fit(segments, acts). {advice}")
+    raise BasisError(f"expected a basis{at}, got {name} without encode and decode. {advice}")
+
+
+def is_transcoder(basis: Any) -> bool:
+    """Whether it is a bare transcoder of sae-lens' kind."""
+    return "transcoder" in _architecture(basis)
+
+
+def _architecture(basis: Any) -> str:
+    named = getattr(getattr(basis, "cfg", None), "architecture", None)
+    return str(named() if callable(named) else named or "")
+
+
+def _is_sae_lens(basis: Any) -> bool:
+    """By what it shows, so that sae-lens is not imported for it; also what was read from its files without it."""
+    return isinstance(basis, PlainSAE) or (
+        hasattr(basis, "run_time_activation_norm_fn_in") and hasattr(basis, "hook_sae_acts_post")
+    )
+
+
+def _from_sae_lens(sae: Any, at: str) -> Any:
+    """The object itself where it is encoder, rule and decoder; its exact plain form where it does more; else refused."""
+    _check_weights(sae, at)
+    kind = str(getattr(sae.cfg, "normalize_activations", None) or "none")
+    architecture = _architecture(sae)
+    if kind not in ("none", *KINDS):
+        raise BasisError(
+            f"the SAE{at} normalises activations by {kind!r}, whose factors are not in its file; "
+            f"expected none, {' or '.join(KINDS)}. "
+            "Fold them into its weights where it was trained (sae-lens' trainer does at the end of `fit`)"
+        )
+    if architecture == "temporal":
+        raise BasisError(
+            f"the SAE{at} is a temporal one: its features depend on the positions before, a basis encodes each row by itself. "
+            "Choose another SAE"
+        )
+    does_more = (
+        architecture == "gated"
+        or (bool(getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)) and not _of_unitrows_for(sae.W_dec))
+        or str(getattr(sae.cfg, "reshape_activations", None) or "none") != "none"
+        or sae.W_dec.dtype != torch.float32
+        or callable(getattr(sae, "training_forward_pass", None))
+    )
+    if does_more and architecture in ARCHITECTURES:
+        sae = _in_plain_form(sae, at, kind)
+    return sae if kind == "none" else RowNormalised(sae)
+
+
+def _of_unitrows_for(matrix: Tensor) -> bool:
+    return bool(((matrix.norm(dim=1) - 1).abs() <= 1e-5).all())
+
+
+def _check_weights(sae: Any, at: str) -> None:
+    """They are finite, and nothing is hooked on that changes what they compute."""
+    for name, value in sae.named_parameters():
+        if not torch.isfinite(value).all():
+            raise BasisError(
+                f"the SAE{at}: its {name} holds NaN or infinity: expected finite weights. Download or train it again"
+            )
+    hooked = [name for name, point in getattr(sae, "hook_dict", {}).items() if point.fwd_hooks]
+    if hooked:
+        raise BasisError(
+            f"the SAE{at} has hooks of its own at {', '.join(hooked)}: what it encodes is not what its weights say. "
+            "Take them off: sae.reset_hooks(including_permanent=True)"
+        )
+
+
+def checked_transcoder(module: Any, at: str = "") -> Any:
+    """A sae-lens transcoder in float32 whose encode and decode are its weights.
+
+    Raises:
+        BasisError: one that rescales its input, holds NaN, is hooked, or computes something else than its weights, with the figure.
+    """
+    _check_weights(module, at)
+    kind = str(getattr(module.cfg, "normalize_activations", None) or "none")
+    if kind != "none":
+        raise BasisError(
+            f"the transcoder{at} rescales its input ({kind}): what it decodes depends on the last encode. "
+            "Fold the scaling into its weights first"
+        )
+    if module.W_dec.dtype != torch.float32:
+        module = plain(module.cfg.to_dict(), module.state_dict()).to(module.W_dec.device)
+    x = rows_for(module, int(module.cfg.d_in))
+    with torch.no_grad():
+        f = module.encode(x)
+        check_features(f, [module.encode(row) for row in x.split(1)], at, module)
+        start = module.decode(torch.zeros_like(f[:1]))
+        v = torch.rand(2, f.shape[1], generator=torch.Generator().manual_seed(1)).to(f)
+        off = {
+            "decode": off_by(module.decode(v) - start, v @ module.W_dec),
+            "encode": reads_off_by(module, module.W_enc, x, f),
+        }
+    for what, figure in off.items():
+        if not figure <= TOLERANCE:
+            raise BasisError(
+                f"the transcoder{at} does more in {what} than multiply by its weights: they are off by a relative {figure:.2g}. "
+                "Fold what it does into its weights first"
+            )
+    return module
+
+
+def _in_plain_form(sae: Any, at: str, kind: str) -> Any:
+    """The plain form, proved against the object on rows of its own width."""
+    folded = plain(sae.cfg.to_dict(), {k: v.float() for k, v in sae.state_dict().items()})
+    folded = folded.to(sae.W_dec.device)
+    if kind == "none" and sae.W_dec.dtype == torch.float32:
+        theirs = copy.copy(sae)
+        theirs.turn_off_forward_pass_hook_z_reshaping()
+        x = rows_for(folded, folded.cfg.d_in)
+        with torch.no_grad():
+            f, g = theirs.encode(x), folded.encode(x)
+            off = max(off_by(g, f), off_by(folded.decode(g), theirs.decode(f)))
+        if not off <= TOLERANCE:
+            raise BasisError(
+                f"the SAE{at} ({_architecture(sae)}) computes something else than its weights in plain form, by a relative "
+                f"error of {off:.2g}. Give it without its changes, or an object of your own with encode and decode"
+            )
+    return folded

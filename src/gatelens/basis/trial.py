@@ -1,0 +1,176 @@
+"""Trying a dictionary on a few rows: what it decodes and encodes against one another and against the weights that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import BasisError
+
+#: relative difference, in the Frobenius norm, up to which two float32 computations count as the same
+TOLERANCE = 1e-3
+_ROWS = 8  # tried
+_AT_ONCE = 1024  # directions decoded
+
+
+class AsComputed:
+    """A dictionary by what it computes: directions from its `decode`; `W_enc` is left out where `encode` is not it.
+
+    Attributes:
+        source: what was given.
+        W_dec, b_dec: decode(e_i) - decode(0) of every feature, and decode(0).
+    """
+
+    def __init__(self, source: Any, W_dec: Float[Tensor, "f d"], b_dec: Float[Tensor, " d"]):
+        self.source, self.W_dec, self.b_dec = source, W_dec, b_dec
+        self.label = str(getattr(source, "label", None) or type(source).__name__)
+        self.cfg = SimpleNamespace(
+            d_in=W_dec.shape[1], d_sae=W_dec.shape[0], metadata=getattr(getattr(source, "cfg", None), "metadata", None)
+        )
+
+    def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
+        return self.source.encode(x)
+
+    def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
+        return f @ self.W_dec + self.b_dec
+
+    def __repr__(self) -> str:
+        return f"AsComputed({self.label}: {self.cfg.d_in} -> {self.cfg.d_sae})"
+
+
+def tried(basis: Any, at: str, width: int | None) -> Any:
+    """encode and decode on a few rows, against one another and against the weights that the object shows."""
+    d = _width(basis, width)
+    if d is None:
+        return basis  # nothing says how wide its rows are: it is tried where it is put to use
+    x = rows_for(basis, d)
+    with torch.no_grad(), _said(f"while the basis{at} was tried on {_ROWS} rows of width {d}"):
+        f = basis.encode(x)
+        check_features(f, [basis.encode(row) for row in x.split(1)], at, basis)
+        y = basis.decode(f)
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            raise BasisError(
+                f"the basis{at} decodes {_shape(f)} to {_shape(y)}; expected {list(x.shape)}, as it was encoded"
+            )
+        dense = f.to_dense() if f.layout != torch.strided else f
+        return _with_true_weights(basis, at, x, dense)
+
+
+def check_features(f: Any, alone: list[Tensor], at: str, basis: Any) -> None:
+    """A row of finite features for each row, the same whether it comes alone or among others."""
+    if not isinstance(f, Tensor) or f.ndim != 2 or len(f) != _ROWS:
+        raise BasisError(
+            f"the basis{at} encodes [{_ROWS}, d] to {_shape(f)}; expected [{_ROWS}, features], a row for each row"
+        )
+    f = f.to_dense()
+    if not torch.isfinite(f).all():
+        raise BasisError(f"the basis{at} encodes finite rows to NaN or infinity. Check its weights")
+    off = off_by(torch.cat([row.to_dense() for row in alone]), f)
+    if not off <= TOLERANCE:
+        raise BasisError(
+            f"the basis{at} ({type(basis).__name__}) encodes a row otherwise when it comes alone than among {_ROWS}, by a "
+            f"relative {off:.2g}: it decides over the whole batch, a basis encodes each row by itself. "
+            "Give its inference form (sae-lens: sae.save_inference_model(FOLDER), then PretrainedSAE(FOLDER))"
+        )
+
+
+def _with_true_weights(basis: Any, at: str, x: Tensor, f: Tensor) -> Any:
+    """The basis, or `AsComputed` where it shows weights by which it does not compute."""
+    n, like = f.shape[1], {"dtype": f.dtype, "device": f.device}
+    draw = torch.Generator().manual_seed(1)
+    v = torch.rand(2, n, generator=draw).to(**like)
+    start = basis.decode(torch.zeros(1, n, **like))
+    moved = basis.decode(torch.cat([v, v.sum(0, keepdim=True), 3 * v[:1]])) - start
+    off = max(off_by(moved[:2].sum(0), moved[2]), off_by(3 * moved[0], moved[3]))
+    if not off <= TOLERANCE:
+        raise BasisError(
+            f"the basis{at} ({type(basis).__name__}) decodes by a function that is not affine: two features together are off the "
+            f"sum of each by a relative {off:.2g}. Directions of features do not exist then; give a basis with an affine decode"
+        )
+    decoder, encoder = _matrix(basis, "W_dec"), _matrix(basis, "W_enc")
+    decodes = decoder is None or (
+        decoder.shape == (n, x.shape[1]) and off_by(v @ decoder.to(v), moved[:2]) <= TOLERANCE
+    )
+    encodes = encoder is None or (encoder.shape == (x.shape[1], n) and reads_off_by(basis, encoder, x, f) <= TOLERANCE)
+    if decodes and encodes:
+        return basis
+    return AsComputed(basis, _directions(basis.decode, n, start, like), start[0])
+
+
+def reads_off_by(basis: Any, encoder: Tensor, x: Tensor, f: Tensor) -> float:
+    """How far a step of x moves the features that are on before and behind from where `W_enc` says, relative."""
+    step = 1e-2 * x.flip(0)
+    moved = basis.encode(x + step).to_dense()
+    on = (f != 0) & (moved != 0)
+    said = (step @ encoder.to(step)) * on
+    return off_by((moved - f) * on, said) if bool(on.any()) else 0.0
+
+
+def _directions(
+    decode: Callable[[Tensor], Tensor], n: int, start: Tensor, like: dict[str, Any]
+) -> Float[Tensor, "f d"]:
+    parts = []
+    for places in torch.arange(n).split(_AT_ONCE):
+        unit = torch.zeros(len(places), n, **like)
+        unit[torch.arange(len(places)), places] = 1
+        parts.append(decode(unit) - start)
+    return torch.cat(parts)
+
+
+def rows_for(basis: Any, d: int) -> Float[Tensor, "rows d"]:
+    """Rows on which features are on: large ones, and ones along what the encoder reads where that is known."""
+    like = next((m for m in (_matrix(basis, name) for name in ("W_dec", "W_enc", "matrix")) if m is not None), None)
+    if like is None:
+        like = next(iter(basis.parameters()), None) if isinstance(basis, torch.nn.Module) else None
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(_ROWS, d, generator=draw) * torch.linspace(0.3, 3, _ROWS)[:, None]
+    if like is None:
+        return x
+    encoder, threshold = _matrix(basis, "W_enc"), _matrix(basis, "threshold")
+    x = x.to(like)
+    if encoder is not None and encoder.ndim == 2 and encoder.shape[0] == d and encoder.shape[1]:
+        chosen = encoder[:, torch.arange(_ROWS) * encoder.shape[1] // _ROWS].T.to(x)
+        height = 10 + (0.0 if threshold is None else float(threshold.max()))
+        x = x + height * chosen / chosen.square().sum(1, keepdim=True).clamp_min(1e-12)
+    return x
+
+
+def _width(basis: Any, width: int | None) -> int | None:
+    """How wide the basis says its rows are; else the hook point's width."""
+    config, matrix = getattr(basis, "cfg", None), _matrix(basis, "matrix")
+    said = getattr(config, "d_in", None)
+    said = matrix.shape[1] if said is None and matrix is not None else said
+    return int(said) if said else width
+
+
+def _matrix(basis: Any, name: str) -> Tensor | None:
+    value = getattr(basis, name, None)
+    return value.detach() if isinstance(value, Tensor) else None
+
+
+def off_by(found: Tensor, wanted: Tensor) -> float:
+    """|found - wanted| / |wanted|; 0 where both are nothing."""
+    error, size = (found - wanted).double().norm(), wanted.double().norm()
+    return 0.0 if not error > 0 else float(error / size.clamp_min(1e-30))
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+class _said:
+    """An exception of a user's own code passes, with a note on where it happened."""
+
+    def __init__(self, note: str):
+        self.note = note
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and not isinstance(error, BasisError):
+            error.add_note(self.note)

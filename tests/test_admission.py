@@ -1,0 +1,344 @@
+"""Every dictionary that comes in computes what its weights say: as it is, folded exactly, or refused with the figure."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import sae_lens as sl
+import torch
+from sae_lens.saes.abstopk_sae import AbsTopKSAE, AbsTopKSAEConfig
+from sae_lens.saes.matching_pursuit_sae import MatchingPursuitSAE, MatchingPursuitSAEConfig
+
+import gatelens as gl
+from gatelens.bases.sae import files as sae_files
+from gatelens.bases.sae.admission import admitted
+from gatelens.bases.sae.plain import plain
+from gatelens.basis.linear import directions
+from gatelens.errors import BasisError
+from gatelens.gate_dictionaries.doors import taken_in
+from gatelens.gate_dictionaries.transcoder_basis import TranscoderBasis
+from gatelens.saving import load_basis, save_basis
+from support.small_models import flat_topk_config, sae_folder, sae_tensors
+
+D, F = 6, 20
+SHAPE = {"d_in": D, "d_sae": F}
+HOOK = "hook_post.0"
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def uneven(sae):
+    """Random weights: rows of the decoder are neither unit nor equal, thresholds and scales are their own."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, value in sae.named_parameters():
+            value.copy_(0.7 * torch.randn_like(value))
+            if name == "threshold":
+                value.abs_()
+    return sae.eval().requires_grad_(False)
+
+
+def rows(count: int = 64) -> torch.Tensor:
+    return 3 * torch.randn(count, D, generator=torch.Generator().manual_seed(7))
+
+
+SAES = {
+    "standard": lambda: sl.StandardSAE(sl.StandardSAEConfig(**SHAPE)),
+    "jumprelu": lambda: sl.JumpReLUSAE(sl.JumpReLUSAEConfig(**SHAPE)),
+    "topk": lambda: sl.TopKSAE(sl.TopKSAEConfig(k=4, **SHAPE)),
+    "topk, rescaled": lambda: sl.TopKSAE(sl.TopKSAEConfig(k=4, rescale_acts_by_decoder_norm=True, **SHAPE)),
+    "topk, rescaled, layer norm": lambda: sl.TopKSAE(
+        sl.TopKSAEConfig(k=4, rescale_acts_by_decoder_norm=True, normalize_activations="layer_norm", **SHAPE)
+    ),
+    "topk of a trainer, rescaled": lambda: sl.TopKTrainingSAE(sl.TopKTrainingSAEConfig(k=4, **SHAPE)),
+    "gated": lambda: sl.GatedSAE(sl.GatedSAEConfig(**SHAPE)),
+    "gated, b_dec not at the input": lambda: sl.GatedSAE(sl.GatedSAEConfig(apply_b_dec_to_input=False, **SHAPE)),
+    "absolute topk, rescaled": lambda: AbsTopKSAE(AbsTopKSAEConfig(k=4, rescale_acts_by_decoder_norm=True, **SHAPE)),
+    "matching pursuit": lambda: MatchingPursuitSAE(MatchingPursuitSAEConfig(**SHAPE)),
+    "with an error term": lambda: sl.StandardSAE(sl.StandardSAEConfig(**SHAPE), use_error_term=True),
+}
+
+
+@pytest.mark.parametrize("kind", SAES)
+def test_weights_say_what_the_dictionary_computes(kind, tmp_path):
+    """Against sae-lens' own encode and decode; every use of W_dec and W_enc elsewhere rests on this."""
+    sae, x = uneven(SAES[kind]()), rows()
+    with torch.no_grad():
+        f = sae.encode(x)
+        theirs = sae.decode(f)
+    basis = admitted(sae, HOOK, D)
+    g = basis.encode(x)
+    torch.testing.assert_close(basis.decode(g), theirs, atol=1e-4, rtol=1e-4)
+    width = g.shape[1]
+    # decode(e_i) - decode(0) against the directions that the house reads
+    eye = torch.eye(width)
+    torch.testing.assert_close(
+        basis.decode(eye) - basis.decode(0 * eye[:1]), directions(basis, width), atol=1e-5, rtol=1e-4
+    )
+    if width == F:
+        torch.testing.assert_close(g, f, atol=1e-4, rtol=1e-4)
+    encoder = getattr(basis, "W_enc", None)
+    if encoder is not None:
+        jacobian = torch.autograd.functional.jacobian(lambda row: basis.encode(row[None])[0], x[0])
+        on = g[0] != 0
+        torch.testing.assert_close(jacobian[on], encoder.T[on].detach(), atol=1e-5, rtol=1e-4)
+    save_basis(basis, tmp_path / "kept")
+    torch.testing.assert_close(load_basis(tmp_path / "kept").encode(x), g, atol=1e-5, rtol=1e-5)
+
+
+def test_what_needs_no_change_is_not_touched():
+    for kind in ("standard", "jumprelu", "topk"):
+        sae = uneven(SAES[kind]())
+        assert admitted(sae, HOOK, D) is sae
+    sae = SAES["topk, rescaled"]()
+    sae.W_dec.data /= sae.W_dec.norm(dim=1, keepdim=True)
+    assert admitted(sae.eval(), HOOK, D) is sae  # unit rows: rescaling by them does nothing
+
+
+def test_directions_read_naively_would_be_far_off():
+    """The size of the fault that this gate is for."""
+    sae, x = uneven(SAES["topk, rescaled"]()), rows()
+    f = sae.encode(x)
+    true = sae.decode(f)
+    naive = f @ sae.W_dec + sae.b_dec
+    assert (naive - true).norm() / true.norm() > 0.3
+    assert admitted(sae, HOOK, D) is not sae
+
+
+def test_heads_side_by_side_are_one_row():
+    """hook_z: sae-lens flattens heads itself and would take rows for heads."""
+    config = sl.StandardSAEConfig(reshape_activations="hook_z", **SHAPE)
+    config.metadata.hook_name = "blocks.0.attn.hook_z"
+    sae, x = uneven(sl.StandardSAE(config)), rows()
+    basis = admitted(sae, "blocks.0.attn.hook_z", D)
+    heads = x.reshape(len(x), 2, D // 2)
+    torch.testing.assert_close(basis.encode(x), sae.encode(heads))
+    torch.testing.assert_close(basis.decode(basis.encode(x)), sae.decode(sae.encode(heads)).flatten(1))
+
+
+def test_half_precision_becomes_float32():
+    sae = uneven(sl.StandardSAE(sl.StandardSAEConfig(dtype="bfloat16", **SHAPE)))
+    basis = admitted(sae, HOOK, D)
+    assert basis.encode(rows()).dtype == torch.float32
+    torch.testing.assert_close(basis.W_enc, sae.W_enc.float())
+    assert sae.W_enc.dtype == torch.bfloat16  # the user's object is as it was
+
+
+# Objects of the user's own
+
+
+class Theirs:
+    """f = relu(x W_enc s + b), x_hat = t f W_dec + c."""
+
+    def __init__(self, s: float = 1.0, t: float = 1.0, decode=None, encode=None):
+        tensors = sae_tensors(D, F)
+        self.W_enc, self.W_dec, self.s, self.t = tensors["W_enc"], 3 * tensors["W_dec"], s, t
+        self.c, self.other = tensors["b_dec"], (encode, decode)
+
+    def encode(self, x):
+        return self.other[0](self, x) if self.other[0] else torch.relu(self.s * x @ self.W_enc + 0.1)
+
+    def decode(self, f):
+        return self.other[1](self, f) if self.other[1] else self.t * f @ self.W_dec + self.c
+
+
+def test_tied_scalars_are_folded():
+    plain_one = Theirs()
+    assert admitted(plain_one, HOOK, D) is plain_one
+    for given in (Theirs(t=0.5), Theirs(s=2.0), Theirs(s=2.0, t=0.25)):
+        basis, x = admitted(given, HOOK, D), rows()
+        torch.testing.assert_close(basis.decode(basis.encode(x)), given.decode(given.encode(x)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(basis.W_dec, given.t * given.W_dec)
+        assert not hasattr(basis, "W_enc")  # not read, since encode is not it
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (Theirs(decode=lambda self, f: torch.tanh(f @ self.W_dec)), r"not affine.*off the sum of each by a relative "),
+        (Theirs(decode=lambda self, f: (f / f.norm(dim=1, keepdim=True).clamp_min(1e-9)) @ self.W_dec), "not affine"),
+        (Theirs(decode=lambda self, f: f.clamp(max=1.0) @ self.W_dec), "not affine"),
+        (Theirs(encode=lambda self, x: torch.relu((x - x.mean(0)) @ self.W_enc)), r"decides over the whole batch"),
+        (Theirs(encode=lambda self, x: torch.relu(x @ self.W_enc).mean(0)), r"expected \[8, features\]"),
+        (Theirs(encode=lambda self, x: torch.relu(x @ self.W_enc) / 0), "NaN or infinity"),
+        (Theirs(decode=lambda self, f: (f @ self.W_dec)[:, :3]), r"decodes \[8, 20\] to \[8, 3\]"),
+        (gl.Neurons, "the class Neurons, not an object"),
+        (gl.PCA(3), "is a recipe"),
+        (torch.eye(D), "got Tensor without encode and decode"),
+        (None, "got NoneType"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_basis_is_refused(given, says):
+    with pytest.raises(BasisError, match=says):
+        admitted(given, HOOK, D)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: sl.StandardSAE(sl.StandardSAEConfig(normalize_activations="expected_average_only_in", **SHAPE)), "expected_average"),
+        (lambda: sl.StandardSAE(sl.StandardSAEConfig(normalize_activations="covariance_whitening", **SHAPE)), "covariance_whitening"),
+        (lambda: sl.BatchTopKTrainingSAE(sl.BatchTopKTrainingSAEConfig(k=2.0, **SHAPE)), "whole batch.*save_inference_model"),
+        (lambda: sl.Transcoder(sl.TranscoderConfig(d_out=D, apply_b_dec_to_input=False, **SHAPE)), r"is a transcoder.*Transcoder\(path="),
+    ],
+)  # fmt: skip
+def test_sae_lens_objects_that_are_refused(make, says):
+    with pytest.raises(BasisError, match=says):
+        admitted(uneven(make()), HOOK, D)
+
+
+def test_hooks_on_an_sae_are_seen():
+    sae = uneven(SAES["standard"]())
+    sae.hook_sae_acts_post.add_hook(lambda value, hook: 0 * value, is_permanent=True)
+    with pytest.raises(BasisError, match=r"hooks of its own at hook_sae_acts_post.*reset_hooks"):
+        admitted(sae, HOOK, D)
+
+
+# Doors
+
+
+def segment() -> gl.Segment:
+    return gl.mlp_segments(gl.HookedMLP((8, D, D, 3)))[0]
+
+
+def transcoder(**more) -> sl.Transcoder:
+    return uneven(sl.Transcoder(sl.TranscoderConfig(**{"d_out": D, "apply_b_dec_to_input": False} | SHAPE | more)))
+
+
+def test_every_door_of_a_walk(tmp_path):
+    folder = Path(tmp_path / "sae")
+    uneven(SAES["topk, rescaled"]()).save_model(folder)
+    want = admitted(uneven(SAES["topk, rescaled"]())).encode(rows())
+    doors = {
+        "object": uneven(SAES["topk, rescaled"]()),
+        "folder": folder,
+        "text": str(folder),
+        "file": folder / "sae_weights.safetensors",
+        "config": str(folder / "cfg.json"),
+        "pair": (str(tmp_path), "sae"),
+        "recipe": gl.PretrainedSAE(folder).load(),
+        "recipe of a pair": gl.PretrainedSAE((str(tmp_path), "sae")).load(),
+        "recipe of an object": gl.PretrainedSAE(uneven(SAES["topk, rescaled"]())).load(),
+    }
+    for name, given in doors.items():
+        basis = taken_in({HOOK: given}, [segment()])[HOOK]
+        torch.testing.assert_close(basis.encode(rows()), want, msg=name)
+
+
+def test_a_transcoder_at_either_end(tmp_path):
+    s = segment()
+    module = transcoder()
+    module.save_model(tmp_path / "t")
+    for given in (module, tmp_path / "t", TranscoderBasis(module, s.hook_in, s.hook_out)):
+        assert isinstance(taken_in({s.hook_out: given}, [s])[s.hook_out], TranscoderBasis)
+    for load in (lambda: taken_in({s.hook_in: module}, [s]), lambda: gl.PretrainedSAE(tmp_path / "t").load(s.hook_out)):
+        with pytest.raises(BasisError, match="is a transcoder"):
+            load()
+    with pytest.raises(BasisError, match="maps width 6 to 5"):
+        taken_in({s.hook_out: transcoder(d_out=5)}, [s])
+    with pytest.raises(BasisError, match="rescales its input"):
+        TranscoderBasis(transcoder(normalize_activations="layer_norm"))
+    scaled = transcoder()
+    decode = scaled.decode
+    scaled.decode = lambda f: 2 * decode(f)
+    with pytest.raises(BasisError, match=r"more in decode than multiply by its weights: they are off by a relative 1"):
+        TranscoderBasis(scaled)
+
+
+def test_build_and_evaluate_pass_the_gate(digits):
+    model, fit, _ = digits
+    segments = gl.mlp_segments(model)[:1]
+    acts = gl.collect(model, fit, segments)
+    width = segments[0].d_in
+    shape = {"d_in": width, "d_sae": 2 * width}
+    sae = sl.TopKSAE(sl.TopKSAEConfig(k=8, rescale_acts_by_decoder_norm=True, **shape))
+    bases = {
+        segments[0].hook_in: uneven(sae),
+        segments[0].hook_out: gl.Neurons().fit(segments, acts)[segments[0].hook_out],
+    }
+    circuit = gl.build_circuit(model, segments, bases, acts, gl.GramLasso(mean_edges=4), gates=False)
+    by_hand = gl.Circuit(segments, bases, circuit.connectors)
+    for found in (circuit, by_hand):
+        basis = found.bases[segments[0].hook_in]
+        torch.testing.assert_close(basis.W_dec.norm(dim=1), torch.ones(2 * width))
+    with pytest.raises(BasisError, match=r"hook_post\.0 is a recipe"):
+        gl.build_circuit(model, segments, {**bases, segments[0].hook_in: gl.PCA()}, acts, gl.GramLasso())
+
+
+# Files without sae-lens
+
+
+@pytest.mark.parametrize(
+    "kind", ["standard", "jumprelu", "topk", "topk, rescaled", "gated", "topk, rescaled, layer norm"]
+)
+def test_files_are_read_the_same_without_sae_lens(kind, tmp_path, monkeypatch):
+    uneven(SAES[kind]()).save_model(tmp_path / "sae")
+    want = gl.PretrainedSAE(tmp_path / "sae").load()
+    monkeypatch.setattr(sae_files, "sae_lens_works", lambda: False)
+    found = gl.PretrainedSAE(tmp_path / "sae").load()
+    assert not type(getattr(found, "source", found)).__module__.startswith("sae_lens")
+    torch.testing.assert_close(found.encode(rows()), want.encode(rows()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        found.decode(found.encode(rows())), want.decode(want.encode(rows())), atol=1e-5, rtol=1e-5
+    )
+    save_basis(found, tmp_path / "kept")
+    monkeypatch.undo()  # sae-lens reads what was written without it
+    torch.testing.assert_close(load_basis(tmp_path / "kept").encode(rows()), found.encode(rows()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["", "Skip", "JumpReLU", "JumpReLUSkip"])
+def test_transcoders_are_read_the_same_without_sae_lens(kind, tmp_path, monkeypatch):
+    from sae_lens.saes import transcoder as formats
+
+    config = getattr(formats, f"{kind}TranscoderConfig")(d_out=5, apply_b_dec_to_input=False, **SHAPE)
+    module = uneven(getattr(formats, f"{kind}Transcoder")(config))
+    module.save_model(tmp_path / "t")
+    monkeypatch.setattr(sae_files, "sae_lens_works", lambda: False)
+    found = TranscoderBasis(sae_files.from_folder(tmp_path / "t"))
+    torch.testing.assert_close(found.reconstruct(rows()), module(rows()), atol=1e-5, rtol=1e-5)
+
+
+def test_flat_files_of_before_without_sae_lens(tmp_path, monkeypatch):
+    folder = sae_folder(tmp_path / "flat", flat_topk_config(HOOK, D, F, 3), sae_tensors(D, F))
+    want = gl.PretrainedSAE(folder).load()
+    monkeypatch.setattr(sae_files, "sae_lens_works", lambda: False)
+    found = gl.PretrainedSAE(folder).load()
+    torch.testing.assert_close(found.encode(rows()), want.encode(rows()), atol=1e-5, rtol=1e-5)
+
+
+def test_settings_that_sae_lens_would_drop(tmp_path):
+    config = flat_topk_config(HOOK, D, F, 3, "none") | {"activation_fn_str": "tanh-relu", "activation_fn_kwargs": {}}
+    with pytest.raises(BasisError, match="'tanh-relu', which sae-lens 6 would read as relu"):
+        gl.PretrainedSAE(sae_folder(tmp_path / "tanh", config, sae_tensors(D, F))).load()
+    scaled = config | {"activation_fn_str": "relu", "finetuning_scaling_factor": True}
+    tensors = sae_tensors(D, F)
+    factor = torch.linspace(0.5, 2, F)
+    found = gl.PretrainedSAE(sae_folder(tmp_path / "scaled", scaled, {**tensors, "scaling_factor": factor})).load()
+    f = torch.relu((rows() - tensors["b_dec"]) @ tensors["W_enc"] + tensors["b_enc"])
+    torch.testing.assert_close(found.decode(found.encode(rows())), (f * factor) @ tensors["W_dec"] + tensors["b_dec"])
+
+
+def test_plain_form_needs_a_known_architecture():
+    with pytest.raises(BasisError, match="'temporal' is no encoder matrix"):
+        plain({"architecture": "temporal"}, sae_tensors(D, F))
+    lacking = copy.copy(sae_tensors(D, F))
+    del lacking["b_enc"]
+    with pytest.raises(BasisError, match="needs W_enc, b_enc, W_dec, b_dec; its file holds W_dec, W_enc, b_dec"):
+        plain({"architecture": "standard"}, lacking)
+
+
+def test_a_weights_file_that_is_none(tmp_path):
+    (tmp_path / "other.safetensors").write_bytes(json.dumps({}).encode())
+    with pytest.raises(BasisError, match=r"is no SAE: expected a folder"):
+        gl.PretrainedSAE(tmp_path / "other.safetensors").load()
+    with pytest.raises(BasisError, match="there is no folder"):
+        gl.PretrainedSAE(Path("nowhere")).load()
