@@ -84,7 +84,7 @@ def block_fingerprints(model: Any, needed: int | None = None) -> dict[str, str]:
         digest = xxh3_128()
         for name, value in sorted(places[place], key=lambda pair: pair[0]):
             digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         found[place] = digest.hexdigest()[:16]
     return found
 

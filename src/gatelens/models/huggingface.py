@@ -5,14 +5,24 @@ transformer-lens 3.9 itself loads only names that it knows, and asks the hub for
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from einops import EinopsError
+from torch import Tensor
 
 from ..errors import ModelError
+from .tensor_index import TensorIndex
+
+#: a head without weights of its own uses the embedding's
+_TIED = {"lm_head.weight": ("model.embed_tokens.weight", "wte.weight")}
+#: what older versions of transformers saved with the weights
+_BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
 
 def _gpt2_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,21 +118,78 @@ def hooked_config(folder: Path) -> dict[str, Any]:
     return settings | {"model_name": folder.name}
 
 
-def hooked_state_dict(folder: Path, cfg: Any) -> dict[str, Any]:
-    """The weights of the folder under transformer-lens' names, before any folding."""
-    from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
-    from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
-    from transformers import AutoModelForCausalLM
+class _Tree:
+    """Tensors as the modules that transformer-lens' conversions walk: `tree.model.layers[3].mlp.up_proj.weight`."""
 
-    try:
-        theirs = AutoModelForCausalLM.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, dtype=cfg.dtype
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder} could not be loaded as a Hugging Face model ({error})") from error
-    convert = convert_gpt2_weights if cfg.original_architecture == "GPT2LMHeadModel" else convert_llama_weights
-    weights = {name: value.detach() for name, value in convert(theirs.eval(), cfg).items()}
-    return {"unembed.b_U": torch.zeros(cfg.d_vocab, dtype=cfg.dtype)} | weights
+    def __init__(self, read: Callable[[str], Tensor], path: str = ""):
+        self._read, self._path = read, path
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self._path}.{name}" if self._path else name
+        return self._read(path) if name in ("weight", "bias") else _Tree(self._read, path)
+
+    def __getitem__(self, index: int) -> _Tree:
+        return _Tree(self._read, f"{self._path}.{index}")
+
+
+class HuggingFaceFolder:
+    """The weights of a Hugging Face folder, read a block at a time through transformer-lens' own conversions.
+
+    Args:
+        checked: see `TensorIndex`.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None, checked: Callable[[Path], object] | None = None):
+        self.path = folder
+        self.settings: Mapping[str, Any] = hooked_config(folder) | ({"model_name": name} if name else {})
+        self._tensors = TensorIndex(sorted(folder.glob("model*.safetensors")), checked)
+        self._names = {name.removeprefix("transformer."): name for name in self._tensors}
+        self._used: set[str] = set()
+
+    def tokenizer(self) -> Any | None:
+        return tokenizer_of(self.path)
+
+    def outer(self, cfg: Any) -> dict[str, Tensor]:
+        found = self._converted(cfg, 0, lambda path: self._tensor(_TIED.get(path, ()), path))
+        return {"unembed.b_U": torch.zeros(cfg.d_vocab_out, dtype=cfg.dtype)} | found
+
+    def block(self, index: int, cfg: Any) -> dict[str, Tensor]:
+        def read(path: str) -> Tensor:
+            if not re.search(r"\.0\.", path):
+                return torch.zeros(1, 1)  # the embedding and the head, which are not of this block
+            return self._tensor((), re.sub(r"\.0\.", f".{index}.", path, count=1))
+
+        found = self._converted(cfg, 1, read)
+        here = {name: value for name, value in found.items() if name.startswith("blocks.0.")}
+        return {name.replace("blocks.0.", f"blocks.{index}.", 1): value for name, value in here.items()}
+
+    def foreign(self) -> list[str]:
+        """Weights inside the blocks that the conversion did not ask for: they would change what the model computes."""
+        left = set(self._names) - self._used
+        return sorted(name for name in left if re.search(r"\.\d+\.", name) and not name.endswith(_BUFFERS))
+
+    def _converted(self, cfg: Any, blocks: int, read: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+        from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
+
+        small = copy.copy(cfg)
+        small.n_layers = blocks
+        convert = convert_gpt2_weights if cfg.original_architecture == "GPT2LMHeadModel" else convert_llama_weights
+        try:
+            return {name: value.detach() for name, value in convert(_Tree(read), small).items()}
+        except (RuntimeError, EinopsError) as error:
+            raise ModelError(
+                f"{self.path}: the weights do not fit config.json ({error}). Give the config that they were saved with"
+            ) from error
+
+    def _tensor(self, instead: Sequence[str], path: str) -> Tensor:
+        """The tensor of that name, or of the one that it is tied to."""
+        short = path.removeprefix("transformer.")
+        for name in (short, *instead):
+            if name in self._names:
+                self._used.add(name)
+                return self._tensors[self._names[name]]
+        raise ModelError(f"{self.path} lacks the weights {path}, which its config asks for. Download or save it again")
 
 
 def tokenizer_of(folder: Path) -> Any | None:

