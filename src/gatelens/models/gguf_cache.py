@@ -104,7 +104,9 @@ def _converted(path: Path, folder: Path) -> store.Reading:
     with store.writing(folder, KIND) as out:
         out.json("config.json", file.config)
         _keep_tokenizer(out, tokenizer)
-        for i, part in enumerate(tqdm(file.parts(), total=file.blocks + 1, desc=f"convert {path.name}", delay=2, disable=None)):
+        for i, part in enumerate(
+            tqdm(file.parts(), total=file.blocks + 1, desc=f"convert {path.name}", delay=2, disable=None)
+        ):
             name = f"model-{i + 1:05d}-of-{file.blocks + 1:05d}.safetensors"
             out.bytes(name, save(part, metadata={"format": "pt"}))  # transformers asks for that
             index |= dict.fromkeys(part, name)
