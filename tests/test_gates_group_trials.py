@@ -22,6 +22,7 @@ from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.gates.setting import Setter, control_steps
 from gatelens.gates.stage import Stage, sparse_rows
 from gatelens.gates.subsets import worst_subsets
+from gatelens.gates.verification import verify
 from gatelens.gates.verified import verified
 from gatelens.segments import MLPWeights, Segment
 
@@ -326,3 +327,15 @@ def test_a_two_hop_chain_that_a_transcoder_writes_as_one_hop(together, mechanism
         shares.append(np.mean([verified(s.rule, trial)[0] is True for s, trial in zip(subjects, trials, strict=True)]))
     assert shares[0] <= 0.01
     assert shares[1] > 0.9
+
+
+def test_verify_is_the_parts_together_and_counts_its_cost(world):
+    rules = {list(UNITS).index(name): claim for name, claim in (*TRUE.items(), WRONG[0])}
+    before = world.stage.passes
+    found = verify(world.stage, rules, (world.f_fit, world.outside.f_out.tocsr()))
+    assert list(found) == list(rules)
+    assert {list(UNITS)[out] for out, v in found.items() if v.verified} == set(TRUE)
+    assert sum(v.passes for v in found.values()) == world.stage.passes - before
+    assert found[0].companions == ((ECHO,),)
+    assert all(v.subsets.worst.share == 1 for v in found.values() if v.verified)
+    assert verify(world.stage, {}, (world.f_fit, world.outside.f_out.tocsr())) == {}

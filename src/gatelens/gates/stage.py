@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bases import Basis, directions
-from ..bases.pair import PairBasis
+from ..basis import Basis, directions
+from ..basis.features import encode_rows, output_features
+from ..basis.pair import PairBasis
+from ..codes.csr import to_csr
 from ..errors import DataError
-from ..features import encode_rows, output_features
 from ..segments import Segment
-from ..sparse import to_csr
 from .rule import Literal
 
 #: rows run through the segment at once

@@ -1,0 +1,82 @@
+"""Verification: everything that is tried of a rule in the real model, and what comes of it; the entrance to this part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import scipy.sparse
+from tqdm import tqdm
+
+from .companions import groups_of
+from .group_trials import GroupTrial, Subject, group_trials
+from .interchange import Interchange, interchanges
+from .left_out import LeftOut, left_out
+from .outside import Outside
+from .rule import Rule
+from .stage import Stage
+from .subsets import Subsets, worst_subsets
+from .verified import verified
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One rule, tried in the model.
+
+    Attributes:
+        verified, why: the verdict; None where the rule could not be tried.
+        trial: its literals set by groups. left_out: what natural rows hold against it, set beside it.
+        interchange: its literals' part swapped between rows. subsets: random features outside it switched off.
+        companions: of each literal, the features that were set with it.
+    """
+
+    verified: bool | None
+    why: str
+    trial: GroupTrial
+    left_out: tuple[LeftOut, ...]
+    interchange: Interchange
+    subsets: Subsets
+    companions: tuple[tuple[int, ...], ...]
+
+    @property
+    def passes(self) -> int:
+        """Rows that went through the segment: what this verification cost."""
+        asked = sum(found.flipped.tried for found in self.left_out)
+        return self.trial.passes + asked + 3 * self.interchange.accuracy.tried + self.subsets.every.tried
+
+
+def verify(
+    stage: Stage,
+    rules: Mapping[int, Rule],
+    fitting: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix],
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[int, Verification]:
+    """Try each rule in the model.
+
+    Args:
+        stage: held-out rows, the segment, and the levels above which outputs are on.
+        rules: output -> its rule.
+        fitting: features (in, out) of fitting rows, above zero, CSR: companions and what a rule leaves out are looked for there.
+
+    Raises:
+        DataError: a literal that is on in none of the fitting rows.
+    """
+    f_in, f_out = fitting
+    groups = groups_of([literal for rule in rules.values() for literal in rule.literals], f_in)
+    subjects = [Subject.of(out, rule, groups) for out, rule in rules.items()]
+    tried = zip(
+        subjects,
+        group_trials(stage, subjects, seed=seed),
+        left_out(stage, Outside.of(f_in, f_out, stage.levels), subjects, seed),
+        interchanges(stage, subjects, seed=seed),
+        worst_subsets(stage, subjects, seed=seed),
+        strict=True,
+    )
+    found: dict[int, Verification] = {}
+    bar = tqdm(tried, total=len(subjects), disable=not progress, desc="verify", delay=2)
+    for subject, trial, against, swapped, subsets in bar:
+        holds, why = verified(subject.rule, trial, against)
+        companions = tuple(group.companions for group in subject.groups)
+        found[subject.out] = Verification(holds, why, trial, against, swapped, subsets, companions)
+    return found
