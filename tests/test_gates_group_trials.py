@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from gatelens.basis.pair import PairBasis
 
 from gatelens.basis import Rotation
+from gatelens.basis.pair import PairBasis
 from gatelens.errors import DataError
 from gatelens.gates.companions import Group, groups_of
 from gatelens.gates.group_trials import Subject, group_trials
