@@ -127,4 +127,4 @@ def _folder(release: str | Path, sae_id: str | None) -> Path | None:
 
 
 def _shipped() -> Path:
-    return Path(__file__).resolve().parents[1] / "demo" / "saes"
+    return Path(__file__).resolve().parents[2] / "demo" / "saes"
