@@ -237,3 +237,30 @@ def test_a_run_by_two_processes_leaves_the_artefacts_of_one(tmp_path):
         )
         assert one
         assert one == two
+
+
+FIVE_RUNS = """
+import json, sys
+from gatelens.pipeline import run
+from gatelens.pipeline.config import check_config
+for i in range(5):
+    run(check_config(json.loads(sys.argv[1])), f"{sys.argv[2]}/{i}", until="connect")
+"""
+
+
+def test_five_runs_of_two_workers(tmp_path):
+    """Each reads what the other is just putting into place; none may stumble over a file that is being renamed."""
+    command = [sys.executable, "-c", FIVE_RUNS, json.dumps(CONFIG), str(tmp_path)]
+    numbers = {"GATELENS_WORLD": "2", "GATELENS_PATIENCE": str(HANGS), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    both = [
+        subprocess.Popen(command, env={**os.environ, **numbers, "GATELENS_RANK": rank}, stderr=pipe, text=True)
+        for rank in "01"
+    ]
+    for process in both:
+        _, error = process.communicate(timeout=HANGS)
+        assert process.returncode == 0, error
+    runs = [{p.relative_to(d): p.read_bytes() for p in d.rglob("*.safetensors")} for d in sorted(tmp_path.iterdir())]
+    assert len(runs) == 5
+    assert len(runs[0]) > 5
+    assert all(found == runs[0] for found in runs)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,63 @@ def test_rewritten_while_read_is_said_to_be_that(tmp_path):
     save(tmp_path, 2)
     with pytest.raises(StoreError, match="written anew while it was being read"):
         stored.json("about.json")
+
+
+@pytest.mark.parametrize("what", ["tensors", "arrays", "json", "bytes", "copy"])
+@pytest.mark.parametrize("when", ["opened", "checked"])
+def test_a_writer_that_moves_files_into_place_disturbs_no_reader(tmp_path, monkeypatch, what, when):
+    """Two workers: one reads what the other has committed while it renames its files. The reader must not notice."""
+    with monkeypatch.context() as stopped:
+        stopped.setattr(artefact, "roll_forward", lambda folder: None)  # a writer that has committed, and no more yet
+        save(tmp_path / "a", 3)
+    assert (tmp_path / "a" / manifest.PENDING).exists()
+    stored = store.reading(tmp_path / "a", "thing")
+    if when == "opened":
+        artefact.roll_forward(tmp_path / "a")
+    else:  # between the check of a file and its use
+        right = artefact.damage
+
+        def damage(path, entry):
+            found = right(path, entry)
+            artefact.roll_forward(tmp_path / "a")
+            return found
+
+        monkeypatch.setattr(artefact, "damage", damage)
+    read = {
+        "tensors": lambda: int(stored.tensors("weights.safetensors")["w"][0]),
+        "arrays": lambda: int(stored.arrays("weights.safetensors")["w"][0]),
+        "json": lambda: stored.json("about.json")["value"],
+        "bytes": lambda: json.loads(stored.bytes("about.json"))["value"],
+        "copy": lambda: stored.copy("about.json", tmp_path / "copied") or 3,
+    }
+    assert read[what]() == 3
+    assert not (tmp_path / "a" / manifest.PENDING).exists()
+
+
+def test_a_reader_that_looks_all_the_while(tmp_path):
+    """A thread opens and reads a new artefact again and again while it is first written: nothing, or all of it."""
+    found, errors, done = [], [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                found.append(value_in(folder))
+            except StoreError as error:
+                if "holds no finished" not in str(error):
+                    errors.append(error)
+            except Exception as error:
+                errors.append(error)
+
+    for i in range(40):
+        folder = tmp_path / str(i)
+        done.clear()
+        reader = threading.Thread(target=look)
+        reader.start()
+        save(folder, 7)
+        done.set()
+        reader.join()
+    assert not errors
+    assert set(found) <= {7}
 
 
 def test_nan_is_refused_with_its_place(tmp_path):

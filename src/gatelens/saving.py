@@ -5,7 +5,6 @@ A composite names its parts (`parts()`), and they are saved as what they are; it
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -123,5 +122,5 @@ def _sae_into(basis: Any, out: store.Writing) -> None:
 def _load_sae(stored: Any) -> Basis:
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("cfg.json", "sae_weights.safetensors"):
-            shutil.copyfile(stored.path(name), Path(temporary) / name)
+            stored.copy(name, Path(temporary) / name)
         return admitted(from_folder(Path(temporary)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import GateLensError, StoreError
 from .files import explained, file_sha256, move, replace_file, sweep, sync_folder, write_temporary
@@ -20,6 +20,8 @@ from .tensor_files import load_tensors, tensor_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Writing:
@@ -165,20 +167,34 @@ class Reading:
         return [name.removeprefix(self._below) for name in self.manifest["files"] if name.startswith(self._below)]
 
     def bytes(self, name: str, limit: int = MAX_BYTES) -> bytes:
-        return read_file(self.path(name), limit)
+        return self._read(name, lambda path: read_file(path, limit))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        return load_tensors(self.path(name), "torch")
+        return self._read(name, lambda path: load_tensors(path, "torch"))
 
     def arrays(self, name: str) -> dict[str, Any]:
         """As numpy arrays, without importing torch."""
-        return load_tensors(self.path(name), "numpy")
+        return self._read(name, lambda path: load_tensors(path, "numpy"))
 
     def json(self, name: str) -> Any:
         return parse_json(self.bytes(name), self.place / name)
 
     def text(self, name: str) -> str:
         return self.bytes(name).decode("utf-8")
+
+    def copy(self, name: str, target: str | Path) -> None:
+        """The file, for something else that reads files of its own."""
+        self._read(name, lambda path: shutil.copyfile(path, target))
+
+    def _read(self, name: str, read: Callable[[Path], T]) -> T:
+        """Read a file wherever it is: a writer that has committed may move it into its place between check and use."""
+        path = self.path(name)
+        try:
+            return read(path)
+        except (OSError, StoreError):
+            if path.exists():
+                raise
+        return read(self.path(name))
 
     def check(self) -> Reading:
         """Check every file now, instead of each when it is used."""
@@ -198,9 +214,10 @@ class Reading:
         name = self._below + name
         entry = self.manifest["files"][name]
         path = inside(self.folder, name)
-        staged = path.with_name(self._staged[name]) if name in self._staged else None
-        if staged is not None and staged.is_file() and not staged.is_symlink():
-            path = staged
+        if name in self._staged:
+            staged = path.with_name(self._staged[name])
+            if not staged.is_symlink() and not self.damage(staged, entry):
+                return staged  # else it has been moved into place since the folder was opened
         problem = self.damage(path, entry)
         if problem and self.rewritten():
             raise StoreError(f"{self.folder} was written anew while it was being read. Open it again")

@@ -34,16 +34,28 @@ def load_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
         StoreError: damaged, or from a newer version.
     """
     pending = inside(folder, PENDING)
-    if pending.exists():
-        stored = _object(parse_json(read_file(pending, MAX_MANIFEST), pending, MAX_MANIFEST), pending)
+    committed = _if_there(pending)
+    if committed is not None:
+        stored = _object(parse_json(committed, pending, MAX_MANIFEST), pending)
         staged = stored.get("staged")
         if not isinstance(staged, dict) or not all(_is_staged(name, at) for name, at in staged.items()):
             raise _not_ours(pending, "'staged' does not list temporary files")
         return check_manifest(stored.get("manifest"), pending), staged
     path = inside(folder, MANIFEST)
+    listed = _if_there(path)
+    return None if listed is None else (check_manifest(parse_json(listed, path, MAX_MANIFEST), path), {})
+
+
+def _if_there(path: Path) -> bytes | None:
+    """Its bytes; None where it is not, or not any more: a writer removes what is pending as soon as it is in place."""
     if not path.exists():
         return None
-    return check_manifest(parse_json(read_file(path, MAX_MANIFEST), path, MAX_MANIFEST), path), {}
+    try:
+        return read_file(path, MAX_MANIFEST)
+    except StoreError:
+        if path.exists():
+            raise
+        return None
 
 
 def check_manifest(value: Any, source: object) -> dict[str, Any]:
