@@ -29,6 +29,7 @@ FRONT_DOOR: dict[str, tuple[str, ...]] = {
     "gates": ("Gate", "GateKind", "TruthTable", "type_gates"),
     "circuits": ("Circuit", "build_circuit"),
     "evaluation": ("evaluate", "splice", "Report"),
+    "prompts": ("PromptReading",),
     "pipeline": ("find_circuit",),
 }
 SUBMODULES = ("views", "planted", "stability", "invariants")
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from .models import HookedMLP as HookedMLP
     from .models import load_model as load_model
     from .pipeline import find_circuit as find_circuit
+    from .prompts.reading import PromptReading as PromptReading
     from .segments import Segment as Segment
     from .segments import mlp_segments as mlp_segments
     from .solvers import BuiltInWires as BuiltInWires

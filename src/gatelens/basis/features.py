@@ -57,3 +57,8 @@ def output_features(basis_out: Any, x: Float[Tensor, "rows d_in"], y: Float[Tens
         with torch.no_grad():
             return torch.cat([basis_out.features_from(part) for part in x.split(_ROWS)])
     return encode_rows(basis_out, y)
+
+
+def dense_rows(f: Tensor) -> Float[Tensor, "rows f"]:
+    """Few rows of features as a dense float32 matrix on the host."""
+    return (f.to_dense() if f.layout == torch.sparse_csr else f).detach().float().cpu()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
-from . import rotate, studies, tools, walks
+from . import prompt, rotate, studies, tools, walks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     walks.add_verbs(verbs)
     tools.add_verbs(verbs)
+    prompt.add_verbs(verbs)
     rotate.add_verbs(verbs)
     studies.add_verbs(verbs)
     return parser

@@ -1,0 +1,34 @@
+"""A prompt read by the circuit of a finished run, with the run's own rows for names and typical levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..activations import Activations
+from ..circuits import Circuit
+from ..errors import ConfigError, StoreError
+from ..prompts.reading import PromptReading, read_prompt
+from .config import read_config
+from .walk import Walk
+
+
+def reading_of(run: Path, text: str) -> PromptReading:
+    """The reading of a text by the run's circuit; nothing in the run folder is made or changed.
+
+    Raises:
+        ConfigError: no run folder, or one without a circuit. DataError: a prompt that the model cannot read.
+    """
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"{run} is no run folder: expected config.yaml in it. `gatelens run CONFIG --out {run}` makes one")
+    if not (run / "circuit" / "circuit.json").is_file():
+        raise ConfigError(
+            f"{run} holds no circuit yet: expected a run that went as far as its gates. Go on with "
+            f"`gatelens gates {run / 'config.yaml'} --out {run}`"
+        )
+    walk = Walk(read_config(run / "config.yaml"), run)
+    circuit = Circuit.load(run / "circuit", walk.segments)
+    try:
+        acts = Activations.open(run / "activations" / "held_out")
+    except StoreError:  # a run whose activations were cleared away still reads prompts, without names
+        acts = None
+    return read_prompt(circuit, walk.model, text, acts, walk.batches[1])

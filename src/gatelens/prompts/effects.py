@@ -1,0 +1,79 @@
+"""The direct way to the logits: what a step at a hook point adds to them when nothing in between answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..segments.transformer import Normalise
+
+#: ends of the names of hook points whose values are added to the residual stream as they are, or are the stream itself
+_ADDED = ("hook_mlp_out", "mlp.hook_out", "hook_attn_out", "hook_resid_pre", "hook_resid_mid", "hook_resid_post")
+
+
+@dataclass(frozen=True)
+class DirectPath:
+    """A linear map to the logits at each position; the final norm's scale is held at what it is on the prompt.
+
+    Attributes:
+        unembed: [d, vocabulary], the norm's gain within. mean: [d], its mean over the vocabulary, which no softmax sees.
+        scale: [positions] of the final norm. centred: the norm takes the mean over d out.
+    """
+
+    unembed: Float[Tensor, "d vocabulary"]
+    mean: Float[Tensor, " d"]
+    scale: Float[Tensor, " positions"]
+    centred: bool
+
+    def logits(self, position: int, steps: Float[Tensor, "k d"]) -> Float[Tensor, "k vocabulary"]:
+        """What each step adds to the logits at a position, their mean over the vocabulary taken out."""
+        steps = self._centre(steps.to(self.unembed)) / self.scale[position]
+        return steps @ self.unembed - (steps @ self.mean)[:, None]
+
+    def readers(self, tokens: Int[Tensor, " positions"]) -> Float[Tensor, "positions d"]:
+        """[position] the vector whose product with a step there is what the step adds to the logit of its token."""
+        columns = self.unembed[:, tokens].T - self.mean
+        return self._centre(columns) / self.scale[:, None]
+
+    def _centre(self, rows: Tensor) -> Tensor:
+        return rows - rows.mean(-1, keepdim=True) if self.centred else rows
+
+
+def last_stream(model: Any) -> str | None:
+    """The hook point behind the last block of a transformer; None for another model."""
+    name = f"blocks.{len(model.blocks) - 1}.hook_resid_post" if hasattr(model, "blocks") else ""
+    return name if name in model.hook_dict else None
+
+
+def direct_path(model: Any, hook: str, cache: Mapping[str, Tensor]) -> DirectPath | None:
+    """From `hook` to the logits; None where there is no linear way.
+
+    Args:
+        cache: of a clean run, with `last_stream(model)` in it where the model has one: [positions, d].
+    """
+    stream, unembed = last_stream(model), getattr(model, "W_U", None)
+    if stream is not None and isinstance(unembed, Tensor) and hook.endswith(_ADDED):
+        return _through_norm(model, unembed.detach().cpu().float(), cache[stream])
+    sizes = getattr(model, "sizes", None)
+    if sizes is not None and hook == f"hook_post.{len(sizes) - 3}":
+        weight = model.layers[-1].weight.detach().cpu().float().T
+        return DirectPath(weight, weight.mean(1), torch.ones(len(cache[hook])), centred=False)
+    return None
+
+
+def _through_norm(model: Any, unembed: Tensor, stream: Float[Tensor, "positions d"]) -> DirectPath:
+    kind = str(model.cfg.normalization_type or "")
+    if not kind:
+        return DirectPath(unembed, unembed.mean(1), torch.ones(len(stream)), centred=False)
+    gain = getattr(getattr(model, "ln_final", None), "w", None)
+    if isinstance(gain, Tensor):
+        unembed = gain.detach().cpu().float()[:, None] * unembed
+    norm = Normalise("RMS" not in kind, float(model.cfg.eps))
+    centred = stream - stream.mean(-1, keepdim=True) if norm.centre else stream
+    scale = (centred.square().mean(-1) + norm.eps).sqrt()
+    return DirectPath(unembed, unembed.mean(1), scale, norm.centre)

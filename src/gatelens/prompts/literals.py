@@ -1,0 +1,55 @@
+"""What a gate says of rows: the one place in this room that knows how a gate keeps its rule, its levels and its grade."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..gates import Gate, GateKind
+from ..gates.rule import Literal, Op, Rule
+
+
+def rule_of(gate: Gate | None) -> Rule | None:
+    """The gate's rule; None where none was read."""
+    if gate is None or gate.kind in (GateKind.NOT_READ, GateKind.ADDER) or not gate.excite:
+        return None
+    exciters = tuple(Literal(feature) for feature in gate.excite)
+    counts = 1 < gate.at_least < len(exciters)
+    head = exciters if counts else exciters[:1]
+    joined = Op.OR if gate.at_least == 1 else Op.AND
+    steps = [(joined, literal) for literal in exciters[len(head) :]]
+    steps += [(Op.AND_NOT, Literal(feature)) for feature in gate.inhibit]
+    return Rule(head, gate.at_least if counts else 1, tuple(steps))
+
+
+def says_on(rule: Rule, f: Float[Tensor, "rows m"]) -> Bool[Tensor, " rows"]:
+    """On which rows of input features a rule says that its output is on."""
+    return torch.from_numpy(rule.evaluate(literals_on(rule, f).numpy()))
+
+
+def literals_on(rule: Rule, f: Float[Tensor, "rows m"]) -> Bool[Tensor, "rows literals"]:
+    """Which literals of a rule are on in rows of input features."""
+    levels = torch.tensor([literal.level for literal in rule.literals])
+    return f[:, list(rule.features)] > levels
+
+
+def output_level(gate: Gate | None) -> float:
+    """The level above which the gate's output counts as on."""
+    return 0.0
+
+
+def grade_of(gate: Gate | None) -> str:
+    """verified, holds, weak or none."""
+    if gate is None or rule_of(gate) is None:
+        return "none"
+    if gate.verified:
+        return "verified"
+    return "holds" if (gate.mcc or 0.0) >= 0.5 else "weak"
+
+
+def typical_of(gate: Gate) -> float | None:
+    """The mean of the gate's output where it fires, from the table of observed rows; None where there is none."""
+    if gate.table is None or not int(gate.table.fired.sum()):
+        return None
+    return float((gate.table.magnitude * gate.table.count).sum() / gate.table.fired.sum())
