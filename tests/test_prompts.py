@@ -149,7 +149,9 @@ def test_why_at_a_real_position(model, reading):
     rest = basis_in.decode(f[None])[0] - basis_in.decode(torch.zeros_like(f)[None])[0]
     row = x - rest + off @ basis_in.W_dec
     assert not found.held
-    assert found.values[-1] == pytest.approx(float(basis_out.encode(layer.segment.forward(row[None]))[0, firing.out]), abs=1e-3)
+    assert found.values[-1] == pytest.approx(
+        float(basis_out.encode(layer.segment.forward(row[None]))[0, firing.out]), abs=1e-3
+    )
     assert found.share >= 0.9
     assert found.q <= found.active
     whole = firing.why(share=1.0)
@@ -168,7 +170,9 @@ def test_names_come_from_the_rows_at_hand(world, reading):
     best = max(mass, key=mass.get)
     if mass[best] / sum(mass.values()) >= 0.15:
         assert reading.text_of(best).strip() in reading.ordinary.name(hook, feature)
-    assert reading.ordinary.typical(hook, feature) == pytest.approx(float(f[:, feature][f[:, feature] > 0].mean()), rel=1e-4)
+    assert reading.ordinary.typical(hook, feature) == pytest.approx(
+        float(f[:, feature][f[:, feature] > 0].mean()), rel=1e-4
+    )
 
 
 # images
@@ -179,7 +183,9 @@ def pictures(digits):
     model, fit, held = digits
     segments = gl.mlp_segments(model)
     acts = gl.collect(model, fit, segments)
-    circuit = gl.build_circuit(model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_edges=4), gates=False)
+    circuit = gl.build_circuit(
+        model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_edges=4), gates=False
+    )
     return model, circuit, held
 
 
@@ -191,7 +197,9 @@ def test_an_image_is_a_prompt(pictures):
     assert torch.allclose(reading.layer(last).f_out, values[circuit.segments[-1].hook_out], atol=1e-5)
     firing = reading.firings(0, last)[0]
     weight = model.layers[-1].weight[:, firing.out]
-    assert firing.effect == pytest.approx(firing.came * float(weight[int(reading.targets[0])] - weight.mean()), abs=1e-4)
+    assert firing.effect == pytest.approx(
+        firing.came * float(weight[int(reading.targets[0])] - weight.mean()), abs=1e-4
+    )
     assert reading.layer(circuit.segments[0].name).path is None
     assert "image 0" in repr(firing.why())
     assert len(repr(reading).splitlines()) <= 20

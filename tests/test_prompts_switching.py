@@ -130,13 +130,16 @@ def test_images_have_no_attention_to_hold(digits):
     model, fit, held = digits
     segments = gl.mlp_segments(model)
     acts = gl.collect(model, fit, segments)
-    circuit = gl.build_circuit(model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_edges=6), gates=False)
+    circuit = gl.build_circuit(
+        model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_edges=6), gates=False
+    )
     reading = read_prompt(circuit, model, held.inputs[:2], acts=acts)
     name = segments[-1].name
     feature = int(reading.layer(name).f_in[1].argmax())
     found = reading.set({feature: "off"}, at=1, segment=name)
     changed = model.run_with_hooks(
-        held.inputs[1:2], fwd_hooks=[(segments[-1].hook_in, lambda v, hook=None: v.clone().index_fill_(1, torch.tensor([feature]), 0))]
+        held.inputs[1:2],
+        fwd_hooks=[(segments[-1].hook_in, lambda v, hook=None: v.clone().index_fill_(1, torch.tensor([feature]), 0))],
     )
     assert torch.allclose(found.after[1], changed[0], atol=1e-5)
     assert torch.allclose(found.after[0], reading.logits[0], atol=1e-6)
@@ -155,7 +158,9 @@ def test_whole_outputs_of_the_last_hidden_layer_carry_everything(digits):
     assert found.outputs_remaining == pytest.approx(0, abs=1e-4)
     assert found.gates_remaining == pytest.approx(0, abs=1e-4)
     # the logits are linear in these outputs: what each carries alone adds up
-    assert found.carriers[-1].remaining == pytest.approx(found.difference - sum(c.alone for c in found.carriers), abs=1e-3)
+    assert found.carriers[-1].remaining == pytest.approx(
+        found.difference - sum(c.alone for c in found.carriers), abs=1e-3
+    )
 
 
 def test_contrast_by_hand(model, world, reading):

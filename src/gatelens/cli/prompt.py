@@ -11,7 +11,9 @@ from typing import Any
 
 def add_verbs(verbs: Any) -> None:
     """The parser of the verb."""
-    prompt = verbs.add_parser("prompt", help="read a prompt: which gates fire on it, and what each does to the prediction")
+    prompt = verbs.add_parser(
+        "prompt", help="read a prompt: which gates fire on it, and what each does to the prediction"
+    )
     prompt.add_argument("run", metavar="RUN", help="a run folder with a circuit")
     prompt.add_argument("text", metavar="TEXT", help="the prompt")
     prompt.add_argument("--out", metavar="FILE", help="write a page, on which tokens and gates can be clicked, too")

@@ -8,7 +8,7 @@ from ..activations import Activations
 from ..circuits import Circuit
 from ..errors import ConfigError, StoreError
 from ..prompts.reading import PromptReading, read_prompt
-from .config import read_config
+from .resume import stored_config
 from .walk import Walk
 
 
@@ -18,14 +18,13 @@ def reading_of(run: Path, text: str) -> PromptReading:
     Raises:
         ConfigError: no run folder, or one without a circuit. DataError: a prompt that the model cannot read.
     """
-    if not (run / "config.yaml").is_file():
-        raise ConfigError(f"{run} is no run folder: expected config.yaml in it. `gatelens run CONFIG --out {run}` makes one")
+    config = stored_config(run)
     if not (run / "circuit" / "circuit.json").is_file():
         raise ConfigError(
             f"{run} holds no circuit yet: expected a run that went as far as its gates. Go on with "
             f"`gatelens gates {run / 'config.yaml'} --out {run}`"
         )
-    walk = Walk(read_config(run / "config.yaml"), run)
+    walk = Walk(config, run)
     circuit = Circuit.load(run / "circuit", walk.segments)
     try:
         acts = Activations.open(run / "activations" / "held_out")

@@ -10,9 +10,9 @@ from pathlib import Path
 import yaml
 
 from .. import store
-from ..errors import StoreError
+from ..errors import ConfigError, StoreError
 from ..store.shards import differences
-from .config import Config
+from .config import Config, check_config
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -41,6 +41,26 @@ def claim(folder: Path, config: Config) -> None:
         return
     text = yaml.safe_dump(wanted | {"versions": versions()}, sort_keys=False, allow_unicode=True)
     store.replace_file(path, text.encode())
+
+
+def stored_config(folder: Path) -> Config:
+    """The config that a run folder was made from.
+
+    Raises:
+        ConfigError: no run folder. StoreError: its config is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder} is no run folder: expected config.yaml in it. `gatelens run CONFIG --out {folder}` makes one"
+        )
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} is damaged ({type(error).__name__}): make the run again") from error
+    values = dict(found) if isinstance(found, Mapping) else {}
+    values.pop("versions", None)
+    return check_config(values, str(path))
 
 
 def versions() -> dict[str, str]:

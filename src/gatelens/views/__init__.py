@@ -16,6 +16,7 @@ __getattr__ = lazy_names(
         "known_features": ("known", "neighbourhood"),
         "figure_card": ("card_svg",),
         "diff": ("compare",),
+        "prompt": ("prompt_page",),
         "matrix": ("layer_map",),
         "figures": ("heat_maps", "jacobian_maps"),
     },

@@ -27,7 +27,7 @@ WIDEST = 512
 
 
 def show(value: Any) -> str:
-    """Markup for a `Circuit`, `Gate`, `Connector`, `Rotation` or `Report`; its printed form for anything else.
+    """Markup for a `Circuit`, `Gate`, `Connector`, `Rotation`, `Report` or `PromptReading`; its printed form for anything else.
 
     Under 300 KB: a value that would take more is shown as it prints.
     """
@@ -105,7 +105,14 @@ def _report(report: Any) -> Markup:
     return said + explained(figures) + report_tables(figures)
 
 
+def _prompt(reading: Any) -> Markup:
+    from .prompt import prompt_fragment
+
+    return prompt_fragment(reading)
+
+
 _DRAWN: dict[str, Callable[[Any], Markup]] = {
+    "PromptReading": _prompt,
     "Gate": _gate,
     "Connector": _connector,
     "Circuit": _circuit,
