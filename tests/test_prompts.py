@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import gatelens as gl
+from gatelens.basis.features import encode_rows
 from gatelens.circuits import Circuit
 from gatelens.errors import ConfigError, DataError, GateLensError, HookNameError, ModelError, NonFiniteError
-from gatelens.features import encode_rows
 from gatelens.gates import Gate, GateKind
+from gatelens.gates.grade import Grade
+from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.prompts import read_prompt
 from gatelens.prompts.firing import row_of
 
@@ -44,9 +46,10 @@ def reading(model, world):
     reading = read_prompt(circuit, model, TEXT, acts=acts, batches=held)
     strongest = reading.firings(-1)[0]
     parents = strongest.why().features
-    gate = Gate(strongest.out, GateKind.AND, parents[:2], (1.0, 1.0), 0.0, excite=parents[:2], at_least=2, mcc=0.7)
+    rule = Rule((Literal(parents[0]),), steps=((Op.AND, Literal(parents[1])),))
+    gate = Gate(strongest.out, GateKind.AND, parents[:2], (1.0, 1.0), 0.0, rule=rule, grade=Grade.HOLDS)
     circuit = Circuit(circuit.segments, circuit.bases, circuit.connectors, {circuit.segments[0].name: [gate]})
-    return read_prompt(circuit, model, TEXT, acts=acts, batches=held)
+    return circuit.on(model, TEXT, acts=acts, batches=held)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_literals_of_a_gate(reading):
     assert "rule on" in repr(firing)
     assert "holds" in repr(firing)
     elsewhere = reading.at(1, f"OF_{gate.out}")
-    f = reading.layer().f_in[1, list(gate.excite)]
+    f = reading.layer().f_in[1, list(gate.rule.features)]
     assert elsewhere.said == bool((f > 0).all())
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
 
-from gatelens.bases import Rotation
+from gatelens.basis import Rotation
 from gatelens.errors import ConfigError
 from gatelens.gates import Gate, GateKind
+from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.prompts.local import local_reading
 from gatelens.prompts.local_rule import LocalRule, agreement, nearest_rule
 from gatelens.prompts.outputs import output_of, slope
@@ -136,14 +138,21 @@ def test_agreement_weighs_open_and_closed_alike():
 
 
 def test_gate_beside_the_table():
-    right = Gate(1, GateKind.AND, (2, 3), (1.0, 1.0), -1.4, excite=(2, 3), at_least=2)
-    wrong = Gate(1, GateKind.OR, (2, 3), (1.0, 1.0), -1.4, excite=(2, 3), at_least=1)
+    right, wrong = (
+        Gate(1, kind, (2, 3), (1.0, 1.0), -1.4, rule=Rule((Literal(2),), steps=((op, Literal(3)),)))
+        for kind, op in ((GateKind.AND, Op.AND), (GateKind.OR, Op.OR))
+    )
     assert read([0, 0, 1, 1, 0, 0], 1, right).agrees
     found = read([0, 0, 1, 1, 0, 0], 1, wrong)
     assert found.agreement == pytest.approx((1 + 1 / 3) / 2)
     assert not found.agrees
     assert "they differ" in repr(found)
     assert read([0, 0, 1, 1, 0, 0], 1).agrees is None
+    # above its level of 2 the literal is off in the row: the rule says closed on every subset
+    high = Gate(1, GateKind.COPY, (2,), (1.0,), 0.0, rule=Rule((Literal(2, 2.0),)))
+    assert read([0, 0, 1, 1, 0, 0], 1, high).agreement == 0.5
+    # and an output level that its value does not reach closes the table
+    assert read([0, 0, 1, 1, 0, 0], 1, replace(right, level=1.0)).rule.share == 0
 
 
 # the few features, and what is left out

@@ -22,4 +22,10 @@ def _circuit_json(circuit: Any) -> dict[str, Any]:
     return circuit_json(circuit)
 
 
-LATER.update(show=_show, circuit_json=_circuit_json)
+def _read_prompt(circuit: Any, model: Any, prompt: Any, acts: Any, batches: Any) -> Any:
+    from .prompts import read_prompt
+
+    return read_prompt(circuit, model, prompt, acts, batches)
+
+
+LATER.update(show=_show, circuit_json=_circuit_json, read_prompt=_read_prompt)

@@ -66,6 +66,20 @@ class Circuit:
                 return gate
         raise DataError(f"no gate was read for output feature {out}; there are {len(gates)} gates in this segment")
 
+    def on(self, model: Any, prompt: Any, acts: Any = None, batches: Any = None) -> Any:
+        """What the circuit says of one prompt, beside what the model does on it: a `PromptReading`.
+
+        Args:
+            model: the one that the circuit was made from.
+            prompt: a text, token ids, or for a model of images one image or several.
+            acts: activations at the circuit's hook points, for typical levels and the tokens that name a feature.
+            batches: ordinary data, for the loss beside steering.
+
+        Raises:
+            DataError: a prompt that the model cannot read. HookNameError, ModelError: not the circuit's model.
+        """
+        return LATER["read_prompt"](self, model, prompt, acts, batches)
+
     def to_json(self) -> dict[str, Any]:
         """Wires, gates with their tables and figures, and what the bases are, as plain JSON without NaN.
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..bases.linear import directions
+from ..basis.linear import directions
 from ..errors import DataError
 from ..lazy import shows_itself
 from .firing import shown
 from .running import Change
-
-if TYPE_CHECKING:
-    from .reading import Layer, PromptReading
+from .scene import Layer, Scene
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,13 @@ class Contrast:
         return vars(self) | {"difference": self.difference, "carriers": [vars(c) for c in self.carriers]}
 
 
-def contrasted(reading: PromptReading, other: Any, tokens: tuple[str | int, str | int] | None, most: int) -> Contrast:
+def contrasted(reading: Scene, other: Any, tokens: tuple[str | int, str | int] | None, most: int) -> Contrast:
     """See `PromptReading.contrast`.
 
     Raises:
         DataError: the same prompt twice, or two tokens that are one.
     """
-    from .reading import PromptReading, read_prompt
-
-    second = other if isinstance(other, PromptReading) else read_prompt(reading.circuit, reading.model, other)
+    second = other if isinstance(other, Scene) else Scene.of(reading.circuit, reading.model, other)
     if second.prompt.inputs.shape == reading.prompt.inputs.shape and bool(
         (second.prompt.inputs == reading.prompt.inputs).all()
     ):
@@ -149,7 +145,7 @@ def contrasted(reading: PromptReading, other: Any, tokens: tuple[str | int, str 
     )
 
 
-def _tokens(one: PromptReading, two: PromptReading, tokens: tuple[str | int, str | int] | None) -> tuple[int, int]:
+def _tokens(one: Scene, two: Scene, tokens: tuple[str | int, str | int] | None) -> tuple[int, int]:
     """The two that were asked for; else the one that the first prompt raises most over the second, and the reverse."""
     if tokens is not None:
         up, down = one.target(tokens[0], -1), one.target(tokens[1], -1)
@@ -203,7 +199,7 @@ class _Part:
         return self.one.y[-self.same :] - self.two.y[-self.same :]
 
 
-def _table(reading: PromptReading, part: _Part) -> Tensor:
+def _table(reading: Scene, part: _Part) -> Tensor:
     return directions(reading.circuit.bases[part.hook], part.two.f_out.shape[1]).float().cpu()
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ..bases.linear import directions
+from ..basis.linear import directions
 from ..gates import Gate
 from .literals import grade_of, literals_on, output_level, rule_of
 from .local import MOST, LocalReading, local_reading
 from .outputs import output_of
 from .rows import Row
-
-if TYPE_CHECKING:
-    from .reading import Layer, PromptReading
+from .scene import Layer, Scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +30,7 @@ class Firing:
         gate: the circuit's reading of the output; None where the circuit has none.
     """
 
-    reading: PromptReading
+    reading: Scene
     layer: Layer
     position: int
     out: int
@@ -45,7 +43,7 @@ class Firing:
     gate: Gate | None
 
     @classmethod
-    def of(cls, reading: PromptReading, layer: Layer, position: int, out: int) -> Firing:
+    def of(cls, reading: Scene, layer: Layer, position: int, out: int) -> Firing:
         """Read off a prompt's reading."""
         gate = layer.gates.get(out)
         rule = rule_of(gate)
@@ -157,7 +155,29 @@ class Firing:
         }
 
 
-def row_of(reading: PromptReading, layer: Layer, position: int, keep_error: bool = True) -> Row:
+def firings_of(
+    reading: Scene, position: int | None = None, segment: str | None = None, most: int | None = None
+) -> list[Firing]:
+    """See `PromptReading.firings`."""
+    names = [reading.circuit.segment(segment).name] if segment is not None else list(reading.layers)
+    places = range(len(reading)) if position is None else [reading.prompt.position(position)]
+    counted = [p for p in places if position is not None or reading.prompt.keep[p]]
+    pairs = [(reading.layers[n], p, out) for n in names for p in counted for out in _fires(reading.layers[n], p)]
+    pairs.sort(key=lambda pair: -_size(*pair))
+    return [Firing.of(reading, layer, place, out) for layer, place, out in pairs[:most]]
+
+
+def _fires(layer: Layer, position: int) -> list[int]:
+    on = (layer.f_out[position] > 0).nonzero()[:, 0].tolist()
+    return sorted({*on, *(out for out, said in layer.said.items() if said[position])})
+
+
+def _size(layer: Layer, position: int, out: int) -> float:
+    size = layer.f_out if layer.effects is None else layer.effects
+    return abs(float(size[position, out]))
+
+
+def row_of(reading: Scene, layer: Layer, position: int, keep_error: bool = True) -> Row:
     """The input of a segment at one position, taken apart."""
     basis = reading.circuit.bases[layer.segment.hook_in]
     f = layer.f_in[position]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bases.linear import directions
-from ..features import decoded_output
+from ..basis.features import decoded_output
+from ..basis.linear import directions
 from .firing import row_of
+from .scene import Layer, Scene
 from .switched import Step
-
-if TYPE_CHECKING:
-    from .reading import Layer, PromptReading
 
 #: unrelated changes beside one switch
 CONTROLS = 8
@@ -37,7 +34,7 @@ def feature_change(
 
 
 def foreseen(
-    reading: PromptReading,
+    reading: Scene,
     layer: Layer,
     steps: Sequence[Step],
     positions: Int[Tensor, " k"],
@@ -60,7 +57,7 @@ def foreseen(
 
 
 def _locally(
-    reading: PromptReading, layer: Layer, position: int, step: Float[Tensor, " d_in"], changed: set[int]
+    reading: Scene, layer: Layer, position: int, step: Float[Tensor, " d_in"], changed: set[int]
 ) -> Float[Tensor, " d_out"]:
     """The model's own MLP on the row's few strongest features (and those that are changed), without and with the change."""
     row = row_of(reading, layer, position)
@@ -73,7 +70,7 @@ def _locally(
 
 
 def unrelated(
-    reading: PromptReading,
+    reading: Scene,
     hook: str,
     f: Float[Tensor, "positions width"],
     positions: Int[Tensor, " k"],

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from .firing import shown
-
-if TYPE_CHECKING:
-    from .reading import PromptReading
+from .firing import firings_of, shown
+from .scene import Scene
 
 #: firings that are listed; with what stands around them, a reading takes at most twenty lines
 LISTED = 14
@@ -15,10 +11,10 @@ LISTED = 14
 _WIDE = 140
 
 
-def lines_of(reading: PromptReading) -> list[str]:
+def lines_of(reading: Scene) -> list[str]:
     """At most twenty lines: the prompt, what the model makes of it, and the firings with the largest effect."""
     prompt = reading.prompt
-    every = reading.firings()
+    every = firings_of(reading)
     head = f"PromptReading of {len(prompt)} {'images' if prompt.images else 'tokens'}, {len(every)} firings"
     lines = [head]
     if not prompt.images:

@@ -6,21 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..gates import Gate, GateKind
-from ..gates.rule import Literal, Op, Rule
+from ..gates import Gate
+from ..gates.rule import Rule
 
 
 def rule_of(gate: Gate | None) -> Rule | None:
-    """The gate's rule; None where none was read."""
-    if gate is None or gate.kind in (GateKind.NOT_READ, GateKind.ADDER) or not gate.excite:
-        return None
-    exciters = tuple(Literal(feature) for feature in gate.excite)
-    counts = 1 < gate.at_least < len(exciters)
-    head = exciters if counts else exciters[:1]
-    joined = Op.OR if gate.at_least == 1 else Op.AND
-    steps = [(joined, literal) for literal in exciters[len(head) :]]
-    steps += [(Op.AND_NOT, Literal(feature)) for feature in gate.inhibit]
-    return Rule(head, gate.at_least if counts else 1, tuple(steps))
+    """The gate's rule, however good; None where there is none."""
+    return None if gate is None else gate.rule
 
 
 def says_on(rule: Rule, f: Float[Tensor, "rows m"]) -> Bool[Tensor, " rows"]:
@@ -36,16 +28,12 @@ def literals_on(rule: Rule, f: Float[Tensor, "rows m"]) -> Bool[Tensor, "rows li
 
 def output_level(gate: Gate | None) -> float:
     """The level above which the gate's output counts as on."""
-    return 0.0
+    return 0.0 if gate is None else gate.level
 
 
 def grade_of(gate: Gate | None) -> str:
     """verified, holds, weak or none."""
-    if gate is None or rule_of(gate) is None:
-        return "none"
-    if gate.verified:
-        return "verified"
-    return "holds" if (gate.mcc or 0.0) >= 0.5 else "weak"
+    return "none" if gate is None else str(gate.grade)
 
 
 def typical_of(gate: Gate) -> float | None:

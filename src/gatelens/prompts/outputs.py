@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.linear import encoder_directions
-from ..bases.pair import PairBasis
+from ..basis.linear import encoder_directions
+from ..basis.pair import PairBasis
 from ..errors import BasisError
 
 Read = Callable[[Tensor, Tensor], Tensor]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bases.linear import directions
+from ..basis.features import dense_rows, output_features
+from ..basis.linear import directions
 from ..errors import ConfigError
 from ..evaluation.passes import metric
-from ..features import dense_rows, output_features
 from ..lazy import shows_itself
 from ..models import device_of
-
-if TYPE_CHECKING:
-    from .reading import Layer, PromptReading
+from .scene import Layer, Scene
 
 #: tokens of ordinary text on which the loss is taken
 LOSS_TOKENS = 2_048
@@ -62,9 +60,7 @@ class Steered:
         return dict(vars(self))
 
 
-def steered(
-    reading: PromptReading, gate: int | str, strength: float, tokens: int, segment: str | None, seed: int
-) -> Steered:
+def steered(reading: Scene, gate: int | str, strength: float, tokens: int, segment: str | None, seed: int) -> Steered:
     """See `PromptReading.steer`.
 
     Raises:
@@ -98,7 +94,7 @@ def steered(
 class Holding:
     """Hooks that hold one output feature at a value, or move an unrelated one by the same norms."""
 
-    reading: PromptReading
+    reading: Scene
     layer: Layer
     out: int
     level: float
@@ -159,7 +155,7 @@ def _written(model: Any, ids: list[int], tokens: int, hooks: list[Any]) -> list[
     return written
 
 
-def _losses(reading: PromptReading, hold: Holding) -> dict[str, float]:
+def _losses(reading: Scene, hold: Holding) -> dict[str, float]:
     batches = reading.batches
     if batches is None:
         return {}

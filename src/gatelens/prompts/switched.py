@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ..lazy import shows_itself
 from .firing import shown
-
-if TYPE_CHECKING:
-    from .reading import PromptReading
+from .scene import Scene
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Switched:
         frozen: later blocks kept their attention.
     """
 
-    reading: PromptReading
+    reading: Scene
     steps: tuple[Step, ...]
     place: int
     target: int

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bases.linear import directions
+from ..basis.features import dense_rows, encode_rows, output_features
+from ..basis.linear import directions
 from ..errors import ConfigError, DataError
-from ..features import dense_rows, encode_rows, output_features
 from .foreseeing import CONTROLS, feature_change, foreseen, unrelated
 from .running import Change
+from .scene import Layer, Scene
 from .switched import Foreseen, Moved, Step, Switched, logit
-
-if TYPE_CHECKING:
-    from .reading import Layer, PromptReading
 
 #: a change below this share of the largest feature is a rounding error of the run
 _ROUNDING = 1e-4
 
 
 def switched(
-    reading: PromptReading,
+    reading: Scene,
     changes: Mapping[int | str, float | str],
     at: int | Sequence[int],
     segment: str | None,
@@ -64,7 +61,7 @@ def switched(
 
 
 def _runs(
-    reading: PromptReading, layer: Layer, positions: Tensor, inner: Tensor, outer: Tensor, said: Sequence[Tensor]
+    reading: Scene, layer: Layer, positions: Tensor, inner: Tensor, outer: Tensor, said: Sequence[Tensor]
 ) -> list[Change]:
     """The switch itself; each foreseen change of the output in the output's place; the controls."""
     hook_in, hook_out = layer.segment.hook_in, layer.segment.hook_out
@@ -79,7 +76,7 @@ def _runs(
     return runs
 
 
-def _steps(reading: PromptReading, layer: Layer, changes: Mapping[int | str, float | str], position: int) -> list[Step]:
+def _steps(reading: Scene, layer: Layer, changes: Mapping[int | str, float | str], position: int) -> list[Step]:
     found = []
     for named, wanted in changes.items():
         kind = "OF" if isinstance(named, str) and named.upper().startswith("OF") else "IF"
@@ -90,7 +87,7 @@ def _steps(reading: PromptReading, layer: Layer, changes: Mapping[int | str, flo
     return found
 
 
-def _value(reading: PromptReading, layer: Layer, kind: str, feature: int, wanted: float | str) -> float:
+def _value(reading: Scene, layer: Layer, kind: str, feature: int, wanted: float | str) -> float:
     if wanted == "off":
         return 0.0
     if wanted == "typical":
@@ -100,9 +97,7 @@ def _value(reading: PromptReading, layer: Layer, kind: str, feature: int, wanted
     raise DataError(f'{kind}_{feature} is set to a finite number, "off" or "typical"; got {wanted!r}')
 
 
-def _vectors(
-    reading: PromptReading, layer: Layer, steps: Sequence[Step], kind: str, positions: Tensor
-) -> Float[Tensor, "k d"]:
+def _vectors(reading: Scene, layer: Layer, steps: Sequence[Step], kind: str, positions: Tensor) -> Float[Tensor, "k d"]:
     hook, f = (layer.segment.hook_in, layer.f_in) if kind == "IF" else (layer.segment.hook_out, layer.f_out)
     table = directions(reading.circuit.bases[hook], f.shape[1]).float().cpu()
     return feature_change(steps, kind, positions, f.shape[1]) @ table
@@ -113,9 +108,7 @@ def _r2(true: Tensor, said: Tensor) -> float | None:
     return 1 - float((true - said).double().square().sum()) / size if size > 0 else None
 
 
-def _moved(
-    reading: PromptReading, edited: Layer, steps: Sequence[Step], values: Mapping[str, Tensor]
-) -> tuple[Moved, ...]:
+def _moved(reading: Scene, edited: Layer, steps: Sequence[Step], values: Mapping[str, Tensor]) -> tuple[Moved, ...]:
     """Output features of all segments that changed, the largest change first; the edited ones left out."""
     mine = {(s.position, s.feature) for s in steps if s.kind == "OF"}
     found: list[tuple[float, Moved]] = []
@@ -135,7 +128,7 @@ def _moved(
     return tuple(m for _, m in sorted(found, key=lambda pair: -pair[0]))
 
 
-def _said_after(reading: PromptReading, layer: Layer, steps: Sequence[Step], x: Tensor) -> Tensor | None:
+def _said_after(reading: Scene, layer: Layer, steps: Sequence[Step], x: Tensor) -> Tensor | None:
     """What the connector makes of the input after a switch: of the very codes that were set, elsewhere of those encoded anew."""
     connector = reading.circuit.connectors.get(layer.segment.name)
     if connector is None:

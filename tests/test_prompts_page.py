@@ -1,0 +1,114 @@
+"""A prompt in the terminal and on a page: short, escaped, with nothing to fetch."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+import gatelens as gl
+from gatelens.circuits import Circuit
+from gatelens.cli.main import main
+from gatelens.views import prompt_page
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder of the demonstration's model in principal components, up to its circuit."""
+    folder = tmp_path_factory.mktemp("prompt")
+    config = folder / "small.yaml"
+    config.write_text(
+        "name: small\nmodel: {use: load_model, name: gpt2-mini}\n"
+        "data: {use: text_batches, source: gpt2-mini-sample, rows: [20, 10], length: 32}\n"
+        "segments: {layers: [3]}\nbases: {use: PCA, components: 16}\n"
+        "solver: {use: GramLasso, mean_edges: 3, signed: true}\n"
+    )
+    assert main(["gates", str(config), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_in_the_terminal(run, capsys):
+    capsys.readouterr()
+    assert main(["prompt", str(run), "It was late, therefore he left"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 20
+    assert lines[0].startswith("PromptReading of 8 tokens")
+
+
+def test_as_json_and_nothing_else(run, capsys, tmp_path):
+    capsys.readouterr()
+    page = tmp_path / "page.html"
+    assert main(["prompt", str(run), "It was late", "--json", "--out", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tokens"][1:] == ["It", " was", " late"]
+    assert found["firings"]
+    assert page.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{run}", ""], "the prompt is empty"),
+        (["{run}", "word " * 400], "the model reads at most 256"),
+        (["{run}/nowhere", "a"], "is no run folder"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, capsys, arguments, says):
+    capsys.readouterr()
+    assert main(["prompt", *(a.format(run=run) for a in arguments)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gatelens prompt")]
+    assert len(said) == 1
+    assert says in said[0]
+
+
+def test_a_run_without_a_circuit(run, capsys, tmp_path):
+    (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    assert main(["prompt", str(tmp_path), "a"]) == 2
+    assert "holds no circuit yet" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfe: [")
+    assert main(["prompt", str(tmp_path), "a"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+# the page
+
+
+@pytest.fixture(scope="module")
+def reading():
+    model = gl.load_model("gpt2-mini")
+    segments = gl.mlp_segments(model, [3])
+    acts = {h: torch.randn(80, model.cfg.d_model) for s in segments for h in (s.hook_in, s.hook_out)}
+    return Circuit(segments, gl.PCA(components=8).fit(segments, acts), {}).on(model, 'a <script>alert("x")</script> & b')
+
+
+def test_page_is_one_file_with_every_token_and_nothing_to_fetch(reading):
+    text = prompt_page(reading, local=2).text
+    assert text.count('class="place"') == len(reading)
+    assert text.count('<details class="firing">') == 2
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
+    strip = text[text.index('<p class="strip">') : text.index('<details class="place"')]
+    assert "<script" not in strip
+    assert "&lt;" in strip
+    for n in range(len(reading)):
+        assert f'id="at-{n}"' in text
+        assert f'href="#at-{n}"' in text
+
+
+def test_in_a_notebook_it_is_a_fragment_that_can_be_shown_twice(reading):
+    text = reading._repr_html_()
+    assert 'class="place"' in text
+    assert "<script" not in text
+    assert not re.search(r'\bid="', text[text.index("</style>") :])
+    assert len(text) < 300_000
+    assert reading.firings()[0].why()._repr_html_().startswith("<pre>")
+
+
+def test_an_image_has_a_page(digits):
+    model, fit, held = digits
+    segments = gl.mlp_segments(model, [1])
+    circuit = Circuit(segments, gl.Neurons().fit(segments, gl.collect(model, fit, segments)), {})
+    text = prompt_page(circuit.on(model, held.inputs[0]), local=1).text
+    assert "class " in text
+    assert text.count('class="place"') == 1
