@@ -80,7 +80,9 @@ def reading():
     model = gl.load_model("gpt2-mini")
     segments = gl.mlp_segments(model, [3])
     acts = {h: torch.randn(80, model.cfg.d_model) for s in segments for h in (s.hook_in, s.hook_out)}
-    return Circuit(segments, gl.PCA(components=8).fit(segments, acts), {}).on(model, 'a <script>alert("x")</script> & b')
+    return Circuit(segments, gl.PCA(components=8).fit(segments, acts), {}).on(
+        model, 'a <script>alert("x")</script> & b'
+    )
 
 
 def test_page_is_one_file_with_every_token_and_nothing_to_fetch(reading):
