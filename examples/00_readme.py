@@ -7,7 +7,7 @@ fit, held_out = gl.text_batches(model, "gpt2-mini-sample", rows=(320, 120), leng
 segments = gl.mlp_segments(model, layers=[3])
 acts, unseen = gl.collect(model, fit, segments), gl.collect(model, held_out, segments)
 bases = gl.PretrainedSAE("gpt2-mini").fit(segments, acts)
-circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_edges=8, cap=8), held_out=unseen)
+circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_wires=8, cap=8), held_out=unseen)
 report = gl.evaluate(model, circuit, held_out, acts=unseen)
 print(report)
 print(max(circuit.gates[segments[0].name], key=lambda gate: (gate.kind != "not_read", gate.mcc or 0)))

@@ -13,7 +13,7 @@ segments = gl.mlp_segments(model)
 acts = gl.collect(model, fit, segments)
 bases = gl.TrainedSAE("batchtopk", expansion=4, k=16, samples=20 * rows).fit(segments, acts)
 unseen = gl.collect(model, held_out, segments)
-circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_edges=8), held_out=unseen)
+circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_wires=8), held_out=unseen)
 report = gl.evaluate(model, circuit, held_out)
 print(report)
 

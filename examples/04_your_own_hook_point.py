@@ -35,7 +35,7 @@ except SegmentError as error:
 
 # From here on everything works as for an MLP: bases, connector, splice.
 bases = gl.PCA(components=64).fit([across_mlp], acts)
-circuit = gl.build_circuit(model, [across_mlp], bases, acts, solver=gl.GramLasso(mean_edges=4, cap=8, signed=True))
+circuit = gl.build_circuit(model, [across_mlp], bases, acts, solver=gl.GramLasso(mean_wires=4, cap=8, signed=True))
 with torch.no_grad():
     clean = model(held_out.inputs[:8]).log_softmax(-1)
     spliced = model.run_with_hooks(held_out.inputs[:8], fwd_hooks=gl.splice(circuit)).log_softmax(-1)

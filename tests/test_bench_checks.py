@@ -12,7 +12,7 @@ from gatelens.models.training import Training
 @pytest.fixture(scope="module")
 def figures():
     checks = bench.load("checks")
-    checks.CAUSAL_ROWS, checks.TOP_EDGES = 200, 60
+    checks.CAUSAL_ROWS, checks.TOP_WIRES = 200, 60
     fit, held_out = gl.image_batches("digits")
     net = Training(epochs=30, lr=3e-3).fit(gl.HookedMLP((64, 32, 32, 10), seed=0), fit, seed=0)
     recipe = gl.TrainedSAE(expansion=2, k=6, samples=40_000, batch_size=128, trainer="sparse")

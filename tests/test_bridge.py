@@ -60,7 +60,7 @@ def test_the_walk_from_text_to_a_spliced_circuit(bridges, kind):
     segments = gl.mlp_segments(model, layers=[1])
     acts = gl.collect(model, fit, segments)
     bases = {hook: ReluFeatures(acts[hook].shape[1], 32) for hook in acts}
-    circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_edges=6, cap=12))
+    circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mean_wires=6, cap=12))
     assert isinstance(circuit, Circuit)
     x = held_out.inputs
     with torch.no_grad():

@@ -44,8 +44,8 @@ def test_a_line_is_not_fitted_to_fewer_rows_than_it_takes():
 def test_every_output_is_on_as_often_as_its_feature_and_its_line_is_that_of_least_squares():
     f_in, f_out = blurred()
     plain, set_on_firing = (
-        gl.GramLasso(mean_edges=4).fit(f_in, f_out),
-        gl.GramLasso(mean_edges=4, calibrate=True).fit(f_in, f_out),
+        gl.GramLasso(mean_wires=4).fit(f_in, f_out),
+        gl.GramLasso(mean_wires=4, calibrate=True).fit(f_in, f_out),
     )
     true, before, after = ((f > 0).sum(0) for f in (f_out, plain(f_in), set_on_firing(f_in)))
     assert (before > 1.1 * true).all()
@@ -62,7 +62,7 @@ def test_every_output_is_on_as_often_as_its_feature_and_its_line_is_that_of_leas
 
 def test_the_threshold_of_least_error_is_that_of_a_search_over_all():
     f_in, f_out = blurred(300)
-    plain = gl.GramLasso(mean_edges=4).fit(f_in, f_out)
+    plain = gl.GramLasso(mean_wires=4).fit(f_in, f_out)
     found = calibrated(plain, f_in, f_out, on="error")
     z = plain.pre(f_in).double().numpy()
     for out in range(f_out.shape[1]):
@@ -73,7 +73,7 @@ def test_the_threshold_of_least_error_is_that_of_a_search_over_all():
             least = min(least, np.square(np.where(on, line(z[:, out]), 0) - y).sum())
         error = (found(f_in)[:, out] - f_out[:, out]).double().square().sum()
         assert float(error) == pytest.approx(least, rel=1e-4)
-        for other in (plain, gl.GramLasso(mean_edges=4, calibrate="firing").fit(f_in, f_out)):
+        for other in (plain, gl.GramLasso(mean_wires=4, calibrate="firing").fit(f_in, f_out)):
             assert error <= (1 + 1e-6) * (other(f_in)[:, out] - f_out[:, out]).double().square().sum()
 
 
@@ -119,7 +119,7 @@ def test_an_output_that_is_on_where_its_inputs_are_off_keeps_what_it_has():
 
 def test_without_a_line_values_stay_and_the_threshold_is_that_of_least_error():
     f_in, f_out = blurred(300)
-    plain = gl.GramLasso(mean_edges=4).fit(f_in, f_out)
+    plain = gl.GramLasso(mean_wires=4).fit(f_in, f_out)
     found = calibrated(plain, f_in, f_out, on="error", line=False)
     assert torch.equal(found.weight.values(), plain.weight.values())
     z = plain.pre(f_in)
@@ -152,12 +152,12 @@ def test_an_output_without_wires_or_firings_stays_silent():
 
 def test_what_it_refuses():
     f_in, f_out = blurred(100)
-    connector = gl.GramLasso(mean_edges=2).fit(f_in, f_out)
+    connector = gl.GramLasso(mean_wires=2).fit(f_in, f_out)
     with pytest.raises(SolverError, match="maps 12 features to 5"):
         calibrated(connector, f_in[:, :3], f_out)
     with pytest.raises(SolverError, match="over the same rows"):
         calibrated(connector, f_in[:50], f_out)
-    linear = gl.GramLasso(mean_edges=2, signed=True, calibrate=True).fit(f_in - 0.5, f_out - 0.5)
+    linear = gl.GramLasso(mean_wires=2, signed=True, calibrate=True).fit(f_in - 0.5, f_out - 0.5)
     assert linear.threshold is None
     with pytest.raises(SolverError, match="activation relu"):
         calibrated(linear, f_in, f_out)

@@ -11,8 +11,8 @@ from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.evaluation import causal_figures
 from gatelens.evaluation.causal import addition, edit_figures, removal, subset
-from gatelens.evaluation.edge_ablation import ablate_edges, drop_contradicted
 from gatelens.evaluation.rule_flips import rule_flips
+from gatelens.evaluation.wire_ablation import ablate_wires, drop_contradicted
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import type_gates
 from gatelens.gates.interventions import Workbench
@@ -112,17 +112,17 @@ def test_edits_change_what_they_say(world):
     assert not (added != 0)[on].any()
 
 
-def test_edges_agree_with_ablation_or_are_dropped(world):
+def test_wires_agree_with_ablation_or_are_dropped(world):
     segment, basis_in, basis_out, x = world
     bench = Workbench(segment, basis_in, basis_out, x)
     wrong = exact().weight.to_dense()
     wrong[0, 0] *= -1  # the wire's sign denies what removal does
     wrong[2, 7] = 0.3  # nothing happens when 7 is removed
     connector = Connector.from_dense(wrong, BIAS)
-    ablation = ablate_edges(bench, connector, top=None)
-    edges = list(zip(ablation.out.tolist(), ablation.parent.tolist(), strict=True))
-    flagged = {edge for edge, bad in zip(edges, ablation.contradicted.tolist(), strict=True) if bad}
-    silent = {edge for edge, idle in zip(edges, ablation.silent.tolist(), strict=True) if idle}
+    ablation = ablate_wires(bench, connector, top=None)
+    wires = list(zip(ablation.out.tolist(), ablation.parent.tolist(), strict=True))
+    flagged = {wire for wire, bad in zip(wires, ablation.contradicted.tolist(), strict=True) if bad}
+    silent = {wire for wire, idle in zip(wires, ablation.silent.tolist(), strict=True) if idle}
     assert flagged == {(0, 0)}
     assert silent == {(2, 7)}
     expected = wrong.clone()
@@ -138,7 +138,7 @@ def test_edges_agree_with_ablation_or_are_dropped(world):
 def test_effects_of_ablation_are_mean_differences_of_the_real_output(world):
     segment, basis_in, basis_out, x = world
     bench = Workbench(segment, basis_in, basis_out, x)
-    ablation = ablate_edges(bench, exact(), top=1, rows=10_000)
+    ablation = ablate_wires(bench, exact(), top=1, rows=10_000)
     out, parent = int(ablation.out[0]), int(ablation.parent[0])
     assert (out, parent) == (2, 5)
     f = basis_in.encode(x)[:, parent]
@@ -175,9 +175,9 @@ def test_gates_of_the_input_are_held_against_what_the_model_gives(world):
         assert flips["gates"] == 3
         assert flips["off_on"]["made"] == right
         assert flips["on_off"]["made"] == (1.0 if right else None)  # turned round, no output shows its feature
-        edges = ablate_edges(bench, exact(), top=None).figures()
-        assert edges["silent"] == (0 if right else 6)
-        assert edges["sign_agreement"] == (1.0 if right else None)
+        wires = ablate_wires(bench, exact(), top=None).figures()
+        assert wires["silent"] == (0 if right else 6)
+        assert wires["sign_agreement"] == (1.0 if right else None)
 
 
 def test_one_row_is_not_enough(world):

@@ -85,7 +85,7 @@ def test_metric_is_accuracy(walked):
 def test_save_and_load(walked, tmp_path):
     model, held_out, segments, acts, unseen = walked
     bases = gl.TrainedSAE(expansion=1, k=4, samples=3000, batch_size=64).fit(segments, acts)
-    circuit = gl.build_circuit(model, segments, bases, acts, gl.GramLasso(mean_edges=2), held_out=unseen)
+    circuit = gl.build_circuit(model, segments, bases, acts, gl.GramLasso(mean_wires=2), held_out=unseen)
     circuit.save(tmp_path / "c")
     loaded = Circuit.load(tmp_path / "c")
     x = held_out.inputs
@@ -157,7 +157,7 @@ def test_a_chain_hands_its_features_on(walked):
     model, held_out, segments, acts, _ = walked
     bases = gl.TrainedSAE(expansion=2, k=4, samples=3000, batch_size=64).fit(segments, acts)
     circuit = Circuit(
-        segments, bases, connect(segments, bases, features_at(segments, bases, acts), gl.GramLasso(mean_edges=3))
+        segments, bases, connect(segments, bases, features_at(segments, bases, acts), gl.GramLasso(mean_wires=3))
     )
     h = model.run_with_cache(held_out.inputs, names_filter=["hook_post.0"])[1]["hook_post.0"]
     first, second = (circuit.connectors[s.name] for s in segments)
@@ -168,12 +168,12 @@ def test_a_chain_hands_its_features_on(walked):
 def test_baselines_are_what_they_say(walked):
     model, held_out, segments, acts, _ = walked
     bases = gl.TrainedSAE(expansion=2, k=4, samples=6000, batch_size=64).fit(segments, acts)
-    solver = gl.GramLasso(mean_edges=3)
+    solver = gl.GramLasso(mean_wires=3)
     circuit = gl.build_circuit(model, segments, bases, acts, solver, gates=False)
     beside = baseline_circuits(model, circuit, acts, solver, gates=False)
-    edges = sum(c.edges for c in circuit.connectors.values())
-    assert sum(c.edges for c in beside["virtual_weights"].connectors.values()) == edges
-    assert sum(c.edges for c in beside["neurons"].connectors.values()) <= edges
+    wires = sum(c.wires for c in circuit.connectors.values())
+    assert sum(c.wires for c in beside["virtual_weights"].connectors.values()) == wires
+    assert sum(c.wires for c in beside["neurons"].connectors.values()) <= wires
     report = gl.evaluate(model, circuit, held_out, baselines=beside)
     assert report.baselines["shuffled"]["replaced"] < report.all_replaced["accuracy"]
     assert report.baselines["random_weights"] is None
@@ -212,7 +212,7 @@ def test_connector_repr_and_equation():
     connector = gl.Connector.from_dense(torch.tensor([[0.0, 2.0], [0.0, 0.0]]), torch.tensor([-1.0, 0.0]))
     assert connector(torch.tensor([[9.0, 1.0]])).tolist() == [[1.0, 0.0]]
     assert connector.fan_in().tolist() == [1, 0]
-    assert "1 edges" in repr(connector)
+    assert "1 wires" in repr(connector)
     gate = gl.Gate(30, gl.GateKind.OR, (2797, 946), (0.26, -0.1), -0.05)
     assert gate.equation() == "OF_30 = ReLU(0.26·IF_2797 - 0.1·IF_946 - 0.05)"
 

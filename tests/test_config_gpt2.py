@@ -45,7 +45,7 @@ def test_the_published_pair_runs_from_the_cache(cache, tmp_path):
     assert tuple(connector.weight.shape) == (FEATURES + EXTRA, FEATURES + EXTRA)  # the row's scale and mean ride along
     assert walk.model.cfg.d_model == WIDTH
     again = run(read_config(CONFIGS / "gpt2.yaml", changes), tmp_path / "run", until="connect")
-    assert again.connected.connectors[walk.segments[0].name].edges == connector.edges
+    assert again.connected.connectors[walk.segments[0].name].wires == connector.wires
 
 
 def test_another_width_is_refused_before_the_model_runs(cache, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from gatelens.circuits import Circuit
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError
-from gatelens.evaluation import circuit_edge_curves, edge_curve, measure_coverage
+from gatelens.evaluation import circuit_wire_curves, measure_coverage, wire_curve
 from gatelens.evaluation.coverage import explained_variance, firings_explained, rule_says
 from gatelens.evaluation.recipes import PartialWires, split_wires
 from gatelens.gates import Gate, GateKind
@@ -57,7 +57,7 @@ def test_only_verified_gates_count(known):
     y = y.relu()
     variance = y.var(0)
     fired = (y > 0).sum(0)
-    assert (found.outputs, found.verified, found.edges) == (2, 1, 2)
+    assert (found.outputs, found.verified, found.wires) == (2, 1, 2)
     assert found.variance == pytest.approx(float(variance[0] / variance.sum()), abs=1e-4)
     assert found.firings == pytest.approx(float(fired[0] / fired.sum()))
     assert found.gap == pytest.approx(1)  # the logits read only what the verified gate computes
@@ -77,17 +77,17 @@ def test_nothing_verified_explains_nothing(known):
     assert found.variance == pytest.approx(0, abs=1e-6)
     assert report.sentence == (
         "Verified gates explain 0 % of the output variance of this MLP (all gates that were read, adders too: 100 %); "
-        "neurons at equal edges 100 %; a random model's 0 % (not measured: gates fitted to shuffled inputs)."
+        "neurons at equal wires 100 %; a random model's 0 % (not measured: gates fitted to shuffled inputs)."
     )
     assert report.to_dict()["baselines"]["neurons"][name]["verified"] == 2
     assert "neurons" in repr(report)
 
 
 @pytest.mark.parametrize("recipe", ["mean", "zero", "resample"])
-def test_edge_curves_by_each_recipe(known, recipe):
+def test_wire_curves_by_each_recipe(known, recipe):
     model, circuit, data = known
-    curve = edge_curve(model, circuit, data, shares=(0, 0.5, 1), recipe=recipe)
-    assert curve.edges == (0, 2, 4)
+    curve = wire_curve(model, circuit, data, shares=(0, 0.5, 1), recipe=recipe)
+    assert curve.wires == (0, 2, 4)
     assert curve.faithfulness[0] == pytest.approx(0)
     assert curve.faithfulness[-1] == pytest.approx(1)
     assert curve.completeness[0] == pytest.approx(1)
@@ -98,9 +98,9 @@ def test_edge_curves_by_each_recipe(known, recipe):
 
 def test_curves_of_every_segment_by_every_recipe(known):
     model, circuit, data = known
-    (by,) = circuit_edge_curves(model, circuit, data, shares=(0, 0.5)).values()
+    (by,) = circuit_wire_curves(model, circuit, data, shares=(0, 0.5)).values()
     assert list(by) == ["mean", "zero", "resample"]
-    assert by["zero"] == edge_curve(model, circuit, data, shares=(0, 0.5), recipe="zero")
+    assert by["zero"] == wire_curve(model, circuit, data, shares=(0, 0.5), recipe="zero")
 
 
 def test_what_is_explained_is_the_first_sentence_of_a_printed_report(known):
@@ -128,7 +128,7 @@ def test_refusals(known):
     with pytest.raises(ConfigError, match="unknown ablation 'noise'"):
         measure_coverage(model, circuit, data, recipe="noise")
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        edge_curve(model, circuit, data, shares=(2.0,))
+        wire_curve(model, circuit, data, shares=(2.0,))
     with pytest.raises(BasisError, match="the circuit is of another model"):
         measure_coverage(HookedMLP((4, 7, 5, 2)), circuit, data)
     basis = circuit.bases[circuit.segments[0].hook_out]

@@ -42,7 +42,7 @@ PROBE = textwrap.dedent("""
             "model": {"use": "HookedMLP", "sizes": sizes},
             "data": {"source": "digits"},
             "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
-            "solver": {"use": "GramLasso", "mean_edges": 2},
+            "solver": {"use": "GramLasso", "mean_wires": 2},
         }), Path(sys.argv[1]))
         batches = data(rows, 0, sizes[0]), data(held_out, 1, sizes[0])
         walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": batches}

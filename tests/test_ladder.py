@@ -83,7 +83,7 @@ def test_the_rungs_stand_in_their_order(ladder):
     assert null["median_r2"] < 0
     assert null["read"] == 0.0
     # the raw inputs are the features here, so two of them explain as much as a linear map can; components mix them
-    assert ladder["neurons, equal edges"]["fvu"] < ladder["principal components, equal edges"]["fvu"]
+    assert ladder["neurons, equal wires"]["fvu"] < ladder["principal components, equal wires"]["fvu"]
 
 
 def test_it_prints_and_becomes_json(ladder):

@@ -49,13 +49,13 @@ def test_weights_are_mean_derivatives_where_both_ends_are_on(pairs, monkeypatch)
     f = torch.randn(64, 6, generator=torch.Generator().manual_seed(1)).clamp_min(0)
     f_out = basis.encode(segment.forward(f))
     mean, size = _expected(segment, f, basis)
-    whole = MeanJacobian(mean_edges=6).at(segment, basis, basis).fit(f, f_out)
+    whole = MeanJacobian(mean_wires=6).at(segment, basis, basis).fit(f, f_out)
     torch.testing.assert_close(whole.weight.to_dense(), mean, rtol=1e-4, atol=1e-5)
-    some = MeanJacobian(mean_edges=2).at(segment, basis, basis).fit(f, f_out)
+    some = MeanJacobian(mean_wires=2).at(segment, basis, basis).fit(f, f_out)
     worth = size * f.square().mean(0).sqrt()
     best = worth.flatten().topk(12).indices.sort().values
     assert torch.equal(some.weight.to_dense().flatten().nonzero().squeeze(1), best)
-    capped = MeanJacobian(mean_edges=6, cap=2).at(segment, basis, basis).fit(f, f_out).weight.to_dense()
+    capped = MeanJacobian(mean_wires=6, cap=2).at(segment, basis, basis).fit(f, f_out).weight.to_dense()
     for row, full in zip(capped, worth, strict=True):
         best = [i for i in full.topk(2).indices.tolist() if full[i] > 0]
         assert sorted(best) == row.nonzero().squeeze(1).tolist()
@@ -64,13 +64,13 @@ def test_weights_are_mean_derivatives_where_both_ends_are_on(pairs, monkeypatch)
 def test_rotations_and_refusals():
     segment, basis = _segment(), Rotation(torch.eye(6))
     f = torch.randn(40, 6, generator=torch.Generator().manual_seed(2))
-    assert MeanJacobian(mean_edges=3).at(segment, basis, basis).fit(f, segment.forward(f)).edges == 18
+    assert MeanJacobian(mean_wires=3).at(segment, basis, basis).fit(f, segment.forward(f)).wires == 18
     with pytest.raises(SolverError, match="at\\(segment"):
         MeanJacobian().fit(f, f)
     with pytest.raises(SolverError, match="39"):
         MeanJacobian().at(segment, basis, basis).fit(f, f[:39])
-    with pytest.raises(SolverError, match="mean_edges"):
-        MeanJacobian(mean_edges=0)
+    with pytest.raises(SolverError, match="mean_wires"):
+        MeanJacobian(mean_wires=0)
 
 
 def test_rows_of_a_sparse_matrix():

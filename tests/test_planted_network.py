@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gatelens.basis.features import encode_rows
-from gatelens.planted import check_basis, plant_network, score_edges, word_network
+from gatelens.planted import check_basis, plant_network, score_wires, word_network
 from gatelens.planted.network import HOOK_IN, HOOK_OUT, spread_directions
 from gatelens.solvers import GramLasso, ReluOMP
 from gatelens.solvers.size_rule import solver_for
@@ -35,7 +35,7 @@ def test_the_mlp_computes_the_planted_gates(net, acts):
 
 def test_wires_are_read_through_the_true_directions(net, acts):
     features = [encode_rows(net.dictionaries[hook], acts[hook]) for hook in (HOOK_IN, HOOK_OUT)]
-    total = score_edges(net.gates, ReluOMP().fit(*features)).total
+    total = score_wires(net.gates, ReluOMP().fit(*features)).total
     assert total.recall > 0.9
     assert total.precision > 0.75  # overlapping directions leave traces in each other's readings
     assert total.sign_accuracy > 0.98

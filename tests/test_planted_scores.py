@@ -11,7 +11,7 @@ from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import BasisError, DataError, SolverError
 from gatelens.gates import GateKind
-from gatelens.planted import PlantedGate, check_basis, check_solver, score_edges, score_gates, true_connector
+from gatelens.planted import PlantedGate, check_basis, check_solver, score_gates, score_wires, true_connector
 from gatelens.planted.scores import read_signs
 from gatelens.solvers import ReluOMP
 
@@ -31,8 +31,8 @@ def _connector() -> Connector:
     return Connector.from_dense(weight, torch.zeros(4))
 
 
-def test_edges_are_counted_as_by_hand():
-    scores = score_edges(TRUTH, _connector(), firings=torch.tensor([50, 150, 400, 2000]))
+def test_wires_are_counted_as_by_hand():
+    scores = score_wires(TRUTH, _connector(), firings=torch.tensor([50, 150, 400, 2000]))
     total = scores.total
     assert (total.right, total.signed, total.found, total.true, total.exact, total.outputs) == (4, 3, 5, 7, 2, 4)
     assert total.precision == pytest.approx(4 / 5)
@@ -44,10 +44,10 @@ def test_edges_are_counted_as_by_hand():
     assert {k: c.outputs for k, c in scores.by_firings.items()} == {
         "under 100": 1, "100-300": 1, "300-1000": 1, "1000 and more": 1,
     }  # fmt: skip
-    assert score_edges(TRUTH, _connector(), torch.tensor([50, 150, 400, 2000]), min_firings=100).total.outputs == 3
-    assert score_edges(TRUTH, _connector(), same={5: 2}).by_kind["or"].exact == 1
+    assert score_wires(TRUTH, _connector(), torch.tensor([50, 150, 400, 2000]), min_firings=100).total.outputs == 3
+    assert score_wires(TRUTH, _connector(), same={5: 2}).by_kind["or"].exact == 1
     with pytest.raises(DataError, match="firings"):
-        score_edges(TRUTH, _connector(), min_firings=10)
+        score_wires(TRUTH, _connector(), min_firings=10)
 
 
 def test_readings_are_counted_as_by_hand():
@@ -68,7 +68,7 @@ def test_readings_are_counted_as_by_hand():
 
 def test_signs_alone():
     connector = true_connector(TRUTH, 6)
-    assert score_edges(TRUTH, connector).total.exact == 4
+    assert score_wires(TRUTH, connector).total.exact == 4
     assert read_signs(connector) == {0: GateKind.COPY, 1: GateKind.OR, 2: GateKind.AND_NOT, 3: GateKind.OR}
 
 

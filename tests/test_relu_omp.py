@@ -48,7 +48,7 @@ def test_rows_that_no_parent_reaches_do_not_hold_the_bias_at_zero():
 
 
 def _scores(planted, connector, f_out, least=60):
-    """Edges right, found and true over outputs that fire often enough, and whether all signs are right."""
+    """Wires right, found and true over outputs that fire often enough, and whether all signs are right."""
     firings = torch.bincount(f_out.col_indices(), minlength=planted.width_out)
     right = found = true = 0
     for gate in planted.gates:

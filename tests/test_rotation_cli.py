@@ -14,7 +14,7 @@ seed: 0
 model: {use: HookedMLP, sizes: [64, 12, 12, 10], train: {epochs: 2}}
 data: {use: image_batches, source: digits}
 bases: {use: JacobianRotation}
-solver: {use: GramLasso, signed: true, mean_edges: 4}
+solver: {use: GramLasso, signed: true, mean_wires: 4}
 """
 
 

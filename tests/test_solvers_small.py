@@ -109,7 +109,7 @@ def test_allotment_by_hand():
 @pytest.mark.parametrize("selection", ["omp", "lasso"])
 def test_gram_lasso_finds_planted_wires(selection):
     f_in, f_out, weight = planted()
-    connector = gl.GramLasso(mean_edges=3, selection=selection).fit(f_in, f_out)
+    connector = gl.GramLasso(mean_wires=3, selection=selection).fit(f_in, f_out)
     assert torch.equal(connector.weight.to_dense() != 0, weight != 0)
     torch.testing.assert_close(connector.weight.to_dense(), weight, atol=0.03, rtol=0.03)
     assert (connector(f_in) - f_out).square().mean() < 1e-4
@@ -117,8 +117,8 @@ def test_gram_lasso_finds_planted_wires(selection):
 
 def test_newton_beats_least_squares_behind_a_relu():
     f_in, f_out, _ = planted()
-    plain = gl.GramLasso(mean_edges=3, refit="least_squares").fit(f_in, f_out)
-    newton = gl.GramLasso(mean_edges=3).fit(f_in, f_out)
+    plain = gl.GramLasso(mean_wires=3, refit="least_squares").fit(f_in, f_out)
+    newton = gl.GramLasso(mean_wires=3).fit(f_in, f_out)
     assert (newton(f_in) - f_out).square().sum() < 0.2 * (plain(f_in) - f_out).square().sum()
 
 
@@ -153,8 +153,8 @@ def test_fits_that_visit_active_rows_only_are_those_of_all_rows():
 
 def test_caps_and_budget_hold():
     f_in, f_out, _ = planted()
-    connector = gl.GramLasso(mean_edges=2, cap=2).fit(f_in, f_out)
-    assert connector.edges == 16
+    connector = gl.GramLasso(mean_wires=2, cap=2).fit(f_in, f_out)
+    assert connector.wires == 16
     assert int(connector.fan_in().max()) <= 2
 
 
@@ -162,7 +162,7 @@ def test_shuffled_inputs_explain_nothing():
     f_in, f_out, _ = planted()
     shuffled = f_in[torch.randperm(len(f_in), generator=torch.Generator().manual_seed(1))]
     half = len(f_in) // 2
-    connector = gl.GramLasso(mean_edges=3).fit(shuffled[:half], f_out[:half])
+    connector = gl.GramLasso(mean_wires=3).fit(shuffled[:half], f_out[:half])
     error = (connector(f_in[half:]) - f_out[half:]).square().sum()
     assert error > 0.9 * (f_out[half:] - f_out[:half].mean(0)).square().sum()
 
@@ -170,7 +170,7 @@ def test_shuffled_inputs_explain_nothing():
 def test_signed_features_get_linear_outputs():
     x = torch.randn(2000, 6, generator=torch.Generator().manual_seed(0))
     y = x[:, :2] @ torch.tensor([[1.0, -2.0], [0.5, 0.0]])
-    connector = gl.GramLasso(mean_edges=2, signed=True).fit(x, y)
+    connector = gl.GramLasso(mean_wires=2, signed=True).fit(x, y)
     assert connector.activation == "identity"
     torch.testing.assert_close(connector(x), y, atol=1e-3, rtol=1e-3)
 
@@ -193,9 +193,9 @@ def test_keep_largest_by_hand():
 
 def test_sgd_learns_and_is_cut_to_its_budget():
     f_in, f_out, weight = planted(rows=2000)
-    solver = gl.SgdL1(l1=1e-4, epochs=60, mean_edges=3, fine_tune=10, lr=1e-2, batch_size=256)
+    solver = gl.SgdL1(l1=1e-4, epochs=60, mean_wires=3, fine_tune=10, lr=1e-2, batch_size=256)
     connector = solver.fit(f_in, f_out)
-    assert connector.edges == 24
+    assert connector.wires == 24
     agreement = ((connector.weight.to_dense() != 0) == (weight != 0)).float().mean()
     assert agreement > 0.98
 
@@ -203,7 +203,7 @@ def test_sgd_learns_and_is_cut_to_its_budget():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: gl.GramLasso(mean_edges=0), SolverError, "must be positive"),
+        (lambda: gl.GramLasso(mean_wires=0), SolverError, "must be positive"),
         (lambda: Gram.of(torch.ones(3, 2), torch.ones(4, 2)), SolverError, "3 rows and f_out 4"),
         (lambda: Gram.of(torch.ones(0, 2), torch.ones(0, 2)), SolverError, "at least one"),
         (lambda: Gram.of(torch.full((3, 2), torch.nan), torch.ones(3, 2)), NonFiniteError, "NaN or infinity"),
@@ -225,7 +225,7 @@ def test_a_gram_that_would_not_fit_is_refused_before_it_is_made():
 def test_constant_and_silent_features_get_no_wire_and_no_nan():
     f_in, f_out, _ = planted()
     f_in[:, 0], f_in[:, 1], f_out[:, 0] = 0.0, 1.0, 0.0
-    connector = gl.GramLasso(mean_edges=3).fit(f_in, f_out)
+    connector = gl.GramLasso(mean_wires=3).fit(f_in, f_out)
     weight = connector.weight.to_dense()
     assert torch.isfinite(weight).all()
     assert (weight[:, :2] == 0).all()
@@ -237,7 +237,7 @@ def test_a_feature_twice_is_wired_as_one(selection):
     """The copy takes or shares the wire: finite weights, the same values as without it."""
     f_in, f_out, _ = planted()
     twice = torch.cat([f_in, f_in[:, :3]], 1)
-    once, both = (gl.GramLasso(mean_edges=3, selection=selection).fit(f, f_out)(f) for f in (f_in, twice))
+    once, both = (gl.GramLasso(mean_wires=3, selection=selection).fit(f, f_out)(f) for f in (f_in, twice))
     left = [(value - f_out).square().sum() / f_out.square().sum() for value in (once, both)]
     assert torch.isfinite(both).all()
     assert left[1] < left[0] + 0.05
@@ -248,8 +248,8 @@ def test_outputs_with_a_sign_are_warned_of():
     f_in = torch.rand(200, 6, generator=generator)
     turned = f_in @ torch.randn(6, 4, generator=generator)
     with pytest.warns(GateLensWarning, match=r"of the output features' power lies below zero.*signed=True"):
-        gl.GramLasso(mean_edges=3).fit(f_in, turned)
+        gl.GramLasso(mean_wires=3).fit(f_in, turned)
     with warnings.catch_warnings():
         warnings.simplefilter("error", GateLensWarning)
-        gl.GramLasso(mean_edges=3, signed=True).fit(f_in, turned)
-        gl.GramLasso(mean_edges=3).fit(f_in, torch.nn.functional.gelu(turned + 1).to_sparse_csr())
+        gl.GramLasso(mean_wires=3, signed=True).fit(f_in, turned)
+        gl.GramLasso(mean_wires=3).fit(f_in, torch.nn.functional.gelu(turned + 1).to_sparse_csr())

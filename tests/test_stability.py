@@ -72,16 +72,16 @@ def test_refusals(call, error, message):
         call()
 
 
-def test_edge_jaccard_by_hand():
+def test_wire_jaccard_by_hand():
     a = Connector.from_dense(torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]]), torch.zeros(2))
     b = Connector.from_dense(torch.tensor([[5.0, 0.0, 0.0], [0.0, 1.0, 1.0]]), torch.zeros(2))
     # wires a: 00 01 12; wires b: 00 11 12; two of four
-    assert stability.edge_jaccard(a, b, same(3), same(2))[0] == 0.5
+    assert stability.wire_jaccard(a, b, same(3), same(2))[0] == 0.5
     swapped = Matching(torch.arange(2), torch.tensor([1, 0]), torch.ones(2), 0.1, "directions", torch.ones(2))
     # outputs exchanged: 10 11 02 against 00 11 12: one of five
-    assert stability.edge_jaccard(a, b, same(3), swapped)[0] == pytest.approx(1 / 5)
+    assert stability.wire_jaccard(a, b, same(3), swapped)[0] == pytest.approx(1 / 5)
     with pytest.raises(BasisError, match="different circuits or models"):
-        stability.edge_jaccard(a, b, same(4), same(2))
+        stability.wire_jaccard(a, b, same(4), same(2))
 
 
 def gate(out: int, kind: GateKind, excite=(), inhibit=(), verified=True) -> Gate:
@@ -175,7 +175,7 @@ def test_a_circuit_found_again(trained):
         segments = gl.mlp_segments(model)
         acts = gl.collect(model, fit, segments)
         bases = bases if bases is not None else gl.Neurons().fit(segments, acts)
-        return gl.build_circuit(model, segments, bases, acts, gl.GramLasso(mean_edges=4), seed=seed)
+        return gl.build_circuit(model, segments, bases, acts, gl.GramLasso(mean_wires=4), seed=seed)
 
     first, conditions = stability.standard_conditions(
         model, data, rises=(0.01,), steps=5, retrained=HookedMLP((6, 12, 12, 2), 9)
@@ -186,13 +186,13 @@ def test_a_circuit_found_again(trained):
     assert names[-2:] == ["retrained", "random weights"]
     kept = found.row("other seed")
     # neurons are neurons, and the solver has no seed: everything comes back
-    assert (kept.matched_in, kept.edges) == (pytest.approx(1), 1.0)
-    assert kept.random_edges < 0.9
+    assert (kept.matched_in, kept.wires) == (pytest.approx(1), 1.0)
+    assert kept.random_wires < 0.9
     assert found.row("retrained").by == "activations"
     assert found.row("random weights").control
     assert "random weights [control]" in repr(found)
     assert segment.name in repr(found)
-    assert found.to_dict()["rows"][0]["edges"] <= 1
+    assert found.to_dict()["rows"][0]["wires"] <= 1
 
 
 def test_circuits_of_different_models_are_refused(trained):
@@ -203,6 +203,6 @@ def test_circuits_of_different_models_are_refused(trained):
         segments = gl.mlp_segments(m)
         acts.append(gl.collect(m, data, segments))
         bases = gl.Neurons().fit(segments, acts[-1])
-        circuits.append(gl.build_circuit(m, segments, bases, acts[-1], gl.GramLasso(mean_edges=2), gates=False))
+        circuits.append(gl.build_circuit(m, segments, bases, acts[-1], gl.GramLasso(mean_wires=2), gates=False))
     with pytest.raises(BasisError, match="two circuits of different models"):
         compare_circuits(*circuits, *acts, Condition("other", other, data))

@@ -14,7 +14,7 @@ seed: 0
 model: {use: HookedMLP, sizes: [64, 12, 12, 10], train: {epochs: 3}}
 data: {use: image_batches, source: digits, rows: [400, 150]}
 bases: {use: Neurons}
-solver: {use: GramLasso, mean_edges: 3, cap: 6}
+solver: {use: GramLasso, mean_wires: 3, cap: 6}
 """
 
 

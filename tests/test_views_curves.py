@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gatelens.errors import DataError
-from gatelens.evaluation import EdgeCurve
+from gatelens.evaluation import WireCurve
 from gatelens.invariants import SummaryCurve
-from gatelens.views.curves import curve_figure, edge_figure, matched_matrix_figure, summary_figure
+from gatelens.views.curves import curve_figure, matched_matrix_figure, summary_figure, wire_figure
 from gatelens.views.explained import explained, sentence_of
 
 
@@ -53,13 +53,13 @@ def test_figures_of_our_own_results():
     text = "".join(ElementTree.fromstring(summary_figure(summary)).itertext())
     assert "random directions (null)" in text
     assert "dimensions of hook_post.0 kept" in text
-    edges = EdgeCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, None))
-    assert "wires kept (others: mean)" in "".join(ElementTree.fromstring(edge_figure(edges)).itertext())
+    wires = WireCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, None))
+    assert "wires kept (others: mean)" in "".join(ElementTree.fromstring(wire_figure(wires)).itertext())
 
 
 def test_what_is_explained_stands_on_the_page_with_its_nulls_and_curves():
-    coverage = {"outputs": 4, "verified": 1, "edges": 2, "variance": 0.25, "firings": 0.5, "gap": None}
-    curve = EdgeCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, 0.1)).to_dict()
+    coverage = {"outputs": 4, "verified": 1, "wires": 2, "variance": 0.25, "firings": 0.5, "gap": None}
+    curve = WireCurve("a -> b", "mean", (0, 5), (0.0, 0.9), (0.0, 0.3), (1.0, 0.1)).to_dict()
     report = {
         "model": {"metric": "accuracy"},
         "coverage": {

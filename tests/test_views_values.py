@@ -107,7 +107,7 @@ def test_compare_tells_each_wire_its_fate(made):
     other = replace(circuit, connectors={name: Connector.from_dense(weight, old.bias)}, gates={name: gates})
     text = " ".join("".join(Elements(views.compare(circuit, other, names=("a", "</script>")).text).text).split())
     assert (
-        f"Of the {old.edges} wires into them, {old.edges - 2} were kept, 1 changed weight and 1 were lost; 1 are new. 1 gate changed kind."
+        f"Of the {old.wires} wires into them, {old.wires - 2} were kept, 1 changed weight and 1 were lost; 1 are new. 1 gate changed kind."
         in text
     )
     assert "with inputs matched at random" in text
@@ -179,11 +179,11 @@ def test_a_trace_is_counted_whole_and_cut_to_the_features_of_the_map():
 
 def test_the_trace_of_a_fit_ends_at_the_fit_and_goes_into_a_page(made):
     f_in, f_out = made.acts[HOOK_IN], made.acts[HOOK_OUT]
-    solver = SgdL1(epochs=3, mean_edges=3, lr=1e-2)
+    solver = SgdL1(epochs=3, mean_wires=3, lr=1e-2)
     trace, fitted = solver.trace(f_in, f_out), solver.fit(f_in, f_out)
     assert len(trace) == 4
     torch.testing.assert_close(trace[-1].weight.to_dense(), fitted.weight.to_dense())
-    assert all(c.edges == fitted.edges for c in trace)
+    assert all(c.wires == fitted.wires for c in trace)
     circuit = replace(made.circuit, connectors={made.circuit.segments[0].name: fitted})
     text = views.page(circuit, made.acts, tokenizer=made.tokenizer, trace=trace).text
     assert len(data_of(text, "data-steps")) == 4

@@ -26,11 +26,11 @@ SMALL = {
     "model": {"use": "HookedMLP", "sizes": [64, 16, 16, 16, 10], "train": {"epochs": 25}},
     "data": {"use": "image_batches", "source": "digits", "rows": [600, 200]},
     "bases": {"use": "TrainedSAE", "expansion": 2, "k": 6, "samples": 6000, "batch_size": 128},
-    "solver": {"use": "GramLasso", "mean_edges": 3},
+    "solver": {"use": "GramLasso", "mean_wires": 3},
     "evaluation": {"baselines": ["neurons", "virtual_weights", "shuffled"], "ladder": {"causal_rows": 50}},
 }
 REPORT_KEYS = "model bases connectors all_replaced ladder gates baselines rotations timing_s versions seed".split()
-CONNECTOR_KEYS = "solver edges mean_fan_in max_fan_in outputs_without_edges median_r2 fvu replaced gap_closed".split()
+CONNECTOR_KEYS = "solver wires mean_fan_in max_fan_in outputs_without_wires median_r2 fvu replaced gap_closed".split()
 
 
 def small(**changes):
@@ -124,8 +124,8 @@ def test_finished_rooms_are_not_done_again(finished, monkeypatch):
 
 def test_another_config_is_refused_with_the_difference(finished):
     _, out = finished
-    with pytest.raises(StoreError, match=r"solver\.mean_edges: stored 3, asked for 9.*--out, or --restart"):
-        run(small(solver={"use": "GramLasso", "mean_edges": 9}), out)
+    with pytest.raises(StoreError, match=r"solver\.mean_wires: stored 3, asked for 9.*--out, or --restart"):
+        run(small(solver={"use": "GramLasso", "mean_wires": 9}), out)
 
 
 def test_a_damaged_basis_is_made_again(finished):
@@ -156,13 +156,13 @@ def test_configs_are_checked(changes, words):
     ("section", "value", "words"),
     [
         ("solver", {"use": "GramLaso"}, "did you mean 'GramLasso'"),
-        ("solver", {"use": "GramLasso", "mean_edge": 3}, "unknown key 'mean_edge'; did you mean 'mean_edges'"),
+        ("solver", {"use": "GramLasso", "mean_wire": 3}, "unknown key 'mean_wire'; did you mean 'mean_wires'"),
         (
             "solver",
             {"use": "GramLasso", "selection": "stepwise"},
             "solver.selection: input should be 'omp' or 'lasso', got 'stepwise'",
         ),
-        ("solver", {"mean_edges": 3}, "expected `use: Name`"),
+        ("solver", {"mean_wires": 3}, "expected `use: Name`"),
         ("solver", {"use": "nowhere:Thing"}, "cannot be imported"),
         ("bases", {"use": "TrainedSAE", "k": "lots"}, "bases.k: .*got 'lots'"),
         ("bases", {"hook_post.7": {"use": "TrainedSAE"}}, "unknown hook point 'hook_post.7'"),
@@ -177,7 +177,7 @@ def test_bad_settings_are_refused(section, value, words, tmp_path):
     config = {**SMALL, section: value}
     if section == "evaluation":
         config["bases"] = {"use": "PCA"}
-        config["solver"] = {"use": "GramLasso", "mean_edges": 2, "signed": True}
+        config["solver"] = {"use": "GramLasso", "mean_wires": 2, "signed": True}
     with pytest.raises(ConfigError, match=words):
         run(check_config(config), tmp_path / "run", until="evaluate")
 
@@ -185,8 +185,8 @@ def test_bad_settings_are_refused(section, value, words, tmp_path):
 def test_set_changes_a_setting(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(SMALL))
-    config = read_config(path, ["solver.mean_edges=7", "seed=3"])
-    assert (config.solver["mean_edges"], config.seed) == (7, 3)
+    config = read_config(path, ["solver.mean_wires=7", "seed=3"])
+    assert (config.solver["mean_wires"], config.seed) == (7, 3)
     for change in ("solver", "name.x=1", "=3"):
         with pytest.raises(ConfigError, match="--set"):
             read_config(path, [change])
@@ -213,10 +213,10 @@ def test_command_exit_codes(tmp_path, capsys):
     path.write_text(yaml.safe_dump(SMALL))
     assert main(["run", str(tmp_path / "no.yaml")]) == 2
     assert "there is no config" in capsys.readouterr().err
-    assert main(["connect", str(path), "--out", str(tmp_path / "run"), "--set", "solver.mean_edge=1"]) == 2
-    assert "did you mean 'mean_edges'" in capsys.readouterr().err
+    assert main(["connect", str(path), "--out", str(tmp_path / "run"), "--set", "solver.mean_wire=1"]) == 2
+    assert "did you mean 'mean_wires'" in capsys.readouterr().err
     assert main(["connect", str(path), "--out", str(tmp_path / "run")]) == 0
-    assert "edges" in capsys.readouterr().out
+    assert "wires" in capsys.readouterr().out
     assert main(["bench", "nothing"]) == 2
     assert "unknown benchmark 'nothing'" in capsys.readouterr().err
 
@@ -283,14 +283,14 @@ def test_a_users_own_solver_goes_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "my_solver.py").write_text(
         "import gatelens as gl\n"
         "class Mine:\n"
-        "    def __init__(self, edges=2):\n        self.edges = edges\n"
-        "    def fit(self, f_in, f_out):\n        return gl.GramLasso(mean_edges=self.edges).fit(f_in, f_out)\n"
+        "    def __init__(self, wires=2):\n        self.wires = wires\n"
+        "    def fit(self, f_in, f_out):\n        return gl.GramLasso(mean_wires=self.wires).fit(f_in, f_out)\n"
         "class Broken:\n"
         "    def fit(self, f_in, f_out):\n        raise RuntimeError('mine')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    walk = run(small(solver={"use": "my_solver:Mine", "edges": 1}), tmp_path / "run", until="connect")
-    assert all(c.edges <= len(c.bias) for c in walk.connected.connectors.values())
+    walk = run(small(solver={"use": "my_solver:Mine", "wires": 1}), tmp_path / "run", until="connect")
+    assert all(c.wires <= len(c.bias) for c in walk.connected.connectors.values())
     with pytest.raises(RuntimeError, match="mine") as caught:
         run(small(solver={"use": "my_solver:Broken"}), tmp_path / "broken", until="connect")
     if sys.version_info >= (3, 11):

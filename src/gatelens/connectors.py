@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +88,15 @@ class Connector:
         return z.clamp_min(0) if activation == "relu" else z
 
     @property
-    def edges(self) -> int:
+    def wires(self) -> int:
         """The number of wires."""
         return int((self.weight.values() != 0).sum())
+
+    @property
+    def edges(self) -> int:
+        """Old name of `wires`, for one version more."""
+        warnings.warn("Connector.edges is called wires now", DeprecationWarning, 2)
+        return self.wires
 
     def fan_in(self) -> Int[Tensor, " n"]:
         """The number of wires into each output."""
@@ -150,8 +157,8 @@ class Connector:
         n, m = self.weight.shape
         fan_in = self.fan_in()
         return (
-            f"Connector({m} -> {n}, {self.edges} edges, mean fan-in {self.edges / max(n, 1):.2f}, max {int(fan_in.max()) if n else 0}, "
-            f"{int((fan_in == 0).sum())} outputs without an edge{', ' + self.solver if self.solver else ''})"
+            f"Connector({m} -> {n}, {self.wires} wires, mean fan-in {self.wires / max(n, 1):.2f}, max {int(fan_in.max()) if n else 0}, "
+            f"{int((fan_in == 0).sum())} outputs without a wire{', ' + self.solver if self.solver else ''})"
         )
 
 

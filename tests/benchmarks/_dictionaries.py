@@ -35,7 +35,7 @@ _READ_ROWS = 20_000
 
 def wires(fan_in: int) -> GramLasso:
     """What two separate dictionaries can do at a fan-in: forward selection, a one-sided fit, thresholds set on firing."""
-    return GramLasso(mean_edges=fan_in, cap=fan_in, newton_rows=SOLVER_ROWS, calibrate=True)
+    return GramLasso(mean_wires=fan_in, cap=fan_in, newton_rows=SOLVER_ROWS, calibrate=True)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class GateWalk:
 
     @property
     def wires(self) -> gl.GramLasso:
-        return gl.GramLasso(mean_edges=self.fan_in, cap=self.fan_in)
+        return gl.GramLasso(mean_wires=self.fan_in, cap=self.fan_in)
 
     def _rows(self, model: Any, fit: Batches, judge: Batches) -> tuple[Any, Any, Any]:
         segments = gl.mlp_segments(model, [0])
@@ -167,8 +167,8 @@ def _agreement(change: str, row: stability.StabilityRow) -> dict[str, Any]:
         f"{change}/inputs": row.verified.inputs,
         f"{change}/inputs random": row.verified.random_inputs,
         f"{change}/gates": row.gates.whole,
-        f"{change}/edges": row.edges,
-        f"{change}/edges random": row.random_edges,
+        f"{change}/wires": row.wires,
+        f"{change}/wires random": row.random_wires,
         f"{change}/features": row.matched_out,
         f"{change}/features random": row.random_out,
     }
@@ -187,7 +187,7 @@ def _counts(name: str, rows: Sequence[Mapping[str, Any]], walk: GateWalk) -> Fig
         median(rows, "coverage/verified"),
         baselines={
             "plain dictionaries, as many wires": median(rows, "plain/verified"),
-            "neurons at equal edges": median(rows, "neurons/verified"),
+            "neurons at equal wires": median(rows, "neurons/verified"),
             "shuffled inputs (null)": median(rows, "shuffled/verified"),
             "random weights": median(rows, "random_weights/verified"),
             "outputs": median(rows, "outputs"),
@@ -202,8 +202,8 @@ def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]], bar:
         "inputs, mean Jaccard": "inputs",
         "inputs, random counterparts": "inputs random",
         "all read gates, adders too": "gates",
-        "edge Jaccard": "edges",
-        "edge Jaccard, random features": "edges random",
+        "wire Jaccard": "wires",
+        "wire Jaccard, random features": "wires random",
         "matched features": "features",
         "matched features, random counterpart": "features random",
         "verified gates compared": "count",
@@ -232,7 +232,7 @@ def _each_network(change: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _explained(name: str, share: str, what: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
     labels = {
-        "neurons at equal edges": "neurons",
+        "neurons at equal wires": "neurons",
         "shuffled inputs (null)": "shuffled",
         "random weights": "random_weights",
         "plain dictionaries, as many wires": "plain",

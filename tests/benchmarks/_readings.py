@@ -14,7 +14,7 @@ from gatelens.ladder.measuring import CEILING, Ladder
 FAN_IN = (8, 16)
 GATES = "gates, fan-in {}"
 OFTEN = f"{GATES.format(FAN_IN[-1])}, as often as the output"
-DENSE, NEURONS = "dense ridge", "neurons, equal edges"
+DENSE, NEURONS = "dense ridge", "neurons, equal wires"
 NULL, SHUFFLED = "null: other rows' inputs", "null: fitted to other rows' inputs"
 
 

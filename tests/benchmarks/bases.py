@@ -107,7 +107,7 @@ def encoder_layer(
 
 
 def one_seed(segment: Any, fit: Rows, held_out: Rows, layer: int, seed: int, whole: bool) -> Found:
-    """`whole`: with the nulls, the rivals at equal edges and other input dictionaries, which one seed tells well enough."""
+    """`whole`: with the nulls, the rivals at equal wires and other input dictionaries, which one seed tells well enough."""
     study = Study(segment, fit, held_out, PLAN.with_seed(seed))
     few = study.learn(fan_in=4, counterfactual=replace(PAIRS, pairs=PAIRS.pairs // 3))
     rungs = {GATES: study.gates, NATURAL: study.natural(), FEW: few}

@@ -40,7 +40,7 @@ SEEDS = (31,)
 FAN_IN = 8
 WIRES, NEURONS, SHUFFLED, RANDOM = "wires", "neurons, equal wires", "wires fitted to shuffled inputs", "random weights"
 #: held-out rows that are edited, and wires that are ablated
-CAUSAL_ROWS, TOP_EDGES = 1_000, 200
+CAUSAL_ROWS, TOP_WIRES = 1_000, 200
 CE_WINDOWS, SINK = 16, 3.0
 
 
@@ -157,7 +157,7 @@ def _figures(subject: Subject, seed: int) -> Iterator[Figure]:
 
 
 def _solver() -> gl.GramLasso:
-    return gl.GramLasso(mean_edges=FAN_IN, cap=FAN_IN)
+    return gl.GramLasso(mean_wires=FAN_IN, cap=FAN_IN)
 
 
 def _circuit(subject: Subject, model: Any, segment: Any, fit: Any, held: Any, seed: int) -> gl.Circuit:
@@ -171,7 +171,7 @@ def _checks(segment: Any, circuit: gl.Circuit, x: Tensor, seed: int) -> dict[str
     gates = list(circuit.gates[segment.name])
     bases = circuit.bases[segment.hook_in], circuit.bases[segment.hook_out]
     connector = circuit.connectors[segment.name]
-    settings: dict[str, Any] = {"rows": CAUSAL_ROWS, "top_edges": TOP_EDGES, "seed": seed}
+    settings: dict[str, Any] = {"rows": CAUSAL_ROWS, "top_wires": TOP_WIRES, "seed": seed}
     return causal_figures(segment, *bases, connector, x, gates=gates, **settings) | {"gates": gates}
 
 
@@ -234,13 +234,13 @@ def _gates(name: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Figure
 
 def _causes(name: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Figure]:
     """Wires, foreseen changes and rules against the real model."""
-    edges = {who: f["edges"] for who, f in found.items()}
-    silent = "; ".join(f"{who} {e['silent']} of {e['edges']} without effect" for who, e in edges.items())
+    wires = {who: f["edges"] for who, f in found.items()}
+    silent = "; ".join(f"{who} {e['silent']} of {e['edges']} without effect" for who, e in wires.items())
     for key, words in (("sign_agreement", "sign agreement"), ("rank_correlation", "rank correlation")):
-        nulls = {f"{who}, effects shuffled": e[f"shuffled_{key}"] for who, e in edges.items()}
+        nulls = {f"{who}, effects shuffled": e[f"shuffled_{key}"] for who, e in wires.items()}
         yield _beside(
             f"{name}: {words} of the strongest wires with ablation in the model",
-            {who: e[key] for who, e in edges.items()} | nulls,
+            {who: e[key] for who, e in wires.items()} | nulls,
             silent,
         )
     for edit in ("removals", "subsets", "additions"):

@@ -47,7 +47,7 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
         {
             "one dense matrix of features x features": FEATURES**2 * 4 / 2**30,
             "CPU seconds": seconds,
-            "edges": connector.edges,
+            "edges": connector.wires,
         },
         f"{ROWS} windows of 64 tokens, dictionaries of {connector.weight.shape[1]} and {connector.weight.shape[0]} features; the fixture is in this process too",
     )

@@ -159,7 +159,7 @@ class Run:
 
 def _solver(fan_in: int, rows: int = NEWTON_ROWS) -> gl.GramLasso:
     """As many wires for every output, and a threshold for each that leaves the least squared error of the fitting rows."""
-    return gl.GramLasso(mean_edges=fan_in, cap=fan_in, newton_rows=rows, calibrate="error")
+    return gl.GramLasso(mean_wires=fan_in, cap=fan_in, newton_rows=rows, calibrate="error")
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _encoder_entries(inner: Any, outer: Any, fit: Rows, seed: int) -> dict[str, 
     """The same wires by the study's recipe (one-sided fit, thresholds of least error over its values) and by ours; the null."""
     f_in, f_out = (encode_rows(sae, x, sparse=True) for sae, x in ((inner, fit.x), (outer, fit.y)))
     wide = FAN_IN[-1]
-    wires = gl.GramLasso(mean_edges=wide, cap=wide, newton_rows=ENCODER_NEWTON).fit(f_in, f_out)
+    wires = gl.GramLasso(mean_wires=wide, cap=wide, newton_rows=ENCODER_NEWTON).fit(f_in, f_out)
     there = calibrated(wires, f_in, f_out, ENCODER_NEWTON, "error", line=False)
     here = fitted_where_on(calibrated(wires, f_in, f_out, ENCODER_NEWTON, "error"), f_in, f_out, ENCODER_NEWTON)
     few = torch.arange(min(ROWS, len(fit.x)))

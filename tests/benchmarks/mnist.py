@@ -42,23 +42,23 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     yield Figure("net accuracy, 128-wide", median("net"), 0.978)
     for k, bar in ((16, 0.970), (8, 0.963)):
         yield Figure(
-            f"accuracy, all hidden maps replaced, mean {k} edges",
+            f"accuracy, all hidden maps replaced, mean {k} wires",
             median("polished", k),
             bar,
             baselines={
                 "without the polish": median("plain", k),
                 "dictionaries spliced in (ceiling)": median("dictionaries"),
-                "virtual weights, equal edges": median("virtual", k),
+                "virtual weights, equal wires": median("virtual", k),
                 "shuffled inputs (null)": median("shuffled"),
                 "mean in their place": median("ablated"),
-                "neurons, equal edges": median("neurons", k),
+                "neurons, equal wires": median("neurons", k),
                 "a network of random weights, the same walk": median("random"),
             },
-            note="after 2 epochs of polish (KL at the output, support fixed), cap 64. Neurons: 128 of them share the edges of 512 "
+            note="after 2 epochs of polish (KL at the output, support fixed), cap 64. Neurons: 128 of them share the wires of 512 "
             f"features, so each has {4 * k} of its 128 possible wires: at 16 that is half of the dense matrix",
         )
     yield Figure(
-        "points over the seed's Adam + L1 + threshold, mean 4 edges",
+        "points over the seed's Adam + L1 + threshold, mean 4 wires",
         100 * median("over_seed"),
         2.0,
         baselines={
@@ -79,21 +79,21 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     )
     for cap in ("16", "32", "64", "none"):
         yield Figure(
-            f"accuracy, mean 16 edges at in-degree cap {cap}",
+            f"accuracy, mean 16 wires at in-degree cap {cap}",
             median("caps", cap, "polished"),
             baselines={
                 "without the polish": median("caps", cap, "plain"),
-                "mean edges reached": median("caps", cap, "edges"),
+                "mean wires reached": median("caps", cap, "edges"),
             },
         )
     for name in (
         "max in-degree",
-        "outputs without an edge (of 512)",
+        "outputs without a wire (of 512)",
         "median per-output R2",
         "share of outputs with R2 > .5",
     ):
         yield Figure(
-            f"{name}, mean 16 edges, first / second map",
+            f"{name}, mean 16 wires, first / second map",
             median("shape", name, 0),
             baselines={"second map": median("shape", name, 1)},
         )
@@ -103,9 +103,9 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
         statistics.median(s["replaced"] for s in small),
         0.94,
         baselines={
-            k: statistics.median(s[k] for s in small) for k in ("net", "dictionaries", "GramLasso, equal edges")
+            k: statistics.median(s[k] for s in small) for k in ("net", "dictionaries", "GramLasso, equal wires")
         },
-        note="tied ReLU-L1 dictionaries, SgdL1 with 3 epochs of masked fine-tuning, mean 16 edges",
+        note="tied ReLU-L1 dictionaries, SgdL1 with 3 epochs of masked fine-tuning, mean 16 wires",
     )
 
 
@@ -161,9 +161,9 @@ def _one_seed(seed: int, fit: Batches, held_out: Batches) -> dict[str, Any]:
     found["random"] = _random(model, seed, fit, held_out)
     for cap in (16, 32, 64, None):
         circuit = circuits[16] if cap == 64 else net.circuit(gl.GramLasso(16, cap=cap))
-        edges = statistics.mean(c.edges / len(c.bias) for c in circuit.connectors.values())
+        wires = statistics.mean(c.wires / len(c.bias) for c in circuit.connectors.values())
         polished = found["polished"][16] if cap == 64 else net.accuracy(net.polish(circuit, seed))
-        found["caps"][str(cap or "none")] = {"plain": net.accuracy(circuit), "polished": polished, "edges": edges}
+        found["caps"][str(cap or "none")] = {"plain": net.accuracy(circuit), "polished": polished, "edges": wires}
     found["shape"] = _shape(net, circuits[16])
     return found | _against_the_seed(net, seed, found["plain"][4])
 
@@ -194,7 +194,7 @@ def _shape(net: _Net, circuit: Circuit) -> dict[str, list[float]]:
     ]
     names = {
         "max in-degree": "max_fan_in",
-        "outputs without an edge (of 512)": "outputs_without_edges",
+        "outputs without a wire (of 512)": "outputs_without_edges",
         "median per-output R2": "median_r2",
         "share of outputs with R2 > .5": "r2_over_half",
     }
@@ -202,10 +202,10 @@ def _shape(net: _Net, circuit: Circuit) -> dict[str, list[float]]:
 
 
 def _against_the_seed(net: _Net, seed: int, ours: float) -> dict[str, Any]:
-    """The seed's solver on the same features: one dense training an l1, cut to 4 edges a feature."""
+    """The seed's solver on the same features: one dense training an l1, cut to 4 wires a feature."""
     plain, tuned, seconds = {}, {}, []
     for l1 in L1:
-        solver = gl.SgdL1(l1=l1, epochs=10, mean_edges=4, seed=seed)
+        solver = gl.SgdL1(l1=l1, epochs=10, mean_wires=4, seed=seed)
         began = time.process_time()
         dense = {s.name: solver.train(net.features[s.hook_in], net.features[s.hook_out]) for s in net.segments}
         seconds.append(time.process_time() - began)
@@ -230,10 +230,10 @@ def _against_the_seed(net: _Net, seed: int, ours: float) -> dict[str, Any]:
 def _seed_network(seed: int, fit: Batches, held_out: Batches) -> dict[str, float]:
     model = Training(epochs=20).fit(gl.HookedMLP((784, 64, 64, 64, 10), seed), fit, seed)
     net = _Net(model, gl.TrainedSAE("tied", l1=0.05, samples=500_000, seed=seed), fit, held_out)
-    circuit = net.circuit(gl.SgdL1(l1=4e-3, epochs=10, mean_edges=16, fine_tune=3, seed=seed))
+    circuit = net.circuit(gl.SgdL1(l1=4e-3, epochs=10, mean_wires=16, fine_tune=3, seed=seed))
     return {
         "net": metric(model, held_out),
         "dictionaries": net.accuracy(circuit, "dictionaries"),
         "replaced": net.accuracy(circuit),
-        "GramLasso, equal edges": net.accuracy(net.circuit(gl.GramLasso(16))),
+        "GramLasso, equal wires": net.accuracy(net.circuit(gl.GramLasso(16))),
     }

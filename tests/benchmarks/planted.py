@@ -28,11 +28,11 @@ from gatelens.planted import (
     Noise,
     Planted,
     PlantedFeatures,
-    score_edges,
     score_gates,
+    score_wires,
     true_connector,
 )  # fmt: skip
-from gatelens.planted.scores import EdgeCounts, EdgeScores, read_signs
+from gatelens.planted.scores import WireCounts, WireScores, read_signs
 from gatelens.solvers import ReluOMP
 from gatelens.solvers.sparse_rows import SparseRows
 
@@ -65,26 +65,26 @@ def narrow(seeds: Sequence[int]) -> Iterator[Figure]:
         began = time.process_time()
         connector = ReluOMP().fit(f_in, f_out)
         seconds.append(time.process_time() - began)
-        scores.append(score_edges(planted.gates, connector, firings(f_out), MIN_FIRINGS))
-        everything.append(score_edges(planted.gates, connector).total)
+        scores.append(score_wires(planted.gates, connector, firings(f_out), MIN_FIRINGS))
+        everything.append(score_wires(planted.gates, connector).total)
         nulls.append(chance_precision(planted, connector))
     totals = [s.total for s in scores]
     excluded = 1 - (middle(s.outputs for s in totals) or 0.0) / 4096
     note = f"{SCORED}, {excluded:.1%} excluded; {middle(seconds):.0f} CPU s a fit"
     over_all = {"all outputs, rare ones too": middle(s.f1 for s in everything)}
-    yield Figure("edge F1, 4,096 wide, 200k rows", middle(s.f1 for s in totals), 0.97, baselines=over_all, note=note)
-    yield Figure("edge precision, 4,096 wide, 200k rows", middle(s.precision for s in totals), 0.98,
+    yield Figure("wire F1, 4,096 wide, 200k rows", middle(s.f1 for s in totals), 0.97, baselines=over_all, note=note)
+    yield Figure("wire precision, 4,096 wide, 200k rows", middle(s.precision for s in totals), 0.98,
                  baselines={"wires dealt to other outputs": middle(nulls)})  # fmt: skip
     yield from by_kind(scores, {"and": 0.88, "and_not": 0.97, "and_not_subset": 0.97}, "4,096 wide")
     for name in scores[0].by_firings:
-        yield Figure(f"edge F1, 4,096 wide, fired {name}", middle(s.by_firings[name].f1 for s in scores))
+        yield Figure(f"wire F1, 4,096 wide, fired {name}", middle(s.by_firings[name].f1 for s in scores))
     yield Figure("sign accuracy of true wires, 4,096 wide", middle(s.sign_accuracy for s in totals))
     yield Figure("outputs with exactly the planted parents, 4,096 wide", middle(s.exact_share for s in totals))
 
 
-def by_kind(scores: Sequence[EdgeScores], bars: dict[str, float], where: str) -> Iterator[Figure]:
+def by_kind(scores: Sequence[WireScores], bars: dict[str, float], where: str) -> Iterator[Figure]:
     for kind in scores[0].by_kind:
-        yield Figure(f"edge F1 of {kind}, {where}", middle(s.by_kind[kind].f1 for s in scores), bars.get(kind))
+        yield Figure(f"wire F1 of {kind}, {where}", middle(s.by_kind[kind].f1 for s in scores), bars.get(kind))
 
 
 def chance_precision(planted: Planted, connector: Connector) -> float:
@@ -92,7 +92,7 @@ def chance_precision(planted: Planted, connector: Connector) -> float:
     n = planted.width_out
     rows = [connector.parents((i + 1) % n) for i in range(n)]
     rolled = Connector.from_rows(rows, connector.bias, planted.width_in)
-    return score_edges(planted.gates, rolled).total.precision or 0.0
+    return score_wires(planted.gates, rolled).total.precision or 0.0
 
 
 # ---- sweeps and nulls at 1,024
@@ -112,14 +112,14 @@ def sweeps(seeds: Sequence[int]) -> Iterator[Figure]:
     }
     for name, changed in settings.items():
         counts = [_sweep(seed, changed) for seed in seeds]
-        yield Figure(f"edge F1, 1,024 wide, 60k rows, {name}", middle(c.f1 for c in counts),
+        yield Figure(f"wire F1, 1,024 wide, 60k rows, {name}", middle(c.f1 for c in counts),
                      note=f"precision {middle(c.precision for c in counts):.3f}; {SCORED}")  # fmt: skip
-    edges, definite = zip(*(_shuffled(seed) for seed in seeds), strict=True)
-    yield Figure("shuffled inputs: share of outputs that get any wire", middle(edges), 0.01, "lower")
+    wires, definite = zip(*(_shuffled(seed) for seed in seeds), strict=True)
+    yield Figure("shuffled inputs: share of outputs that get any wire", middle(wires), 0.01, "lower")
     yield Figure("shuffled inputs: share of outputs given a definite gate", middle(definite), 0.005, "lower")
 
 
-def _sweep(seed: int, changed: dict) -> EdgeCounts:
+def _sweep(seed: int, changed: dict) -> WireCounts:
     planted = PlantedFeatures(width_in=1024, width_out=512, seed=seed, **changed).plant()
     f_in, f_out = planted.sample(60_000)
     world = planted.world
@@ -127,7 +127,7 @@ def _sweep(seed: int, changed: dict) -> EdgeCounts:
     copies = world.role == "copy"
     slots = (base + np.arange(world.size))[copies]
     same = dict(zip(slots.tolist(), (base + world.host)[copies].tolist(), strict=True))
-    return score_edges(planted.gates, ReluOMP().fit(f_in, f_out), firings(f_out), MIN_FIRINGS, same).total
+    return score_wires(planted.gates, ReluOMP().fit(f_in, f_out), firings(f_out), MIN_FIRINGS, same).total
 
 
 def _shuffled(seed: int) -> tuple[float, float]:
@@ -217,12 +217,12 @@ def wide(seed: int) -> Iterator[Figure]:
             began, used = time.perf_counter(), cpu_total()
             connector = ReluOMP(workers=2, store=folder).fit(f_in, f_out)
             wall, used = time.perf_counter() - began, cpu_total() - used
-    scores = score_edges(planted.gates, connector, firings(f_out), MIN_FIRINGS)
-    everything = score_edges(planted.gates, connector).total
+    scores = score_wires(planted.gates, connector, firings(f_out), MIN_FIRINGS)
+    everything = score_wires(planted.gates, connector).total
     one = f"one seed; {SCORED}, {1 - scores.total.outputs / WIDE:.1%} excluded"
-    yield Figure("edge F1, 24,576 wide, 1M rows", scores.total.f1, 0.95,
+    yield Figure("wire F1, 24,576 wide, 1M rows", scores.total.f1, 0.95,
                  baselines={"all outputs, rare ones too": everything.f1}, note=one)  # fmt: skip
-    yield Figure("edge precision, 24,576 wide, 1M rows", scores.total.precision, 0.98,
+    yield Figure("wire precision, 24,576 wide, 1M rows", scores.total.precision, 0.98,
                  baselines={"wires dealt to other outputs": chance_precision(planted, connector)}, note=one)  # fmt: skip
     yield from by_kind([scores], {}, "24,576 wide")
     yield Figure("whole fit, 24,576 wide, 1M rows, minutes on two processes", wall / 60, 15, "lower",

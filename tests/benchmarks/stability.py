@@ -136,8 +136,8 @@ def planted_gates(seeds: Sequence[int]) -> Iterator[Figure]:
             baselines={
                 "random counterparts (null)": median(rows, f"{change}/verified random"),
                 "a network of random weights (null)": median(rows, "random weights/verified"),
-                "edge Jaccard": median(rows, f"{change}/edges"),
-                "edge Jaccard, random features": median(rows, f"{change}/edges random"),
+                "wire Jaccard": median(rows, f"{change}/wires"),
+                "wire Jaccard, random features": median(rows, f"{change}/wires random"),
                 "verified gates, count": median(rows, f"{change}/count"),
             },
             note="32 known gates computed by a two-layer ReLU MLP, features in superposition; the true dictionaries are kept, wires "
@@ -147,7 +147,7 @@ def planted_gates(seeds: Sequence[int]) -> Iterator[Figure]:
         "planted network, output variance that verified gates explain",
         median(rows, "variance"),
         baselines={
-            "neurons at equal edges": median(rows, "neurons variance"),
+            "neurons at equal wires": median(rows, "neurons variance"),
             "shuffled inputs (null)": median(rows, "shuffled variance"),
             "random weights": median(rows, "random variance"),
             "firings that verified rules say": median(rows, "firings"),
@@ -160,7 +160,7 @@ def _planted(seed: int) -> dict[str, Any]:
     network = gl.planted.plant_network(seed=seed)
     name_in, name_out = network.segment.hook_in, network.segment.hook_out
     fit, other, judge, unseen = (network.batches(8000, seed=number) for number in range(1, 5))
-    solver = gl.GramLasso(mean_edges=4, cap=12)
+    solver = gl.GramLasso(mean_wires=4, cap=12)
 
     def refit(model: Any, part: Batches, number: int, bases: Any) -> Any:
         weights = (model.W_in.detach(), model.b_in.detach(), model.W_out.detach(), model.b_out.detach())
@@ -189,8 +189,8 @@ def _planted(seed: int) -> dict[str, Any]:
             f"{row.change}/verified": row.verified.whole,
             f"{row.change}/verified random": row.verified.random_whole,
             f"{row.change}/count": row.verified.gates,
-            f"{row.change}/edges": row.edges,
-            f"{row.change}/edges random": row.random_edges,
+            f"{row.change}/wires": row.wires,
+            f"{row.change}/wires random": row.random_wires,
         }
     circuit = refit(network.model, fit, seed, None)
     acts, judged = (gl.collect(network.model, part, circuit.segments) for part in (fit, judge))

@@ -130,5 +130,5 @@ def test_screenshots_are_of_their_theme_and_nothing_sticks_out(page, width, dark
     picture = Image.open(screenshot(page, out, width, 900, dark=dark)).convert("L")
     corner = picture.getpixel((3, 3))
     assert (corner < 60) == dark
-    edge = {picture.getpixel((picture.width - 2, y)) for y in range(picture.height)}
-    assert edge == {corner}, "the right edge is bare: nothing is cut off"
+    wire = {picture.getpixel((picture.width - 2, y)) for y in range(picture.height)}
+    assert wire == {corner}, "the right wire is bare: nothing is cut off"

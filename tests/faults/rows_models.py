@@ -99,7 +99,7 @@ def dead_parent(folder: Path) -> Injected:
     weight[0, 1], weight[0, 3] = 1.0, 5.0  # a wire from a feature that never fires
 
     def act() -> Any:
-        fitted = [solver.fit(f_in, f_out) for solver in (ReluOMP(max_fan_in=4), GramLasso(mean_edges=2))]
+        fitted = [solver.fit(f_in, f_out) for solver in (ReluOMP(max_fan_in=4), GramLasso(mean_wires=2))]
         return fitted, type_gates(Connector.from_dense(weight, torch.zeros(2)), f_in, f_out)[0]
 
     def after(result: Any) -> None:

@@ -54,10 +54,8 @@ class PairBasis(ABC):
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         """The output features, from the activations at `hook_in`."""
 
-    @property
-    def wires(self) -> Any:
-        """The connector that the features are computed by; None for features that are not made of wires."""
-        return None
+    #: the wires that the features are made of; None for features that are not made of wires
+    connector: Any = None
 
     def parts(self) -> dict[str, Any]:
         """What the dictionary is composed of and is saved as itself: name -> basis or connector."""

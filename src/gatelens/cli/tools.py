@@ -25,7 +25,7 @@ def add_verbs(verbs: Any) -> None:
     bench.add_argument("--json", action="store_true", help="print bench.json, and nothing else, on standard output")
     bench.set_defaults(act=run_bench)
 
-    compare = verbs.add_parser("compare", help="compare two circuits: edges kept, lost, new; gates that changed")
+    compare = verbs.add_parser("compare", help="compare two circuits: wires kept, lost, new; gates that changed")
     compare.add_argument("left", metavar="RUN", help="a run folder")
     compare.add_argument("right", metavar="RUN", help="another")
     compare.add_argument("--out", metavar="FILE", default="compare.html", help="the page (default: compare.html)")

@@ -45,7 +45,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="changes",
-        help="change a setting, e.g. solver.mean_edges=8",
+        help="change a setting, e.g. solver.mean_wires=8",
     )
 
 

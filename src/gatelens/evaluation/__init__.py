@@ -11,8 +11,8 @@ __getattr__ = lazy_names(
         "measure": ("evaluate",),
         "baselines": ("baseline_circuits",),
         "causal": ("causal_figures",),
-        "edge_ablation": ("ablate_edges", "drop_contradicted"),
+        "wire_ablation": ("ablate_wires", "drop_contradicted"),
         "coverage": ("Coverage", "CoverageReport", "measure_coverage", "circuit_coverage"),
-        "edge_curves": ("EdgeCurve", "edge_curve", "circuit_edge_curves"),
+        "wire_curves": ("WireCurve", "wire_curve", "circuit_wire_curves"),
     },
 )

@@ -32,13 +32,13 @@ def baseline_circuits(
 
     A gate dictionary's wires are built in, and nothing else has such wires: `GramLasso` finds the baselines' then.
 
-    neurons: raw neurons as features, the same solver, as many edges as the circuit has; linear outputs where a neuron of
+    neurons: raw neurons as features, the same solver, as many wires as the circuit has; linear outputs where a neuron of
     the segments' ends can be negative and the solver knows how (`signed`), since a ReLU would lose half of them.
-    virtual_weights: the circuit's dictionaries, its number of edges, wires from the weights alone.
+    virtual_weights: the circuit's dictionaries, its number of wires, wires from the weights alone.
     shuffled: the circuit's dictionaries, each input feature's rows shuffled before the fit: the null. Evaluated on real rows.
     """
     if isinstance(solver, BuiltInWires):
-        solver = GramLasso(mean_edges=max(_edges(circuit), 1) / _outputs(circuit))
+        solver = GramLasso(mean_wires=max(_wires(circuit), 1) / _outputs(circuit))
     neurons = Neurons().fit(circuit.segments, acts)
     features = features_at(circuit.segments, circuit.bases, acts)
     options = {"gates": gates, "held_out": held_out, **gate_options}
@@ -49,7 +49,7 @@ def baseline_circuits(
         "shuffled": _shuffled(circuit, features, solver),
     }
     if all(s.mlp is not None and s.mlp.W_gate is None for s in circuit.segments) and not _made_for_pairs(circuit):
-        wires = VirtualWeights(mean_edges=_edges(circuit) / _outputs(circuit))
+        wires = VirtualWeights(mean_wires=_wires(circuit) / _outputs(circuit))
         connectors = connect(circuit.segments, circuit.bases, features, wires, sequential=False)
         found["virtual_weights"] = replace(circuit, connectors=connectors, gates={})
     if gates:
@@ -69,8 +69,8 @@ def random_weights(model: Any, seed: int = 0) -> Any:
     return copied
 
 
-def _edges(circuit: Circuit) -> int:
-    return sum(c.edges for c in circuit.connectors.values())
+def _wires(circuit: Circuit) -> int:
+    return sum(c.wires for c in circuit.connectors.values())
 
 
 def _outputs(circuit: Circuit) -> int:
@@ -82,12 +82,12 @@ def _made_for_pairs(circuit: Circuit) -> bool:
 
 
 def _for_neurons(solver: Any, circuit: Circuit, acts: Mapping[str, Tensor]) -> Any:
-    """The solver with its budget set so that the fewer neurons get as many edges in all as the circuit has."""
-    wanted = _edges(circuit) / max(sum(s.d_out for s in circuit.segments), 1)
+    """The solver with its budget set so that the fewer neurons get as many wires in all as the circuit has."""
+    wanted = _wires(circuit) / max(sum(s.d_out for s in circuit.segments), 1)
     if hasattr(solver, "signed") and any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments):
         solver = replace(solver, signed=True)
-    if hasattr(solver, "mean_edges"):
-        return replace(solver, mean_edges=wanted, cap=None)
+    if hasattr(solver, "mean_wires"):
+        return replace(solver, mean_wires=wanted, cap=None)
     if hasattr(solver, "max_fan_in"):
         return replace(solver, max_fan_in=max(1, round(wanted)))
     return solver

@@ -22,8 +22,8 @@ from ..errors import DataError
 from ..gates import Gate
 from ..gates.interventions import Workbench
 from ..segments import Segment
-from .edge_ablation import ablate_edges
 from .rule_flips import rule_flips
+from .wire_ablation import ablate_wires
 
 #: rows edited at once; a dense block of features of a wide basis must fit
 _ROWS = 512
@@ -40,7 +40,7 @@ def causal_figures(
     *,
     gates: Sequence[Gate] | None = None,
     rows: int = 2_000,
-    top_edges: int = 200,
+    top_wires: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The causal figures of one segment, as plain numbers; undefined ones are None.
@@ -48,14 +48,14 @@ def causal_figures(
     Args:
         x: held-out rows at the segment's input.
         gates: of the connector; with them, how often the model does what the printed rules require.
-        rows: how many rows are edited, drawn from `x`; top_edges: how many of the strongest wires are ablated.
+        rows: how many rows are edited, drawn from `x`; top_wires: how many of the strongest wires are ablated.
 
     Returns:
         removals (one active feature removed), subsets (each active one dropped with p = .4), additions (one feature
         switched on, at its mean value): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the segment's
         output, size: the change over the output's variance, and on_off, off_on: {predicted, happened, base_rate, recall} of
         output features' flips.
-        edges: agreement between wires and ablation. rules: flips that the printed rules require.
+        wires: agreement between wires and ablation. rules: flips that the printed rules require.
     """
     if x.ndim != 2 or x.shape[1] != segment.d_in or len(x) < 2:
         raise DataError(
@@ -68,7 +68,7 @@ def causal_figures(
         for name, edit in EDITS.items()
     }
     bench = Workbench(segment, basis_in, basis_out, x)
-    found["edges"] = ablate_edges(bench, connector, top_edges, seed=seed).figures(seed)
+    found["edges"] = ablate_wires(bench, connector, top_wires, seed=seed).figures(seed)
     found["rules"] = rule_flips(bench, gates, seed=seed).figures() if gates is not None else None
     return found
 

@@ -36,7 +36,7 @@ class Coverage:
     """One segment, held out. Shares in [0, 1]; variance and gap can fall below 0 where the gates do harm.
 
     Attributes:
-        outputs, verified, edges: output features; those with a verified gate; wires into those.
+        outputs, verified, wires: output features; those with a verified gate; wires into those.
         variance: share of the segment's output variance that the verified gates' equations explain beyond stand-ins for all.
         firings: share of all firings of output features that verified rules say (and the feature does fire).
         gap: share of the metric that ablating every output costs and the verified gates win back; None when it costs nothing.
@@ -47,7 +47,7 @@ class Coverage:
 
     outputs: int
     verified: int
-    edges: int
+    wires: int
     variance: float
     firings: float
     gap: float | None
@@ -77,7 +77,7 @@ class CoverageReport:
             f"(all gates that were read, adders too: {_percent(read)})"
         )
         names = {
-            "neurons": "neurons at equal edges",
+            "neurons": "neurons at equal wires",
             "shuffled": "gates fitted to shuffled inputs",
             "random_weights": "a random model's",
         }
@@ -96,7 +96,7 @@ class CoverageReport:
     def __repr__(self) -> str:
         lines = [
             self.sentence,
-            f"{'':<18} {'verified':>12} {'edges':>7} {'variance':>9} {'if read':>8} {'firings':>8} {self.metric + ' gap':>13}",
+            f"{'':<18} {'verified':>12} {'wires':>7} {'variance':>9} {'if read':>8} {'firings':>8} {self.metric + ' gap':>13}",
         ]
         for name in self.circuit:
             lines.append(name)
@@ -266,4 +266,4 @@ def _percent(share: float) -> str:
 def _line(label: str, c: Coverage) -> str:
     gap = "-" if c.gap is None else f"{c.gap:.3f}"
     gates, shares = f"{c.verified} of {c.outputs}", f"{c.variance:>9.3f} {c.read_variance:>8.3f} {c.firings:>8.3f}"
-    return f"  {label:<16} {gates:>12} {c.edges:>7} {shares} {gap:>13}"
+    return f"  {label:<16} {gates:>12} {c.wires:>7} {shares} {gap:>13}"

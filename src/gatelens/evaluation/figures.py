@@ -61,8 +61,8 @@ def connector_figures(
     defined = r2[torch.isfinite(r2)]
     return {
         "solver": connector.solver,
-        "edges": connector.edges,
-        "mean_fan_in": connector.edges / max(len(fan_in), 1),
+        "edges": connector.wires,
+        "mean_fan_in": connector.wires / max(len(fan_in), 1),
         "max_fan_in": int(fan_in.max()) if len(fan_in) else 0,
         "outputs_without_edges": int((fan_in == 0).sum()),
         "median_r2": float(defined.median()) if len(defined) else None,

@@ -77,7 +77,7 @@ class PartialOutputs:
         return torch.where(self.chosen.to(f_out.device), f_out, stand_in(f_out, self.recipe, self.mean, self.seed))
 
 
-def split_wires(connector: Connector, keep: Bool[Tensor, " edges"]) -> tuple[Connector, Connector]:
+def split_wires(connector: Connector, keep: Bool[Tensor, " wires"]) -> tuple[Connector, Connector]:
     """The connector with the wires in `keep` (in CSR order), and the others without bias."""
     weight = connector.weight
 

@@ -19,7 +19,7 @@ class Report:
         model: name, metric ("accuracy" or "ce"), clean, ablated (all segments' outputs replaced by their means).
         bases: hook name -> kind, d_in, features, fvu, l0, dead, spliced (the metric with this dictionary in place), bypassed (how many
             inputs a linear map carries past its features).
-        connectors: segment name -> solver, edges, fan-in, median_r2, fvu, replaced, gap_closed.
+        connectors: segment name -> solver, wires, fan-in, median_r2, fvu, replaced, gap_closed.
         all_replaced: the metric with every segment replaced, and with every dictionary spliced in.
         coverage: what share of each segment the verified gates explain, in one sentence and in figures.
         curves: segment name -> ablation recipe -> faithfulness and completeness against the wires kept.
@@ -51,7 +51,7 @@ class Report:
     def summary(self) -> str:
         """One honest sentence: what was replaced by how much, what it cost, what was read."""
         metric, clean = self.model["metric"], self.model["clean"]
-        edges = sum(c["edges"] for c in self.connectors.values())
+        wires = sum(c["edges"] for c in self.connectors.values())
         bypassed = sum(b.get("bypassed", 0) for b in self.bases.values())
         past = f" and a linear map of {bypassed:,} inputs past them" if bypassed else ""
         logic, adders, outputs = (sum(g[key] for g in self._gates()) for key in ("logic", "adders", "outputs"))
@@ -61,7 +61,7 @@ class Report:
             else "no gates were read"
         )
         return (
-            f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {edges:,} wires{past}, {metric} is "
+            f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {wires:,} wires{past}, {metric} is "
             f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
             f"{show(self.model['ablated'])}); {share}."
         )
@@ -78,7 +78,7 @@ class Report:
                 for hook, b in self.bases.items()
             ),
             "",
-            f"{'connector':<32}{'edges':>9}{'max in':>8}{'R2':>8}{'FVU':>8}{m['metric'][:8]:>9}{'gap closed':>12}",
+            f"{'connector':<32}{'wires':>9}{'max in':>8}{'R2':>8}{'FVU':>8}{m['metric'][:8]:>9}{'gap closed':>12}",
             *(
                 f"{name:<32}{show(c['edges']):>9}{show(c['max_fan_in']):>8}{show(c['median_r2']):>8}{show(c['fvu']):>8}"
                 f"{show(c['replaced']):>9}{show(c['gap_closed']):>12}"
@@ -88,7 +88,7 @@ class Report:
         if self.baselines:
             lines += [
                 "",
-                f"{'all replaced':<32}{'edges':>9}{'R2':>8}{m['metric'][:8]:>9}{'logic':>7}{'adders':>8}{'verified':>10}",
+                f"{'all replaced':<32}{'wires':>9}{'R2':>8}{m['metric'][:8]:>9}{'logic':>7}{'adders':>8}{'verified':>10}",
             ]
             lines.append(self._beside("this circuit", self._own()))
             lines += [self._beside(name, b) for name, b in self.baselines.items() if b]

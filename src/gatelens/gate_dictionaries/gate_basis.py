@@ -45,15 +45,11 @@ class GateBasis(PairBasis):
     @property
     def by_construction(self) -> str:
         told = (
-            "every output feature is a function of at most fan_in input features: R2 and edges against its own firing say nothing; "
+            "every output feature is a function of at most fan_in input features: R2 and wires against its own firing say nothing; "
             "what is measured is how much of y the gates explain"
         )
         past = f"{self.bypassed} input features go past the gates and write one direction of y each: FVU counts both"
         return f"{told}; {past}" if self.bypassed else told
-
-    @property
-    def wires(self) -> Connector:
-        return self.connector
 
     @property
     def bypassed(self) -> int:

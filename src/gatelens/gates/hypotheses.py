@@ -159,7 +159,7 @@ def _two_rates(is_open: np.ndarray, count: np.ndarray, fired: np.ndarray) -> np.
 
 
 def _log_likelihood(k, n):
-    """Of k in n at the rate (k + .5) / (n + 1): finite at the edges."""
+    """Of k in n at the rate (k + .5) / (n + 1): finite at the wires."""
     p = (k + 0.5) / (n + 1.0)
     return k * np.log(p) + (n - k) * np.log1p(-p)
 

@@ -78,7 +78,7 @@ class Measure:
         causal_rows: held-out rows that are edited; 0 leaves the causal figures out.
         min_firings: outputs that are on in fewer held-out rows are left out of the shares and medians.
         ridges: measure the gate-free ridge, with the loss of the gates where there are `pairs`.
-        rivals: that of squared error alone, the dense ridge, neurons and principal components at equal edges, and the null.
+        rivals: that of squared error alone, the dense ridge, neurons and principal components at equal wires, and the null.
         wires: the solver that gives neurons and principal components their wires; None for forward selection, least squares and
             thresholds set on firing. Its fan-in is to be that of the first entry.
         pairs: a `Counterfactual`: a second gate-free ridge is fitted with the loss of `GateDictionary` (weight `lam`).
@@ -107,10 +107,10 @@ def measure_ladder(
     codes: Codes | None = None,
 ) -> Ladder:
     """Every entry, and beside it: the model's own MLP on decoded inputs, gate-free and dense ridges, neurons and principal
-    components at equal edges, and the null of inputs that belong to other rows.
+    components at equal wires, and the null of inputs that belong to other rows.
 
     Args:
-        entries: name -> what to measure. The first one is what the rivals at equal edges are measured against.
+        entries: name -> what to measure. The first one is what the rivals at equal wires are measured against.
         codes: the input features of all fitting rows, where they are at hand (the ridges read them).
     """
     measure = measure or Measure()
@@ -162,7 +162,7 @@ class _Walk:
             "fvu": fvu(self.held.y, decoded_output(entry.basis_out, predicted, self.held.x)),
             **self._features(predicted, true),
             "read": self._read(entry, connector, f_out, self.f_held, true),
-            "edges": connector.edges,
+            "edges": connector.wires,
             "fan_in": int(connector.fan_in().max()),
             "seconds": getattr(entry.basis_out, "info", {}).get("seconds", seconds),
             **self._metric(lambda x: decoded_output(entry.basis_out, connector(self.basis_in.encode(x)), x)),
@@ -185,10 +185,10 @@ class _Walk:
         f_out, true = self._targets(entry), entry.features(self.held.x, self.held.y)
         found["dense ridge"] = self._predicted(entry, dense_ridge(self.f_fit, f_out), self.f_held, true)
         some = spread(len(self.fit.x), _DENSE_ROWS)
-        fan_in = max(1, round(connector.edges / max(len(connector.bias), 1)))
+        fan_in = max(1, round(connector.wires / max(len(connector.bias), 1)))
         for name, basis in (
-            ("neurons, equal edges", Tensor.float),
-            ("principal components, equal edges", self._principal()),
+            ("neurons, equal wires", Tensor.float),
+            ("principal components, equal wires", self._principal()),
         ):
             inputs, outputs, solver = basis(self.fit.x[some]), take_rows(f_out, some), self.measure.wires
             wires = solver.fit(inputs, outputs) if solver else linear_wires(inputs, outputs, fan_in)
@@ -250,7 +250,7 @@ class _Walk:
         predicted = _apply(connector, self.f_held)
         return {
             "fvu": fvu(self.held.y, predicted),
-            "edges": connector.edges,
+            "edges": connector.wires,
             "seconds": time.perf_counter() - began,
             **self._metric(lambda x: connector(self.basis_in.encode(x))),
             **causal,
@@ -261,7 +261,7 @@ class _Walk:
         return {
             "fvu": fvu(self.held.y, decoded_output(entry.basis_out, predicted, self.held.x)),
             **self._features(predicted, true),
-            "edges": connector.edges,
+            "edges": connector.wires,
             "fan_in": int(connector.fan_in().max()),
         }
 

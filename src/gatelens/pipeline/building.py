@@ -52,6 +52,8 @@ def keywords(
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in declared.values())
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = [n for n, p in declared.items() if p.kind in named and n not in reserved]
+    old = getattr(use, "renamed", {})
+    given = {old.get(key, key): value for key, value in given.items()}
     for key in given:
         if key not in known and not open_ended:
             raise ConfigError(f"{where}: {unknown('key', str(key), known)}")

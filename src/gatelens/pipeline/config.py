@@ -106,7 +106,7 @@ def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
 def _change(values: dict[str, Any], change: str) -> None:
     key, sign, text = change.partition("=")
     if not sign or not key:
-        raise ConfigError(f"--set takes key=value, for instance solver.mean_edges=8; got {change!r}")
+        raise ConfigError(f"--set takes key=value, for instance solver.mean_wires=8; got {change!r}")
     *path, last = key.split(".")
     for part in path:
         values = values.setdefault(part, {})

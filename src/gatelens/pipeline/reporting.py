@@ -9,9 +9,9 @@ from ..circuits import Circuit
 from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits
 from ..evaluation.coverage import measure_coverage
-from ..evaluation.edge_curves import circuit_edge_curves
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
+from ..evaluation.wire_curves import circuit_wire_curves
 from ..ladder.measuring import Entry, Measure, Rows, measure_ladder, replaced_metric
 from .building import keywords
 from .config import Config
@@ -63,7 +63,7 @@ def _curves(walk: Walk, circuit: Circuit) -> dict[str, Any]:
     examples = round(walk.config.evaluation.curve_rows * held_out.examples / held_out.rows)
     if examples < 1:
         return {}
-    found = circuit_edge_curves(walk.model, circuit, held_out.take(examples), seed=walk.config.seed)
+    found = circuit_wire_curves(walk.model, circuit, held_out.take(examples), seed=walk.config.seed)
     return {name: {recipe: curve.to_dict() for recipe, curve in by.items()} for name, by in found.items()}
 
 

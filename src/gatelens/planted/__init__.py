@@ -1,7 +1,7 @@
 """Planted ground truth: feature data and networks whose gates are known, scores against them, conformance checks.
 
 `PlantedFeatures(...).plant()` makes feature activations at both ends of a segment; `plant_network(...)` a network whose
-features lie in superposition; `score_edges`, `score_gates` compare what was found; `check_solver` and `check_basis` are
+features lie in superposition; `score_wires`, `score_gates` compare what was found; `check_solver` and `check_basis` are
 for authors of plugins.
 """
 
@@ -16,7 +16,8 @@ __getattr__ = lazy_names(
     {
         "features": ("PlantedFeatures", "Planted"),
         "network": ("PlantedNetwork", "plant_network", "word_network"),
-        "scores": ("EdgeScores", "GateScores", "score_edges", "score_gates", "true_connector"),
+        "scores": ("WireScores", "GateScores", "score_wires", "score_gates", "true_connector"),
         "conformance": ("check_basis", "check_solver"),
     },
+    old={"EdgeScores": "WireScores", "score_edges": "score_wires"},
 )

@@ -10,7 +10,7 @@ import torch
 from ..connectors import Connector, Solver
 from ..errors import BasisError, GateLensError, SolverError
 from .features import PlantedFeatures
-from .scores import score_edges
+from .scores import score_wires
 from .truth import Noise
 
 
@@ -60,7 +60,7 @@ def check_solver(solver: Solver, width: int = 64, rows: int = 4000, least_recall
     swapped = solver.fit(f_in, f_out.flip(1)).weight.to_dense().flip(0)
     close = torch.allclose(swapped, connector.weight.to_dense(), rtol=1e-2, atol=1e-3)
     check("treats outputs alike", close, "the wires depend on the order of the outputs")
-    total = score_edges(planted.gates, connector).total
+    total = score_wires(planted.gates, connector).total
     recall = total.signed / total.true
     check("finds planted wires", recall >= least_recall, f"it found {recall:.0%} of them, expected {least_recall:.0%}")
     error = _raised(lambda: solver.fit(f_in, f_out[:-1]))

@@ -21,8 +21,8 @@ def draw_gates(world: InputWorld, count: int, mix: Mapping[str, float], rng: np.
         raise ConfigError(
             f"a mix gives each kind a positive share; got {dict(mix)}. Give at least one share above zero"
         )
-    edges = np.floor(np.cumsum(share / share.sum()) * count + 0.5).astype(int)
-    kinds = np.repeat(np.array(list(mix), dtype=object), np.diff(edges, prepend=0))
+    wires = np.floor(np.cumsum(share / share.sum()) * count + 0.5).astype(int)
+    kinds = np.repeat(np.array(list(mix), dtype=object), np.diff(wires, prepend=0))
     parents = _Parents(world, rng)
     return [_DRAW[kind](out, parents, rng) for out, kind in enumerate(rng.permutation(kinds))]
 

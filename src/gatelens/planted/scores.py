@@ -21,7 +21,7 @@ FIRING_BINS = (100, 300, 1000)
 
 
 @dataclass(frozen=True)
-class EdgeCounts:
+class WireCounts:
     """Wires counted over some outputs.
 
     Attributes:
@@ -37,8 +37,8 @@ class EdgeCounts:
     exact: int = 0
     outputs: int = 0
 
-    def __add__(self, other: EdgeCounts) -> EdgeCounts:
-        return EdgeCounts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+    def __add__(self, other: WireCounts) -> WireCounts:
+        return WireCounts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
     @property
     def precision(self) -> float | None:
@@ -65,16 +65,16 @@ class EdgeCounts:
         figures = (self.precision, self.recall, self.f1, self.sign_accuracy, self.exact_share)
         texts = ["-" if f is None else f"{f:.3f}" for f in figures]
         names = ("precision", "recall", "F1", "signs", "exact")
-        return f"EdgeCounts({', '.join(f'{n} {t}' for n, t in zip(names, texts, strict=True))}, {self.outputs} outputs)"
+        return f"WireCounts({', '.join(f'{n} {t}' for n, t in zip(names, texts, strict=True))}, {self.outputs} outputs)"
 
 
 @dataclass(frozen=True)
-class EdgeScores:
+class WireScores:
     """Wires against the truth: over all scored outputs, by planted kind, by how often the output fired."""
 
-    total: EdgeCounts
-    by_kind: Mapping[str, EdgeCounts]
-    by_firings: Mapping[str, EdgeCounts]
+    total: WireCounts
+    by_kind: Mapping[str, WireCounts]
+    by_firings: Mapping[str, WireCounts]
 
     def __repr__(self) -> str:
         lines = [
@@ -84,13 +84,13 @@ class EdgeScores:
         return "\n".join(lines)
 
 
-def score_edges(
+def score_wires(
     truth: Iterable[PlantedGate],
     connector: Connector,
     firings: Int[Tensor, " n"] | None = None,
     min_firings: int = 0,
     same: Mapping[int, int] | None = None,
-) -> EdgeScores:
+) -> WireScores:
     """Compare a connector's wires with the planted ones.
 
     Args:
@@ -102,9 +102,9 @@ def score_edges(
     if firings is None and min_firings:
         raise DataError("min_firings needs the outputs' firing counts; pass `firings`, [outputs]")
     same = same or {}
-    kinds: dict[str, EdgeCounts] = defaultdict(EdgeCounts)
-    bins: dict[str, EdgeCounts] = defaultdict(EdgeCounts)
-    total = EdgeCounts()
+    kinds: dict[str, WireCounts] = defaultdict(WireCounts)
+    bins: dict[str, WireCounts] = defaultdict(WireCounts)
+    total = WireCounts()
     for gate in truth:
         count = 0 if firings is None else int(firings[gate.out])
         if count < min_firings:
@@ -113,16 +113,16 @@ def score_edges(
         total, kinds[gate.kind] = total + counts, kinds[gate.kind] + counts
         if firings is not None:
             bins[_bin(count)] += counts
-    return EdgeScores(total, dict(sorted(kinds.items())), {name: bins[name] for name in _bin_names() if name in bins})
+    return WireScores(total, dict(sorted(kinds.items())), {name: bins[name] for name in _bin_names() if name in bins})
 
 
-def _compare(gate: PlantedGate, connector: Connector, same: Mapping[int, int]) -> EdgeCounts:
+def _compare(gate: PlantedGate, connector: Connector, same: Mapping[int, int]) -> WireCounts:
     inputs, weights = connector.parents(gate.out)
     found = {same.get(i, i): w for i, w in zip(inputs.tolist(), weights.tolist(), strict=True) if w != 0}
     true = {same.get(i, i): w for i, w in zip(gate.inputs, gate.weights, strict=True)}
     right = [i for i in found if i in true]
     signed = sum(found[i] * true[i] > 0 for i in right)
-    return EdgeCounts(len(right), signed, len(found), len(true), int(found.keys() == true.keys()), 1)
+    return WireCounts(len(right), signed, len(found), len(true), int(found.keys() == true.keys()), 1)
 
 
 def _bin(count: int) -> str:

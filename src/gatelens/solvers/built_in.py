@@ -20,7 +20,7 @@ class BuiltInWires:
     connector: Connector | None = None
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Any) -> BuiltInWires:
-        wires = basis_out.wires
+        wires = basis_out.connector
         if wires is None:
             raise BasisError(
                 f"BuiltInWires takes the wires of a gate dictionary; at {segment.hook_out} there is a {type(basis_out).__name__}. "

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..codes.csr import spread, take_rows
 from ..connectors import Connector
 from ..errors import GateLensWarning, SolverError
+from ..lazy import renamed
 from .calibration import calibrated
 from .gram import Gram
 from .one_sided import one_sided_fits
@@ -25,12 +26,13 @@ from .where_on import fitted_where_on
 _LOST = 0.05
 
 
+@renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
 class GramLasso:
     """Select wires on Gram statistics, allot them over all outputs by explained error, then fit what was selected.
 
     Attributes:
-        mean_edges: wires per output feature, on average over all outputs.
+        mean_wires: wires per output feature, on average over all outputs.
         cap: most wires into one output; None for no cap.
         selection: "omp" (forward selection by explained error) or "lasso".
         refit: "newton" (one-sided, as behind a ReLU) or "least_squares".
@@ -41,7 +43,7 @@ class GramLasso:
             (`fitted_where_on`). Without, outputs are on several times too often.
     """
 
-    mean_edges: float = 16
+    mean_wires: float = 16
     cap: int | None = 64
     selection: Literal["omp", "lasso"] = "omp"
     refit: Literal["newton", "least_squares"] = "newton"
@@ -51,8 +53,8 @@ class GramLasso:
     progress: bool = False
 
     def __post_init__(self):
-        if self.mean_edges <= 0 or (self.cap is not None and self.cap < 1):
-            raise SolverError(f"mean_edges and cap must be positive, got {self.mean_edges} and {self.cap}")
+        if self.mean_wires <= 0 or (self.cap is not None and self.cap < 1):
+            raise SolverError(f"mean_wires and cap must be positive, got {self.mean_wires} and {self.cap}")
         for name, value, known in (
             ("selection", self.selection, ("omp", "lasso")),
             ("refit", self.refit, ("newton", "least_squares")),
@@ -82,7 +84,7 @@ class GramLasso:
         covariance, products = gram.covariance
         n, m = products.shape[1], len(covariance)
         cap = min(self.cap or m, m)
-        budget = round(self.mean_edges * n)
+        budget = round(self.mean_wires * n)
         chooser = forward_selection if self.selection == "omp" else lasso_path
         return chooser(covariance, products, budget, cap).allot(budget)
 

@@ -15,6 +15,7 @@ from ..codes.csr import blocks
 from ..connectors import Connector
 from ..errors import SolverError
 from ..jacobians import active_block
+from ..lazy import renamed
 from ..segments import Segment
 from .virtual_weights import mean_of
 
@@ -22,6 +23,7 @@ from .virtual_weights import mean_of
 _DENSE_PAIRS = 2**24
 
 
+@renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
 class MeanJacobian:
     """Derivatives of the active output features by the active input features, at real rows; the largest mean |J| kept.
@@ -31,23 +33,23 @@ class MeanJacobian:
     output's mean right before the ReLU.
 
     Attributes:
-        mean_edges: wires per output feature, on average over all outputs.
+        mean_wires: wires per output feature, on average over all outputs.
         cap: most wires into one output; None for no cap.
         rows: rows at which derivatives are taken, spread over all of them.
         batch: rows at once.
     """
 
-    mean_edges: float = 16
+    mean_wires: float = 16
     cap: int | None = None
     rows: int = 512
     batch: int = 32
     place: tuple[Segment, Basis, Basis] | None = None
 
     def __post_init__(self):
-        if self.mean_edges <= 0 or self.rows < 1 or self.batch < 1 or (self.cap is not None and self.cap < 1):
+        if self.mean_wires <= 0 or self.rows < 1 or self.batch < 1 or (self.cap is not None and self.cap < 1):
             raise SolverError(
-                "mean_edges, rows, batch and cap must be positive; got "
-                f"{self.mean_edges}, {self.rows}, {self.batch}, {self.cap}. Raise them"
+                "mean_wires, rows, batch and cap must be positive; got "
+                f"{self.mean_wires}, {self.rows}, {self.batch}, {self.cap}. Raise them"
             )
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> MeanJacobian:
@@ -68,13 +70,13 @@ class MeanJacobian:
         n, m = f_out.shape[1], f_in.shape[1]
         sums = self._sums(self.place, f_in, n, m)
         worth = sums.magnitude * mean_of(f_in, squared=True).sqrt()[sums.pair % m]
-        kept = _largest(sums.pair // m, worth, round(self.mean_edges * n), self.cap)
+        kept = _largest(sums.pair // m, worth, round(self.mean_wires * n), self.cap)
         pair, weight = sums.pair[kept], (sums.signed / sums.count)[kept]
         out, into = pair // m, pair % m
         crow = torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(out, minlength=n).cumsum(0)])
         bias = mean_of(f_out).index_add(0, out, -weight * mean_of(f_in)[into])
         matrix = torch.sparse_csr_tensor(crow, into, weight.float(), (n, m), check_invariants=False)
-        return Connector(matrix, bias.float(), solver=f"MeanJacobian(mean_edges={self.mean_edges:g})")
+        return Connector(matrix, bias.float(), solver=f"MeanJacobian(mean_wires={self.mean_wires:g})")
 
     def _sums(self, place: tuple[Segment, Basis, Basis], f_in: Tensor, n: int, m: int) -> _PairSums:
         segment, basis_in, basis_out = place

@@ -51,7 +51,7 @@ def _sign(features: SparseRows) -> list[int]:
 
 
 def solve_block(search: Search, outputs: SparseRows, span: range) -> dict[str, np.ndarray]:
-    """The parents of the outputs in `span`, packed: fan_in and bias [outputs], inputs and weights [edges]."""
+    """The parents of the outputs in `span`, packed: fan_in and bias [outputs], inputs and weights [wires]."""
     found = [search.solve(*outputs.column_of(out)) for out in span]
     return {
         "fan_in": np.array([len(p.inputs) for p in found], np.int64),

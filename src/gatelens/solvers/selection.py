@@ -1,6 +1,6 @@
 """Which wires to keep: a path of candidates for every output, then one budget over all outputs.
 
-Edges are allotted by the squared error that each explains (features have unit decoder rows, so this is error in the space
+Wires are allotted by the squared error that each explains (features have unit decoder rows, so this is error in the space
 of the activations). Giving every output the same number costs several points of accuracy: outputs differ in how much they
 matter.
 """
@@ -27,7 +27,7 @@ class Path:
     gains: Float[Tensor, "n steps"]
 
     def allot(self, budget: int) -> list[Int[Tensor, " _"]]:
-        """The first inputs of every path, as many as make `budget` edges in all explain the most.
+        """The first inputs of every path, as many as make `budget` wires in all explain the most.
 
         A path is cut where it is: an input is kept only with all before it. So each gain counts at most as much as the
         least before it.
@@ -50,7 +50,7 @@ def forward_selection(
 
     Args:
         covariance, products: centred sums of squares and products, as in `Gram.covariance`.
-        budget: edges wanted over all outputs.
+        budget: wires wanted over all outputs.
         cap: most inputs of any output.
     """
     n, m = products.shape[1], len(covariance)
@@ -83,7 +83,7 @@ def forward_selection(
 
 
 def _least_worth(gains: list[Float[Tensor, " n"]], budget: int) -> float:
-    """The gain that an edge needs to be among the best `budget` of those found so far."""
+    """The gain that a wire needs to be among the best `budget` of those found so far."""
     found = torch.cat(gains) if gains else torch.empty(0)
     if len(found) <= budget:
         return 0.0
@@ -112,10 +112,10 @@ def lasso_path(
     iterations: int = 40,
     slack: float = 1.15,
 ) -> Path:
-    """Lasso for all outputs at once by FISTA (Beck and Teboulle 2009), the penalty lowered until there are enough edges.
+    """Lasso for all outputs at once by FISTA (Beck and Teboulle 2009), the penalty lowered until there are enough wires.
 
     Inputs are scaled to unit variance; the penalty is the same for all outputs, so that those with more to explain get
-    more edges. The path orders each output's inputs by |weight| (in units of the input's deviation) at the last penalty.
+    more wires. The path orders each output's inputs by |weight| (in units of the input's deviation) at the last penalty.
     """
     scale = covariance.diagonal().clamp_min(1e-12).sqrt()
     G = covariance / torch.outer(scale, scale)

@@ -14,10 +14,12 @@ from tqdm import trange
 from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import SolverError
+from ..lazy import renamed
 from ..segments import Segment
 from .virtual_weights import keep_largest, virtual_weights
 
 
+@renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
 class SgdL1:
     """Minimise |relu(F_in W^T + b) - F_out|^2 + l1 |W|_1 by Adam, keep the largest weights (Riggs, Mitchell and Kaufman 2023).
@@ -25,8 +27,8 @@ class SgdL1:
     Attributes:
         l1: coefficient of the penalty (sum of |W| against squared error summed over outputs, mean over rows).
         start: "random", or "virtual": E_out W D_in.
-        mean_edges: wires kept per output, on average, ranked by |weight|; None keeps all those over `threshold`.
-        threshold: weights under it are dropped when `mean_edges` is None.
+        mean_wires: wires kept per output, on average, ranked by |weight|; None keeps all those over `threshold`.
+        threshold: weights under it are dropped when `mean_wires` is None.
         fine_tune: epochs of Adam without penalty on the wires that were kept.
     """
 
@@ -34,7 +36,7 @@ class SgdL1:
     start: Literal["random", "virtual"] = "random"
     epochs: int = 10
     fine_tune: int = 0
-    mean_edges: float | None = 16
+    mean_wires: float | None = 16
     threshold: float = 1e-2
     lr: float = 1e-3
     batch_size: int = 1024
@@ -71,10 +73,10 @@ class SgdL1:
 
     def cut(self, weight: Tensor, bias: Tensor, f_in: Tensor, f_out: Tensor) -> Connector:
         """Keep the largest weights; fine-tune those when asked."""
-        if self.mean_edges is None:
+        if self.mean_wires is None:
             kept = torch.where(weight.abs() >= self.threshold, weight, 0.0)
         else:
-            kept = keep_largest(weight, torch.ones(weight.shape[1]), round(self.mean_edges * len(weight)), None)
+            kept = keep_largest(weight, torch.ones(weight.shape[1]), round(self.mean_wires * len(weight)), None)
         if self.fine_tune:
             x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
             kept, bias = self._adam(x, y, kept, bias, self.fine_tune, 0.0, kept != 0)

@@ -17,5 +17,5 @@ def solver_for(width_in: int, width_out: int, max_fan_in: int = 8, signed: bool 
     features that are mostly off, and never forms a matrix of pairs.
     """
     if signed or max(width_in, width_out) <= GRAM_WIDTH:
-        return GramLasso(mean_edges=max_fan_in, signed=signed)
+        return GramLasso(mean_wires=max_fan_in, signed=signed)
     return ReluOMP(max_fan_in=max_fan_in, seed=seed)

@@ -12,9 +12,11 @@ from ..basis.linear import Basis, basis_width, directions, encoder_directions
 from ..codes.csr import blocks
 from ..connectors import Connector
 from ..errors import SolverError
+from ..lazy import renamed
 from ..segments import ACTIVATIONS, MLPWeights, Segment
 
 
+@renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
 class VirtualWeights:
     """Decoder of the input, weights of the MLP, encoder of the output; the largest products kept.
@@ -23,11 +25,11 @@ class VirtualWeights:
     on: the encoder sees those). Wires are ranked by |weight| times the input feature's root mean square.
 
     Attributes:
-        mean_edges: wires per output feature, on average.
+        mean_wires: wires per output feature, on average.
         cap: most wires into one output; None for no cap.
     """
 
-    mean_edges: float = 16
+    mean_wires: float = 16
     cap: int | None = None
     place: tuple[Segment, Basis, Basis] | None = None
 
@@ -42,9 +44,9 @@ class VirtualWeights:
             )
         weight = virtual_weights(*self.place, f_in)
         square = mean_of(f_in, squared=True)
-        weight = keep_largest(weight, square.sqrt().float(), round(self.mean_edges * len(weight)), self.cap)
+        weight = keep_largest(weight, square.sqrt().float(), round(self.mean_wires * len(weight)), self.cap)
         connector = Connector.from_dense(
-            weight, torch.zeros(len(weight)), solver=f"VirtualWeights(mean_edges={self.mean_edges:g})"
+            weight, torch.zeros(len(weight)), solver=f"VirtualWeights(mean_wires={self.mean_wires:g})"
         )
         mean_in, mean_out = mean_of(f_in), mean_of(f_out)
         return replace(connector, bias=(mean_out - (connector.weight.double() @ mean_in)).float())

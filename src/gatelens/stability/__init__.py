@@ -6,10 +6,11 @@ __getattr__ = lazy_names(
     __name__,
     {
         "matching": ("Matching", "match_directions", "match_activations", "mean_max_cosine"),
-        "agreement": ("Agreement", "edge_jaccard", "gate_agreement"),
+        "agreement": ("Agreement", "wire_jaccard", "gate_agreement"),
         "perturb": ("noisy_model", "noise_for_rise", "fine_tuned"),
         "rotations": ("GainKept", "gain_kept"),
         "conditions": ("Condition", "standard_conditions", "halves"),
         "refits": ("Stability", "StabilityRow", "stability"),
     },
+    old={"edge_jaccard": "wire_jaccard"},
 )

@@ -45,7 +45,7 @@ class Agreement:
         )
 
 
-def edge_jaccard(
+def wire_jaccard(
     a: Connector, b: Connector, inputs: Matching, outputs: Matching, draws: int = 5, seed: int = 0
 ) -> tuple[float, float]:
     """Jaccard index of the wires of two connectors under matched features; and its level with inputs matched at random.

@@ -14,7 +14,7 @@ from ..basis.linear import Basis, basis_width, directions
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..errors import BasisError
-from .agreement import Agreement, edge_jaccard, gate_agreement
+from .agreement import Agreement, gate_agreement, wire_jaccard
 from .conditions import Condition
 from .matching import Matching, match_activations, match_directions, mean_max_cosine
 
@@ -36,7 +36,7 @@ class StabilityRow:
     Attributes:
         matched_in, matched_out: mean similarity of matched features; random_in, random_out: of a random counterpart.
         mmcs, random_mmcs: mean max cosine of the output's directions; None where features are matched by activations.
-        edges, random_edges: Jaccard index of the wires.
+        wires, random_wires: Jaccard index of the wires.
         gates, verified: agreement of all read gates, and of those that interventions confirmed.
         out: the matching of the output features, with its matrix; None where they are the same or too many for a picture.
     """
@@ -50,8 +50,8 @@ class StabilityRow:
     random_out: float
     mmcs: float | None
     random_mmcs: float | None
-    edges: float
-    random_edges: float
+    wires: float
+    random_wires: float
     gates: Agreement
     verified: Agreement
     control: bool = False
@@ -78,7 +78,7 @@ class Stability:
         return {"seed": self.seed, "rows": [row.to_dict() for row in self.rows]}
 
     def __repr__(self) -> str:
-        head = f"{'change':<28} {'in':>11} {'out':>11} {'edges':>11} {'gates':>11} {'verified':>11}   (chance)"
+        head = f"{'change':<28} {'in':>11} {'out':>11} {'wires':>11} {'gates':>11} {'verified':>11}   (chance)"
         lines = []
         for segment in dict.fromkeys(r.segment for r in self.rows):
             lines += [segment, head]
@@ -142,7 +142,7 @@ def _row(
     first: Circuit, second: Circuit, segment: Any, matchings: Mapping[str, Matching], condition: Condition
 ) -> StabilityRow:
     inputs, outputs = matchings[segment.hook_in], matchings[segment.hook_out]
-    edges = edge_jaccard(first.connectors[segment.name], second.connectors[segment.name], inputs, outputs)
+    wires = wire_jaccard(first.connectors[segment.name], second.connectors[segment.name], inputs, outputs)
     ours, theirs = first.gates.get(segment.name, []), second.gates.get(segment.name, [])
     mmcs: tuple[float | None, float | None] = (None, None)
     if condition.same_coordinates:
@@ -156,7 +156,7 @@ def _row(
         outputs.mean,
         outputs.random,
         *mmcs,
-        *edges,
+        *wires,
         gate_agreement(ours, theirs, inputs, outputs),
         gate_agreement(ours, theirs, inputs, outputs, verified=True),
         condition.control,
@@ -190,7 +190,7 @@ def _line(row: StabilityRow) -> str:
     figures = (
         (row.matched_in, row.random_in),
         (row.matched_out, row.random_out),
-        (row.edges, row.random_edges),
+        (row.wires, row.random_wires),
         (row.gates.whole, row.gates.random_whole),
         (row.verified.whole, row.verified.random_whole),
     )

@@ -156,13 +156,13 @@ def summary_figure(curve: Any) -> str:
     )
 
 
-def edge_figure(curve: Any) -> str:
-    """An `evaluation.EdgeCurve`: faithfulness and completeness against the wires kept."""
+def wire_figure(curve: Any) -> str:
+    """An `evaluation.WireCurve`: faithfulness and completeness against the wires kept."""
     return curve_figure(
         {
-            "faithfulness": (curve.edges, curve.faithfulness),
-            "random wires": (curve.edges, curve.random_faithfulness),
-            "completeness": (curve.edges, curve.completeness),
+            "faithfulness": (curve.wires, curve.faithfulness),
+            "random wires": (curve.wires, curve.random_faithfulness),
+            "completeness": (curve.wires, curve.completeness),
         },
         f"wires kept (others: {curve.recipe})",
         "share of the metric won back",

@@ -9,7 +9,7 @@ from typing import Any
 from .. import __version__
 from ..basis.linear import directions
 from ..errors import BasisError, GateLensError
-from ..stability import Matching, edge_jaccard, gate_agreement, match_directions
+from ..stability import Matching, gate_agreement, match_directions, wire_jaccard
 from .document import Html, count, document, figure, fragment, percent, visible
 from .drawing import KIND_NAMES, glyph_symbols
 from .wires import Wires
@@ -23,7 +23,7 @@ LISTED = 200
 
 
 @dataclass(frozen=True)
-class Edge:
+class Wire:
     """A wire in one circuit or both, by the first one's names where there are any."""
 
     into: str
@@ -40,14 +40,14 @@ class Pair:
     second: int
     likeness: float
     kinds: tuple[str, str]
-    edges: Sequence[Edge]
+    wires: Sequence[Wire]
 
     @property
     def changed_kind(self) -> bool:
         return self.kinds[0] != self.kinds[1]
 
     def number(self, fate: str) -> int:
-        return sum(e.fate == fate for e in self.edges)
+        return sum(e.fate == fate for e in self.wires)
 
 
 FATES = ("kept", "reweighted", "lost", "new")
@@ -95,8 +95,8 @@ def _segment(first: Any, second: Any, a: Any, b: Any, alike: float) -> dict[str,
     gates = first.gates.get(a.name, []), second.gates.get(b.name, [])
     pairs = pair_up(Wires.of(ours), Wires.of(theirs), inputs, outputs, gates, alike)
     totals = {fate: sum(p.number(fate) for p in pairs) for fate in FATES}
-    jaccard, null = edge_jaccard(ours, theirs, inputs, outputs)
-    changed = sorted((p for p in pairs if p.changed_kind or p.number("kept") < len(p.edges)), key=_by_change)
+    jaccard, null = wire_jaccard(ours, theirs, inputs, outputs)
+    changed = sorted((p for p in pairs if p.changed_kind or p.number("kept") < len(p.wires)), key=_by_change)
     return {
         "name": name,
         "why": "",
@@ -150,10 +150,10 @@ def pair_up(
     before, after = _rows(ours), _rows(theirs)
     pairs = []
     for o, p in _sure(outputs, alike).items():
-        edges = _edges(before.get(o, {}), after.get(p, {}), table_in)
-        if edges:
+        wires = _wires(before.get(o, {}), after.get(p, {}), table_in)
+        if wires:
             likeness = float(outputs.similarity[(outputs.first == o).nonzero()[0, 0]])
-            pairs.append(Pair(o, p, likeness, (kinds[0].get(o, "not_read"), kinds[1].get(p, "not_read")), edges))
+            pairs.append(Pair(o, p, likeness, (kinds[0].get(o, "not_read"), kinds[1].get(p, "not_read")), wires))
     return pairs
 
 
@@ -169,24 +169,24 @@ def _rows(wires: Wires) -> dict[int, dict[int, float]]:
     return rows
 
 
-def _edges(before: Mapping[int, float], after: Mapping[int, float], table: Mapping[int, int]) -> list[Edge]:
+def _wires(before: Mapping[int, float], after: Mapping[int, float], table: Mapping[int, int]) -> list[Wire]:
     found = []
     met = set()
     for i, w in before.items():
         j = table.get(i)
         if j is None or j not in after:
-            found.append(Edge(f"IF_{i}", "lost", w, None))
+            found.append(Wire(f"IF_{i}", "lost", w, None))
             continue
         met.add(j)
         v = after[j]
         same = w * v > 0 and abs(w - v) <= CHANGED * max(abs(w), abs(v))
-        found.append(Edge(f"IF_{i}" if i == j else f"IF_{i} → IF_{j}", "kept" if same else "reweighted", w, v))
-    found += [Edge(f"IF_{j}", "new", None, v) for j, v in after.items() if j not in met]
+        found.append(Wire(f"IF_{i}" if i == j else f"IF_{i} → IF_{j}", "kept" if same else "reweighted", w, v))
+    found += [Wire(f"IF_{j}", "new", None, v) for j, v in after.items() if j not in met]
     return found
 
 
 def _by_change(pair: Pair) -> tuple:
-    return (not pair.changed_kind, -(len(pair.edges) - pair.number("kept")), pair.first)
+    return (not pair.changed_kind, -(len(pair.wires) - pair.number("kept")), pair.first)
 
 
 def _sentence(

@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..evaluation.edge_curves import EdgeCurve
-from .curves import edge_figure
+from ..evaluation.wire_curves import WireCurve
+from .curves import wire_figure
 from .document import fragment
 from .figures import table
 
@@ -50,7 +50,7 @@ def _coverage_table(coverage: Mapping[str, Any], segment: str, metric: str) -> d
             ("circuit", None),
             ("verified", "verified"),
             ("of outputs", "outputs"),
-            ("their wires", "edges"),
+            ("their wires", "wires"),
             ("variance", "variance"),
             ("firings", "firings"),
             (metric, "gap"),
@@ -62,4 +62,4 @@ def _coverage_table(coverage: Mapping[str, Any], segment: str, metric: str) -> d
 
 
 def _drawn(curve: Mapping[str, Any]) -> Markup:
-    return Markup(edge_figure(EdgeCurve.from_dict(curve)))
+    return Markup(wire_figure(WireCurve.from_dict(curve)))

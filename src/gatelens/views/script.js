@@ -69,11 +69,11 @@
     var read = function (name) { return map.dataset[name] ? JSON.parse(map.dataset[name]) : null; };
     var left = read("left"), steps = read("steps") || [], grid = matrix(map, read("matrix"));
     var form = map.querySelector("form.threshold"), said = form.querySelector("output"), slider = map.querySelector("form.steps");
-    var drawing = map.querySelector(".net"), edges = drawing ? all(".e", drawing) : [], seen = map.querySelector(".at"), hits = null;
+    var drawing = map.querySelector(".net"), wires = drawing ? all(".e", drawing) : [], seen = map.querySelector(".at"), hits = null;
     form.hidden = !grid;
     function show() {
       var under = left[+form.under.value][0], step = slider && steps[+slider.step.value], now = step && weights(step.cells);
-      edges.forEach(function (edge) { edge.classList.toggle("hit", Boolean(hits) && hits(+edge.dataset.i, +edge.dataset.o)); });
+      wires.forEach(function (wire) { wire.classList.toggle("hit", Boolean(hits) && hits(+wire.dataset.i, +wire.dataset.o)); });
       if (drawing) { drawing.classList.toggle("lit", Boolean(hits)); }
       if (grid) { grid.draw(now, under, hits); }
       said.textContent = "at least " + under.toPrecision(3) + (step ? "" : ": " + left[+form.under.value][1].toLocaleString("en") + " of " + left[0][1].toLocaleString("en") + " wires left");

@@ -97,7 +97,7 @@ def _figures(row: Any) -> list[tuple[float | None, float | None]]:
     return [
         (row.matched_in, row.random_in),
         (row.matched_out, row.random_out),
-        (row.edges, row.random_edges),
+        (row.wires, row.random_wires),
         (row.gates.whole, row.gates.random_whole),
         (row.verified.whole, row.verified.random_whole),
     ]

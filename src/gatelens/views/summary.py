@@ -104,12 +104,12 @@ def what_of(circuit: Any, acts: Any, figures: Mapping[str, Any]) -> str:
 def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     """How good the reading is, in one honest sentence with its figures."""
     said = Tally.of(g for gs in circuit.gates.values() for g in gs).sentence()
-    edges = sum(c.edges for c in circuit.connectors.values())
+    wires = sum(c.wires for c in circuit.connectors.values())
     model, replaced = figures.get("model") or {}, figures.get("all_replaced") or {}
     metric = model.get("metric")
     if metric is None or model.get("clean") is None or replaced.get(metric) is None:
         unmeasured = "How well the wires stand in for the model was not measured here."
-        return f"{count(len(circuit.connectors), 'connector')} of {edges:,} wires; {said}. {unmeasured}"
+        return f"{count(len(circuit.connectors), 'connector')} of {wires:,} wires; {said}. {unmeasured}"
     digits = 3 if metric == "accuracy" else 2
     name = {"accuracy": "accuracy", "ce": "cross-entropy (nats a token)"}.get(metric, metric)
     many = len(circuit.segments)
@@ -123,7 +123,7 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
         else f" ({percent(kept) if kept > 0 else 'nothing'} of the way from mean ablation to the model)"
     )
     return (
-        f"{place} ({edges:,} in all){past}, {name} is {figure(float(replaced[metric]), digits)} against the model's own "
+        f"{place} ({wires:,} in all){past}, {name} is {figure(float(replaced[metric]), digits)} against the model's own "
         f"{figure(float(model['clean']), digits)}{share}; {said}."
     )
 
@@ -154,11 +154,11 @@ def tiles(circuit: Any, figures: Mapping[str, Any]) -> list[tuple[str, str, str]
     r2 = _median(
         [c.get("median_r2") for c in (figures.get("connectors") or {}).values()] if figures else [g.r2 for g in gates]
     )
-    edges, outputs = (
-        sum(c.edges for c in circuit.connectors.values()),
+    wires, outputs = (
+        sum(c.wires for c in circuit.connectors.values()),
         sum(len(c.bias) for c in circuit.connectors.values()),
     )
-    found.append(("wires", f"{edges:,}", f"{figure(edges / max(outputs, 1), 1)} an output, median R² {figure(r2)}"))
+    found.append(("wires", f"{wires:,}", f"{figure(wires / max(outputs, 1), 1)} an output, median R² {figure(r2)}"))
     return found
 
 

@@ -26,17 +26,17 @@ from .splicing import splice
 
 
 @dataclass(frozen=True)
-class EdgeCurve:
+class WireCurve:
     """One segment's curves; each value is 1 at the untouched model and 0 with every wire ablated.
 
     Attributes:
-        edges: wires kept. faithfulness: of those, the strongest first. random_faithfulness: of as many random wires, the
+        wires: wires kept. faithfulness: of those, the strongest first. random_faithfulness: of as many random wires, the
             null. completeness: of all wires but those. None where ablation costs nothing.
     """
 
     segment: str
     recipe: str
-    edges: tuple[int, ...]
+    wires: tuple[int, ...]
     faithfulness: tuple[float | None, ...]
     random_faithfulness: tuple[float | None, ...]
     completeness: tuple[float | None, ...]
@@ -45,9 +45,11 @@ class EdgeCurve:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EdgeCurve:
+    def from_dict(cls, values: Mapping[str, Any]) -> WireCurve:
         """From plain JSON values, in which tuples are lists."""
-        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        # "edges" is what reports of 0.1.0 call the wires
+        named = {"wires" if name == "edges" else name: value for name, value in values.items()}
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in named.items()}
         return cls(**plain)
 
     def __repr__(self) -> str:
@@ -56,8 +58,8 @@ class EdgeCurve:
 
         return "\n".join(
             [
-                f"EdgeCurve({self.segment}; wires taken away carry: {self.recipe})",
-                f"  {'edges kept':<22}" + " ".join(f"{e:>8}" for e in self.edges),
+                f"WireCurve({self.segment}; wires taken away carry: {self.recipe})",
+                f"  {'wires kept':<22}" + " ".join(f"{e:>8}" for e in self.wires),
                 row("faithfulness", self.faithfulness),
                 row("  of random wires", self.random_faithfulness),
                 row("completeness (low)", self.completeness),
@@ -65,22 +67,22 @@ class EdgeCurve:
         )
 
 
-def circuit_edge_curves(
+def circuit_wire_curves(
     model: Any,
     circuit: Circuit,
     held_out: Batches,
     shares: Sequence[float] = (0.0, 0.1, 0.25, 0.5, 1.0),
     seed: int = 0,
-) -> dict[str, dict[str, EdgeCurve]]:
+) -> dict[str, dict[str, WireCurve]]:
     """segment name -> ablation recipe -> curves: every segment by itself, by each of the three recipes."""
     acts, passes = collect(model, held_out, circuit.segments), Passes(model, held_out, hook_names(circuit.segments))
     return {
-        s.name: {r: edge_curve(model, circuit, held_out, s.name, shares, r, seed, acts, passes) for r in RECIPES}
+        s.name: {r: wire_curve(model, circuit, held_out, s.name, shares, r, seed, acts, passes) for r in RECIPES}
         for s in circuit.segments
     }
 
 
-def edge_curve(
+def wire_curve(
     model: Any,
     circuit: Circuit,
     held_out: Batches,
@@ -90,7 +92,7 @@ def edge_curve(
     seed: int = 0,
     acts: Mapping[str, Tensor] | None = None,
     passes: Passes | None = None,
-) -> EdgeCurve:
+) -> WireCurve:
     """Keep growing shares of one segment's wires, strongest first: |weight| times the input's spread times the output's length.
 
     Args:
@@ -125,7 +127,7 @@ def edge_curve(
         return gap_closed(passes.clean, ends[0], value)
 
     counts = tuple(round(share * len(order)) for share in shares)
-    return EdgeCurve(
+    return WireCurve(
         here.name,
         recipe,
         counts,
@@ -146,7 +148,7 @@ def _moments(f: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _strength(connector: Any, spread: Tensor, written: Tensor) -> Tensor:
-    """[edges] in CSR order."""
+    """[wires] in CSR order."""
     weight = connector.weight
     rows = torch.repeat_interleave(torch.arange(len(connector.bias)), weight.crow_indices().diff())
     return weight.values().abs() * spread[weight.col_indices()] * written.norm(dim=1)[rows]

@@ -21,36 +21,36 @@ SILENT = 0.01
 
 
 @dataclass(frozen=True)
-class EdgeAblation:
-    """Ablated edges, the strongest first.
+class WireAblation:
+    """Ablated wires, the strongest first.
 
     Attributes:
-        out, parent, weight: [edges] the wires.
-        predicted: [edges] what the wire adds to the output's sum where its parent is on: weight times mean value.
-        effect: [edges] mean drop of the output in the real model when the parent is removed from rows where it is on.
-        error: [edges] standard error of that mean; rows: [edges] how many rows.
+        out, parent, weight: [wires] the wires.
+        predicted: [wires] what the wire adds to the output's sum where its parent is on: weight times mean value.
+        effect: [wires] mean drop of the output in the real model when the parent is removed from rows where it is on.
+        error: [wires] standard error of that mean; rows: [wires] how many rows.
     """
 
-    out: Int[Tensor, " edges"]
-    parent: Int[Tensor, " edges"]
-    weight: Float[Tensor, " edges"]
-    predicted: Float[Tensor, " edges"]
-    effect: Float[Tensor, " edges"]
-    error: Float[Tensor, " edges"]
-    rows: Int[Tensor, " edges"]
+    out: Int[Tensor, " wires"]
+    parent: Int[Tensor, " wires"]
+    weight: Float[Tensor, " wires"]
+    predicted: Float[Tensor, " wires"]
+    effect: Float[Tensor, " wires"]
+    error: Float[Tensor, " wires"]
+    rows: Int[Tensor, " wires"]
 
     @property
-    def contradicted(self) -> Bool[Tensor, " edges"]:
-        """Edges whose real effect lies on the other side of zero, by more than `BEYOND` standard errors."""
+    def contradicted(self) -> Bool[Tensor, " wires"]:
+        """Wires whose real effect lies on the other side of zero, by more than `BEYOND` standard errors."""
         return (self.effect * self.weight.sign() < -BEYOND * self.error) & ~self.silent
 
     @property
-    def silent(self) -> Bool[Tensor, " edges"]:
-        """Edges whose removal does less than a hundredth of what the wire says, on average and in its error."""
+    def silent(self) -> Bool[Tensor, " wires"]:
+        """Wires whose removal does less than a hundredth of what the wire says, on average and in its error."""
         return self.effect.abs() + self.error < SILENT * self.predicted.abs()
 
     def figures(self, seed: int = 0) -> dict[str, Any]:
-        """Plain numbers; agreement is over edges with an effect. `shuffled_*`: effects handed to the wrong edges."""
+        """Plain numbers; agreement is over wires with an effect. `shuffled_*`: effects handed to the wrong wires."""
         moved = (~self.silent).numpy()
         weight, effect = self.predicted.numpy()[moved], self.effect.numpy()[moved]
         mixed = np.random.default_rng(seed).permutation(effect)
@@ -65,16 +65,16 @@ class EdgeAblation:
         }
 
 
-def ablate_edges(
+def ablate_wires(
     bench: Workbench, connector: Connector, top: int | None = 200, rows: int = 64, seed: int = 0
-) -> EdgeAblation:
-    """Remove the parents of the strongest edges from the model, one parent at a time.
+) -> WireAblation:
+    """Remove the parents of the strongest wires from the model, one parent at a time.
 
     Strength is |weight| times the parent's mean value where on. Parents that are on in none of the rows are left out.
 
     Args:
         bench: real rows at the segment's input.
-        top: how many edges; None for all.
+        top: how many wires; None for all.
         rows: on how many of its rows each parent is removed, drawn anew.
     """
     random = np.random.default_rng(seed)
@@ -87,15 +87,15 @@ def ablate_edges(
     outs, parents, weights, predicted = (t[order] for t in (outs, parents, weights, predicted))
     effect, error, count = torch.zeros(len(order)), torch.zeros(len(order)), torch.zeros(len(order), dtype=torch.long)
     for parent in parents.unique().tolist():
-        edges = torch.nonzero(parents == parent)[:, 0]
-        drops = _drops(bench, parent, outs[edges], rows, random)
-        effect[edges], count[edges] = drops.mean(0), len(drops)
-        error[edges] = drops.std(0, correction=0) / max(len(drops) - 1, 1) ** 0.5
-    return EdgeAblation(outs, parents, weights, predicted, effect, error, count)
+        wires = torch.nonzero(parents == parent)[:, 0]
+        drops = _drops(bench, parent, outs[wires], rows, random)
+        effect[wires], count[wires] = drops.mean(0), len(drops)
+        error[wires] = drops.std(0, correction=0) / max(len(drops) - 1, 1) ** 0.5
+    return WireAblation(outs, parents, weights, predicted, effect, error, count)
 
 
-def drop_contradicted(connector: Connector, ablation: EdgeAblation, silent: bool = False) -> Connector:
-    """The connector without the edges that ablation contradicts, and with `silent` without those that do nothing.
+def drop_contradicted(connector: Connector, ablation: WireAblation, silent: bool = False) -> Connector:
+    """The connector without the wires that ablation contradicts, and with `silent` without those that do nothing.
 
     Weights and biases stay as they are: fit them again on the smaller support where that matters.
     """

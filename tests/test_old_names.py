@@ -1,0 +1,28 @@
+"""Names of the version before are taken for one version more, with a warning that says the new one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gatelens import Connector, GramLasso, MeanJacobian, SgdL1, VirtualWeights, planted, stability
+from gatelens.pipeline.building import build
+
+
+@pytest.mark.parametrize("solver", [GramLasso, MeanJacobian, SgdL1, VirtualWeights])
+def test_keywords(solver):
+    with pytest.warns(DeprecationWarning, match="mean_wires"):
+        assert solver(mean_edges=3) == solver(mean_wires=3)
+
+
+def test_keywords_in_a_config():
+    assert build({"use": "GramLasso", "mean_edges": 3}, "solver") == GramLasso(mean_wires=3)
+
+
+def test_attributes_and_functions():
+    with pytest.warns(DeprecationWarning, match="wires"):
+        assert Connector.from_dense(torch.eye(3), torch.zeros(3)).edges == 3
+    with pytest.warns(DeprecationWarning, match="score_wires"):
+        assert planted.score_edges is planted.score_wires
+    with pytest.warns(DeprecationWarning, match="wire_jaccard"):
+        assert stability.edge_jaccard is stability.wire_jaccard
