@@ -45,7 +45,7 @@ class Rows:
         """
         keep = batches.keep.reshape(-1)
         target = batches.targets.reshape(-1)[keep].cpu().numpy()
-        token = acts.token.cpu().numpy() if batches.metric == "ce" else np.zeros(len(target), np.int64)
+        token = acts.token.cpu().numpy() if batches.metric == "ce" else np.zeros(acts.rows, np.int64)
         if len(token) != len(target):
             raise DataError(
                 f"{len(token)} rows of activations, {len(target)} positions of {batches.name} that count. "
