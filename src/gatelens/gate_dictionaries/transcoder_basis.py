@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..bases.sae.admission import checked_transcoder
 from ..bases.sae.files import CONFIG, WEIGHTS, from_folder, from_hub
+from ..bases.sae.shipped import shipped_folder
 from ..basis.pair import PairBasis
-from ..errors import BasisError
+from ..errors import BasisError, unknown
 from ..segments import Segment
 
 
@@ -69,13 +70,23 @@ class TranscoderBasis(PairBasis):
 
 
 def read_transcoder(source: str | Path, segment: Segment, sae_id: str | None = None) -> TranscoderBasis:
-    """A transcoder from a folder in sae-lens' format, or from a published release when `sae_id` is given.
+    """A transcoder from a folder in sae-lens' format, of our own making ("smollm2"), or from a published release when `sae_id` is given.
 
     Raises:
         BasisError: nothing there, damaged files, an unknown release, no transcoder, or one of another segment's widths.
         HubError: not in the cache, and the hub is out of reach.
     """
+    ours = shipped_folder(str(source))
+    if ours is not None:
+        source, sae_id = _ours(ours, sae_id or f"{segment.hook_out}.transcoder"), None
     module = from_folder(Path(source)) if sae_id is None else from_hub(str(source), sae_id)
     basis = TranscoderBasis(module, segment.hook_in, segment.hook_out)
     basis.check(segment)
     return basis
+
+
+def _ours(root: Path, sae_id: str) -> Path:
+    known = sorted(path.parent.name for path in root.glob(f"*transcoder*/{CONFIG}"))
+    if sae_id not in known:
+        raise BasisError(f"{root}: {unknown('transcoder', sae_id, known)}")
+    return root / sae_id

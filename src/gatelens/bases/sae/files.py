@@ -12,8 +12,8 @@ from ... import store
 from ...errors import BasisError, HubError, unknown
 from .plain import plain
 
-#: the SAEs of the demonstration's model, inside the package
-SHIPPED = "gpt2-mini"
+#: the SAEs inside the package, and those in a data package of our own
+SHIPPED, SMOLLM2 = "gpt2-mini", "smollm2"
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 
@@ -157,5 +157,5 @@ def _repository(release: str, sae_id: str) -> str:
     if "/" in release:
         return release
     raise BasisError(
-        f"{unknown('release', release, [*releases, SHIPPED])}. A folder is given by its path, ./{release} for instance"
+        f"{unknown('release', release, [*releases, SHIPPED, SMOLLM2])}. A folder is given by its path, ./{release} for instance"
     )

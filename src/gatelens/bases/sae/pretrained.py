@@ -1,4 +1,4 @@
-"""Published SAEs: from the hub, its cache, a folder on disk, or the pair that ships with this package."""
+"""Published SAEs: from the hub, its cache, a folder on disk, or those of our own making."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from ...basis.linear import Basis, check_width
 from ...errors import BasisError, GateLensWarning, unknown
 from ...segments import Segment
 from .admission import admitted
-from .files import CONFIG, SHIPPED, WEIGHTS, from_folder, from_hub
+from .files import CONFIG, WEIGHTS, from_folder, from_hub
 from .fitness import check_fit
+from .shipped import shipped_folder
 
 _ROWS = 2048  # to measure the fit on
 
@@ -28,8 +29,8 @@ class PretrainedSAE:
 
     Attributes:
         release: a release of sae-lens' list ("gpt2-small-resid-mid-v5-32k"), an owner/name on the hub, a folder or its weights
-            file on disk, or "gpt2-mini" for the SAEs inside this package; also the pair (release, sae_id), or a sae-lens
-            object at hand.
+            file on disk, "gpt2-mini" for the SAEs inside this package, "smollm2" for those of `dictionaries/smollm2`; also
+            the pair (release, sae_id), or a sae-lens object at hand.
         sae_id: which of the release; None for the one named like the hook point. For a folder: a folder in it.
         expected_variance, expected_l0: as published; a warning says when the measured ones disagree.
         device: where its weights go.
@@ -105,8 +106,8 @@ def _is_pair(release: Any) -> bool:
 
 
 def _folder(release: str | Path, sae_id: str | None) -> Path | None:
-    """Where the SAE lies when the release is a folder, a file in it, or ships with the package."""
-    root = _shipped() if str(release) == SHIPPED else Path(release).expanduser()
+    """Where the SAE lies when the release is a folder, a file in it, or of our own making."""
+    root = shipped_folder(str(release)) or Path(release).expanduser()
     if root.is_file():
         if root.name not in (CONFIG, WEIGHTS):
             store.refuse_pickle(root, BasisError)
@@ -124,7 +125,3 @@ def _folder(release: str | Path, sae_id: str | None) -> Path | None:
     if sae_id not in known:
         raise BasisError(f"{root}: {unknown('sae_id', str(sae_id), known)}")
     return root / str(sae_id)
-
-
-def _shipped() -> Path:
-    return Path(__file__).resolve().parents[2] / "demo" / "saes"
