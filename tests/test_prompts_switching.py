@@ -62,13 +62,28 @@ def test_an_output_switched_off_is_the_model_with_its_step_taken_away(model, rea
     said = found.foreseen[0]
     assert said.who == "gates"
     assert said.carried == pytest.approx(found.change, abs=1e-4)
-    assert said.direct == pytest.approx(-reading.at(-1, out, LAST).effect, abs=1e-4)
+    # behind the last block there is only the final norm: the direct way is the whole way
+    assert said.direct == pytest.approx(found.change, abs=1e-4)
     assert said.r2 is None
     p, q = (x[-1].double().softmax(-1) for x in (reading.logits, logits))
     assert found.kl() == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-5)
     assert len(found.controls) == 8
     assert "unrelated changes of equal norm" in repr(found)
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_with_the_norms_scale_held_the_way_is_linear(reading):
+    layer = reading.layer(FIRST)
+    step, target = torch.randn(layer.y.shape[1]), 17
+    held = float(layer.path.logits(4, step[None])[0, target])
+    small = layer.path.change(4, 1e-4 * step, target) / 1e-4
+    # to first order the two differ by what the step does to the scale alone
+    stream = layer.path.stream[4].double()
+    centred = stream - stream.mean()
+    scale = float(layer.path.scale[4])
+    along = float(centred @ (step.double() - step.double().mean())) / len(step) / scale**2
+    logit = float((reading.logits[4, target] - reading.logits[4].mean()).double())
+    assert small == pytest.approx(held - along * logit, abs=0.02)
 
 
 def test_controls_have_the_switchs_norm_and_other_directions(reading):
@@ -222,6 +237,47 @@ def gl_metric(model, batches):
     logits = model(batches.inputs)
     known = batches.targets >= 0
     return float(torch.nn.functional.cross_entropy(logits[known], batches.targets[known]))
+
+
+def test_runs_that_start_at_a_block_are_the_whole_runs(model, reading):
+    """The same switch with every run a whole one."""
+    from unittest import mock
+
+    from gatelens.prompts.running import Runner
+
+    out = reading.firings(4, LAST)[0].out
+    short = reading.switch(out, at=4, segment=LAST)
+    assert reading.runner._starts[3]
+    with mock.patch.object(Runner, "_begin", return_value=-1):
+        whole = reading.switch(out, at=4, segment=LAST)
+    assert torch.allclose(short.after, whole.after, atol=1e-4)
+    assert short.controls == pytest.approx(whole.controls, abs=1e-4)
+    assert {(m.segment, m.position, m.out) for m in short.moved} == {
+        (m.segment, m.position, m.out) for m in whole.moved
+    }
+
+
+def test_companions_go_and_come_with_a_feature(digits):
+    model, fit, held = digits
+    segments = gl.mlp_segments(model, [1])
+    acts = gl.collect(model, fit, segments)
+    bases = gl.TrainedSAE(expansion=4, k=8, trainer="sparse", samples=60_000).fit(segments, acts)
+    reading = Circuit(segments, bases, {}).on(model, held.inputs[:3], acts=acts)
+    hook = segments[0].hook_in
+    f = bases[hook].encode(acts[hook])
+    layer = reading.layer()
+    for feature in layer.f_in[0].nonzero()[:, 0].tolist():
+        rows = f[:, feature] > 0
+        together = [
+            j
+            for j in range(f.shape[1])
+            if j != feature and (f[rows, j] > 0).float().mean() > 0.5 and (f[:, j] > 0).float().mean() < 0.1
+        ]
+        found = reading.set({feature: "off"}, at=0, companions=True)
+        assert {s.feature for s in found.steps} == {feature, *(j for j in together if layer.f_in[0, j] > 0)}
+        assert all(s.after == 0 for s in found.steps)
+    with pytest.raises(DataError, match="not known"):
+        Circuit(segments, bases, {}).on(model, held.inputs[0]).set({feature: "off"}, companions=True)
 
 
 @pytest.mark.parametrize(

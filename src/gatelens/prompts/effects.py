@@ -18,22 +18,34 @@ _ADDED = ("hook_mlp_out", "mlp.hook_out", "hook_attn_out", "hook_resid_pre", "ho
 
 @dataclass(frozen=True)
 class DirectPath:
-    """A linear map to the logits at each position; the final norm's scale is held at what it is on the prompt.
+    """The way to the logits at each position; linear where the final norm's scale is held at what it is on the prompt.
 
     Attributes:
         unembed: [d, vocabulary], the norm's gain within. mean: [d], its mean over the vocabulary, which no softmax sees.
         scale: [positions] of the final norm. centred: the norm takes the mean over d out.
+        stream, eps: [positions, d] what enters the final norm, and what the norm adds to the mean square; None without a norm.
     """
 
     unembed: Float[Tensor, "d vocabulary"]
     mean: Float[Tensor, " d"]
     scale: Float[Tensor, " positions"]
     centred: bool
+    stream: Float[Tensor, "positions d"] | None = None
+    eps: float = 0.0
 
     def logits(self, position: int, steps: Float[Tensor, "k d"]) -> Float[Tensor, "k vocabulary"]:
         """What each step adds to the logits at a position, their mean over the vocabulary taken out."""
         steps = self._centre(steps.to(self.unembed)) / self.scale[position]
         return steps @ self.unembed - (steps @ self.mean)[:, None]
+
+    def change(self, position: int, step: Float[Tensor, " d"], token: int) -> float:
+        """What a step changes in a token's logit with the final norm taken anew: the whole of it where no block lies between."""
+        column = (self.unembed[:, token] - self.mean).double()
+        if self.stream is None:
+            return float(step.double() @ column)
+        before, after = (self._centre(x.double()) for x in (self.stream[position], self.stream[position] + step.cpu()))
+        scales = [(x.square().mean() + self.eps).sqrt() for x in (before, after)]
+        return float((after / scales[1] - before / scales[0]) @ column)
 
     def readers(self, tokens: Int[Tensor, " positions"]) -> Float[Tensor, "positions d"]:
         """[position] the vector whose product with a step there is what the step adds to the logit of its token."""
@@ -76,4 +88,4 @@ def _through_norm(model: Any, unembed: Tensor, stream: Float[Tensor, "positions 
     norm = Normalise("RMS" not in kind, float(model.cfg.eps))
     centred = stream - stream.mean(-1, keepdim=True) if norm.centre else stream
     scale = (centred.square().mean(-1) + norm.eps).sqrt()
-    return DirectPath(unembed, unembed.mean(1), scale, norm.centre)
+    return DirectPath(unembed, unembed.mean(1), scale, norm.centre, stream, norm.eps)

@@ -94,7 +94,8 @@ class LocalReading:
                 self.names, self.amounts, self.terms.shapley, self.slopes, strict=True
             )
         ]
-        together = [(s, t) for s, t in self.terms.strongest(len(self.values)) if len(s) > 1][:2]
+        # terms of many features only mend what the threshold does to those of fewer
+        together = [(s, t) for s, t in self.terms.strongest(len(self.values)) if len(s) == 2][:2]
         lines += [f"    {' and '.join(self.names[j] for j in s)} together {term:+.3g}" for s, term in together]
         return "\n".join([*lines, f"  {self._pairs()}", f"  {self._beside()}"])
 

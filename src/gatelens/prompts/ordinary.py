@@ -8,10 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
 
 from ..circuits import Circuit, features_at
 from ..errors import DataError
+from ..gates.companions import Group, groups_of
+from ..gates.rule import Literal
 from ..gates.tables import Columns
 
 #: rows that are looked at
@@ -65,6 +68,24 @@ class Ordinary:
     @cached_property
     def _typical(self) -> dict[str, Float[np.ndarray, " f"]]:
         return {hook: columns.mean_on() for hook, columns in self.columns.items()}
+
+    def group(self, hook: str, feature: int) -> Group:
+        """A feature with those that come and go with it, and their means where it is on.
+
+        Raises:
+            DataError: no rows are at hand, or none on which it fires.
+        """
+        self.typical(hook, feature)
+        return groups_of([Literal(feature)], self._rows[hook])[Literal(feature)]
+
+    @cached_property
+    def _rows(self) -> dict[str, scipy.sparse.csr_matrix]:
+        found = {}
+        for hook, c in self.columns.items():
+            matrix = scipy.sparse.csc_matrix((np.maximum(c.value, 0), c.row, c.starts), shape=(c.rows, c.features))
+            matrix.eliminate_zeros()
+            found[hook] = matrix.tocsr()
+        return found
 
     def live(self, hook: str) -> list[int]:
         """The features that fire in some row; none where no rows are at hand."""

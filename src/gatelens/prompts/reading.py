@@ -54,6 +54,7 @@ class PromptReading(Scene):
         *,
         frozen: bool = False,
         target: str | int | None = None,
+        companions: bool = False,
     ) -> Switched:
         """Run the model with features changed.
 
@@ -62,8 +63,9 @@ class PromptReading(Scene):
             at: position or positions.
             frozen: later blocks keep their attention patterns.
             target: the token whose logit is followed; the model's first choice by default.
+            companions: set with each input feature those that come and go with it, as `acts` show them.
         """
-        return switched(self, changes, at, segment, frozen, target)
+        return switched(self, changes, at, segment, frozen, target, companions)
 
     def switch(
         self, gate: int | str, to: str = "off", at: int | Sequence[int] = -1, segment: str | None = None, **how: Any

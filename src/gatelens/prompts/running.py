@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .prompt import Prompt
 
 #: token positions in one forward pass
 _POSITIONS = 2_048
+#: largest difference of logits, as a share of the largest, between a run from a block on and a whole one
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,17 @@ class Ran:
 
 
 class Runner:
-    """A model and a prompt; nothing stays on the model between runs."""
+    """A model and a prompt; nothing stays on the model between runs.
+
+    Where the model can start at a block, runs whose changes lie there or later start from what entered it untouched; that this
+    gives the same logits is proved once.
+    """
 
     def __init__(self, model: Any, prompt: Prompt):
         self.model, self.prompt = model, prompt
+        self.clean: dict[str, Tensor] = {}  # hook point -> [positions, d], of a run without changes
+        self.logits: Tensor | None = None
+        self._starts: dict[int, bool] = {}
 
     def run(
         self, changes: Sequence[Change] = (), runs: int = 1, watch: Iterable[str] = (), frozen: bool = False
@@ -63,22 +73,63 @@ class Runner:
             ConfigError: `frozen` where there is no attention to hold.
         """
         watch = list(dict.fromkeys(watch))
+        if not changes and runs == 1:
+            return self._untouched(watch)
         at_once = max(1, _POSITIONS // len(self.prompt))
         parts = [self._part(changes, range(n, min(n + at_once, runs)), watch, frozen) for n in range(0, runs, at_once)]
         values = {hook: torch.cat([p.values[hook] for p in parts]) for hook in watch}
         return Ran(torch.cat([p.logits for p in parts]), values)
 
+    def _untouched(self, watch: list[str]) -> Ran:
+        kept: dict[str, Tensor] = {}
+        hooks = [(hook, self._keeping(hook, kept, 1)) for hook in watch]
+        with torch.no_grad():
+            logits = self._rows(self.model.run_with_hooks(self._inputs(1), fwd_hooks=hooks), 1)
+        self.clean |= {hook: value[0] for hook, value in kept.items()}
+        self.logits = logits
+        return Ran(logits, kept)
+
+    def _inputs(self, runs: int) -> Tensor:
+        return self.prompt.inputs.to(device_of(self.model)).repeat(runs, 1)
+
     def _part(self, changes: Sequence[Change], runs: range, watch: list[str], frozen: bool) -> Ran:
         mine = [c for c in changes if c.run in runs]
-        kept: dict[str, Tensor] = {}
+        first = min((_layer(c.hook) for c in changes), default=-1)
+        begin = self._begin(first, watch)
+        kept = {h: self.clean[h].expand(len(runs), -1, -1) for h in watch if _layer(h) < begin}
         hooks = [(hook, self._changing([c for c in mine if c.hook == hook], runs)) for hook in _hooks(mine)]
         hooks += self._holding(mine, len(runs)) if frozen else []
-        hooks += [(hook, self._keeping(hook, kept, len(runs))) for hook in watch]
-        inputs = self.prompt.inputs.to(device_of(self.model))
-        inputs = inputs.repeat(len(runs), 1)
+        hooks += [(hook, self._keeping(hook, kept, len(runs))) for hook in watch if hook not in kept]
+        return Ran(self._rows(self._forward(hooks, len(runs), begin), len(runs)), kept)
+
+    def _forward(self, hooks: list[Any], runs: int, begin: int = -1) -> Tensor:
+        """The logits of so many runs, from a block on where `begin` is one."""
         with torch.no_grad():
-            logits = self.model.run_with_hooks(inputs, fwd_hooks=hooks)
-        return Ran(self._rows(logits, len(runs)), kept)
+            if begin < 0:
+                return self.model.run_with_hooks(self._inputs(runs), fwd_hooks=hooks)
+            entering = self.clean[_entering(begin)].to(device_of(self.model))
+            inputs = entering.expand(runs, -1, -1).clone()
+            return self.model.run_with_hooks(inputs, fwd_hooks=hooks, start_at_layer=begin)
+
+    def _begin(self, block: int, watch: list[str]) -> int:
+        """The block to start from: the first that is changed, where all before it is known and a start there is proved; else -1."""
+        known = [_entering(block), *(hook for hook in watch if _layer(hook) < block)]
+        if block <= 0 or any(hook not in self.clean for hook in known):
+            return -1
+        if block not in self._starts:
+            self._starts[block] = self._proved(block)
+        return block if self._starts[block] else -1
+
+    def _proved(self, block: int) -> bool:
+        """Whether a run from a block on gives the logits of a whole one."""
+        if "start_at_layer" not in inspect.signature(self.model.forward).parameters:
+            return False
+        try:
+            found = self._rows(self._forward([], 1, block), 1)
+        except NotImplementedError:  # a bridge has the argument, not the means
+            return False
+        whole = self._untouched([]).logits if self.logits is None else self.logits
+        return bool((found - whole).abs().max() <= _TOLERANCE * found.abs().max())
 
     def _rows(self, value: Tensor, runs: int) -> Tensor:
         return value.detach().reshape(runs, len(self.prompt), -1).float().cpu()
@@ -123,6 +174,15 @@ class Runner:
                 self.prompt.inputs.to(device_of(self.model)), names_filter=lambda name: name in names
             )
         return {name: cache[name].detach() for name in names}
+
+
+def entering(hooks: Iterable[str]) -> list[str]:
+    """What enters the blocks that some hook points lie in; none for those outside of blocks."""
+    return sorted({_entering(_layer(hook)) for hook in hooks if _layer(hook) > 0})
+
+
+def _entering(block: int) -> str:
+    return f"blocks.{block}.hook_resid_pre"
 
 
 def _hooks(changes: Iterable[Change]) -> list[str]:

@@ -21,7 +21,7 @@ from .effects import DirectPath, direct_path, last_stream
 from .literals import rule_of, says_on, typical_of
 from .ordinary import Ordinary
 from .prompt import Prompt, prompt_of
-from .running import Runner
+from .running import Runner, entering
 
 T = TypeVar("T", bound="Scene")
 
@@ -83,7 +83,8 @@ class Scene:
         hooks = [h for s in circuit.segments for h in (s.hook_in, s.hook_out)]
         stream = last_stream(model)
         runner = Runner(model, given)
-        ran = runner.run(watch=[*hooks, *([stream] if stream else [])])
+        begin = [hook for hook in entering(hooks) if hook in model.hook_dict]
+        ran = runner.run(watch=[*hooks, *begin, *([stream] if stream else [])])
         logits, cache = ran.logits[0], {hook: value[0] for hook, value in ran.values.items()}
         targets = logits.argmax(-1)
         layers = {s.name: _layer(circuit, model, s, cache, targets) for s in circuit.segments}

@@ -32,7 +32,8 @@ class Foreseen:
     Attributes:
         who: "gates" (the connector, or for an output the step along its own direction) or "local reading".
         r2: of the change of the segment's output at the changed positions; None where that is set by hand.
-        direct: change of the target's logit on the direct way, at the last changed position; None without a linear way.
+        direct: change of the target's logit on the direct way, the final norm taken anew, at the last changed position; None
+            where there is no such way.
         carried: the same with the foreseen change put into the model and carried on by its later layers.
     """
 

@@ -27,6 +27,7 @@ def switched(
     segment: str | None,
     frozen: bool,
     target: str | int | None,
+    companions: bool,
 ) -> Switched:
     """See `PromptReading.set`."""
     layer = reading.layer(segment)
@@ -34,6 +35,8 @@ def switched(
     if not places or not changes:
         raise ConfigError("nothing to switch: give at least one feature and one position")
     steps = [s for p in places for s in _steps(reading, layer, changes, p)]
+    if companions:
+        steps += [s for step in steps for s in _beside(reading, layer, step, {(x.feature, x.position) for x in steps})]
     place, positions = places[-1], torch.tensor(places)
     followed = reading.target(target, place)
     inner, outer = (_vectors(reading, layer, steps, kind, positions) for kind in ("IF", "OF"))
@@ -48,7 +51,7 @@ def switched(
         Foreseen(
             who,
             _r2(true, change) if inside else None,
-            None if layer.path is None else float(layer.path.logits(place, change[-1:])[0, followed]),
+            None if layer.path is None else layer.path.change(place, change[-1], followed),
             moves[run],
         )
         for run, (who, change) in enumerate(said.items(), 1)
@@ -84,6 +87,21 @@ def _steps(reading: Scene, layer: Layer, changes: Mapping[int | str, float | str
         feature = reading.feature(named, f.shape[1], kind)
         value = _value(reading, layer, kind, feature, wanted)
         found.append(Step(f"{kind}_{feature}", kind, feature, position, float(f[position, feature]), value))
+    return found
+
+
+def _beside(reading: Scene, layer: Layer, step: Step, taken: set[tuple[int, int]]) -> list[Step]:
+    """The companions of an input feature: off with it, or raised to their means with it."""
+    if step.kind != "IF":
+        return []
+    group = reading.ordinary.group(layer.segment.hook_in, step.feature)
+    found = []
+    for feature, mean in list(zip(group.members.tolist(), group.means.tolist(), strict=True))[1:]:
+        before = float(layer.f_in[step.position, feature])
+        after = max(before, mean) if step.after > 0 else min(before, 0.0)
+        if after != before and (feature, step.position) not in taken:
+            taken.add((feature, step.position))
+            found.append(Step(f"IF_{feature}", "IF", feature, step.position, before, after))
     return found
 
 
