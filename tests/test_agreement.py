@@ -12,9 +12,10 @@ import torch
 
 import gatelens as gl
 from gatelens.errors import DataError, SegmentError
-from gatelens.evaluation.agreement import LEAST, Rows, agreement
-from gatelens.evaluation.logit_effects import LogitEffects, logit_effects, standardised
 from gatelens.evaluation.shuffled_mlp import shuffled_segment
+from gatelens.gates.agreement import LEAST, Rows, agreement
+from gatelens.gates.effects import favourites, output_effects
+from gatelens.gates.logit_effects import LogitEffects, logit_effects, standardised
 from gatelens.segments import MLPWeights, Segment
 
 WORDS, ROWS, DOCUMENTS, OUTPUTS = 30, 4_000, 20, 6
@@ -42,7 +43,7 @@ def text():
     directions[1] += 5 * to[4]
     directions[2] -= 5 * to[4]
     effects = LogitEffects(directions, readout, "tokens")
-    rows = Rows(token, target, np.arange(ROWS) * DOCUMENTS // ROWS)
+    rows = Rows(token, np.full(ROWS, -1), target, np.arange(ROWS) * DOCUMENTS // ROWS)
     return effects, scipy.sparse.csr_matrix(value.astype(np.float32)), rows
 
 
@@ -108,7 +109,7 @@ def test_rows_without_a_next_token_do_not_count(text):
     effects, f, rows = text
     some = replace(rows, target=np.where(np.arange(ROWS) % 2, rows.target, -1))
     half = agreement(effects, f, np.zeros(OUTPUTS), some)
-    there = Rows(rows.token[1::2], rows.target[1::2], rows.document[1::2])
+    there = Rows(rows.token[1::2], rows.before[1::2], rows.target[1::2], rows.document[1::2])
     alone = agreement(effects, f[1::2], np.zeros(OUTPUTS), there)
     assert np.array_equal(half.t, alone.t, equal_nan=True)
     with pytest.raises(DataError, match="there is none"):
@@ -127,7 +128,7 @@ def test_one_document_gives_no_t(text):
 def test_blocks_of_features_are_what_the_whole_is(text, monkeypatch):
     effects, f, rows = text
     whole = agreement(effects, f, np.zeros(OUTPUTS), rows)
-    monkeypatch.setattr("gatelens.evaluation.logit_effects.BLOCK", 2)
+    monkeypatch.setattr("gatelens.gates.logit_effects.BLOCK", 2)
     parts = agreement(effects, f, np.zeros(OUTPUTS), rows)
     assert np.allclose(whole.t, parts.t, equal_nan=True, rtol=1e-4)
 
@@ -144,11 +145,21 @@ def test_effects_of_a_classifier_are_over_classes(digits):
     assert logit_effects(model, "hook_post.1", torch.eye(24)) is None
     f = scipy.sparse.csr_matrix(acts["hook_post.2"].numpy())
     strong = np.quantile(f.toarray(), 0.75, axis=0)  # nearly every neuron is on for nearly every image
-    found = agreement(effects, f, strong, Rows.of(acts, held_out))
+    found = agreement(effects, f, strong, Rows.of(acts))
     assert np.isnan(found.held).all()
     assert np.nanmean(found.mean) > 0.3  # what a trained network's last neurons favour is mostly right
-    with pytest.raises(DataError, match="Give the batches"):
-        Rows.of(acts, held_out.take(10))
+
+
+def test_what_comes_next_is_read_from_the_rows_of_a_text():
+    """Two texts; the second has a gap, as where a position is left out."""
+    where = ([0, 0, 0, 1, 1, 1], [1, 2, 3, 1, 2, 4], [10, 11, 12, 20, 21, 22])
+    acts = gl.Activations({}, *(torch.tensor(v) for v in where))
+    rows = Rows.of(acts)
+    assert rows.target.tolist() == [11, 12, -1, 21, -1, -1]
+    assert rows.before.tolist() == [-1, 10, 11, -1, 20, -1]
+    images = Rows.of(gl.Activations({}, torch.arange(2), torch.zeros(2, dtype=torch.long), torch.tensor([7, 3])))
+    assert images.target.tolist() == [7, 3]
+    assert images.token.tolist() == [0, 0]
 
 
 def test_effects_of_a_transformer_hold_the_final_gain():
@@ -183,3 +194,22 @@ def test_shuffled_by_row_keeps_every_input_dimension():
     assert not torch.equal(shuffled_segment(segment, 1).mlp.W_in, null.mlp.W_in)
     with pytest.raises(SegmentError, match="no MLP weights"):
         shuffled_segment(replace(segment, mlp=None))
+
+
+def test_effects_of_outputs_are_sentences(text):
+    effects, f, rows = text
+    found = output_effects(effects, f, np.zeros(OUTPUTS), replace(rows, before=np.where(rows.token == 2, 9, 1)))
+    first = found[0]
+    assert list(first.favoured) == effects.favoured(0).tolist()
+    assert 3 in first.favoured
+    assert (first.at, first.after) == ((2,), (9,))
+    assert first.agrees
+    assert first.held_t is None
+    names = [f"w{i}" for i in range(WORDS)]
+    assert first.sentence(names.__getitem__).startswith(f"w2 (after w9) -> w{first.favoured[0]}, ")
+    assert found[1].at == ()  # a state that no token tells
+    assert found[1].sentence(names.__getitem__, "IF_1").startswith("IF_1 -> w")
+    shares = favourites(found)
+    whole = agreement(effects, f, np.zeros(OUTPUTS), rows).figures()
+    assert shares == {name: whole[name] for name in shares}
+    assert favourites([None])["agree"] is None

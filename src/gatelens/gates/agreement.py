@@ -27,31 +27,31 @@ class Rows:
     """Where each row of features stands in its text.
 
     Attributes:
-        token, target: [rows] the current token, and the one that really comes next (-1 where there is none); for images
-            `token` is constant and `target` the class.
+        token: [rows] the current token; before: the one before it (-1 where it is not known); for images both are nothing.
+        target: [rows] the token that really comes next (-1 where that is not known); the class of an image.
         document: [rows].
     """
 
     token: Int[np.ndarray, " rows"]
+    before: Int[np.ndarray, " rows"]
     target: Int[np.ndarray, " rows"]
     document: Int[np.ndarray, " rows"]
 
     @classmethod
-    def of(cls, acts: Any, batches: Any) -> Rows:
-        """The rows of `collect(model, batches, ...)`.
+    def of(cls, acts: Any) -> Rows:
+        """Of activations: what comes next is the next row's token, where that row is the next position of the same text.
 
-        Raises:
-            DataError: activations of other batches.
+        Activations of images have one position a document, and their class as token.
         """
-        keep = batches.keep.reshape(-1)
-        target = batches.targets.reshape(-1)[keep].cpu().numpy()
-        token = acts.token.cpu().numpy() if batches.metric == "ce" else np.zeros(acts.rows, np.int64)
-        if len(token) != len(target):
-            raise DataError(
-                f"{len(token)} rows of activations, {len(target)} positions of {batches.name} that count. "
-                "Give the batches that the activations were collected on"
-            )
-        return cls(token, np.where(target >= 0, target, -1), acts.document.cpu().numpy())
+        token, document, position = (v.cpu().numpy() for v in (acts.token, acts.document, acts.position))
+        nothing = np.full(len(token), -1)
+        if not position.any():
+            return cls(np.zeros(len(token), np.int64), nothing, token, document)
+        next_one = (document[1:] == document[:-1]) & (position[1:] == position[:-1] + 1)
+        target, before = nothing.copy(), nothing.copy()
+        target[:-1][next_one] = token[1:][next_one]
+        before[1:][next_one] = token[:-1][next_one]
+        return cls(token, before, target, document)
 
 
 @dataclass(frozen=True)

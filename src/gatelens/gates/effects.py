@@ -1,0 +1,117 @@
+"""Effects: the second half of an output's reading. Where it is on, which outputs of the model it favours, and whether those come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float, Int
+
+from .agreement import CLEAR, Rows, agreement
+from .logit_effects import LogitEffects
+
+#: outputs of the model, current and previous tokens that are named
+_NAMED = 3
+#: a token is named from this share of the rows where the output is on
+_OFTEN = 0.1
+
+
+@dataclass(frozen=True)
+class Effect:
+    """IF this output is on THEN these are favoured: tokens or classes, by number.
+
+    Attributes:
+        over: "tokens" or "classes". favoured: the most raised, the strongest first.
+        at: the current tokens at which it is mostly on, the most frequent first; after: the ones before these.
+        rows: on which it is on and something is known to come next.
+        mean, t: agreement with what really comes next, and its t over documents; held, held_t: with the current token held fixed. None
+            where too few rows say.
+    """
+
+    over: str
+    favoured: tuple[int, ...]
+    at: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    rows: int = 0
+    mean: float | None = None
+    t: float | None = None
+    held: float | None = None
+    held_t: float | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what it favours clearly comes more often where it is on."""
+        return self.t is not None and self.t > CLEAR
+
+    def sentence(self, name: Callable[[int], str], of_rule: str = "") -> str:
+        """`of (after all, one, well) -> us, them, her`.
+
+        Args:
+            name: what a token or class is called.
+            of_rule: what to say before the arrow where no token stands for the rows; the rule in words.
+        """
+        where = ", ".join(map(name, self.at)) or of_rule or "many tokens"
+        after = f" (after {', '.join(map(name, self.after))})" if self.after else ""
+        return f"{where}{after} -> {', '.join(map(name, self.favoured[:_NAMED]))}"
+
+
+def output_effects(
+    effects: LogitEffects, f_out: scipy.sparse.csr_matrix, levels: Float[np.ndarray, " n"], rows: Rows
+) -> list[Effect]:
+    """The effect of every output, in order, with its agreement on these rows.
+
+    Raises:
+        DataError: features of other rows, or no row of which it is known what comes next.
+    """
+    found = agreement(effects, f_out, levels, rows)
+    favoured = np.concatenate([z.topk(min(5, z.shape[1])).indices.cpu().numpy() for _, z in effects.blocks()])
+    columns, read = f_out.tocsc(), []
+    for out in range(f_out.shape[1]):
+        span = slice(columns.indptr[out], columns.indptr[out + 1])
+        on = columns.indices[span][columns.data[span] > levels[out]]
+        at, after = _where(rows, on) if effects.over == "tokens" else ((), ())
+        figures = (found.mean, found.t, found.held, found.held_t)
+        read.append(
+            Effect(
+                effects.over, tuple(favoured[out].tolist()), at, after, int(found.rows[out]), *(_known(f[out]) for f in figures)
+            )
+        )  # fmt: skip
+    return read
+
+
+def _where(rows: Rows, on: Int[np.ndarray, " on"]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens at which an output is mostly on, and the ones before these."""
+    at = _frequent(rows.token[on], len(on))
+    before = rows.before[on][np.isin(rows.token[on], at)]
+    return at, _frequent(before[before >= 0], len(on)) if at else ()
+
+
+def _frequent(tokens: np.ndarray, whole: int) -> tuple[int, ...]:
+    found, count = np.unique(tokens, return_counts=True)
+    order = np.argsort(-count, kind="stable")[:_NAMED]
+    return tuple(int(found[i]) for i in order if count[i] >= _OFTEN * whole)
+
+
+def _known(x: Any) -> float | None:
+    return float(x) if isfinite(x) else None
+
+
+def favourites(effects: Sequence[Effect | None]) -> dict[str, float | int | None]:
+    """How many outputs were judged, and of these the shares that clearly agree and disagree, also with the token held."""
+    judged = [e for e in effects if e is not None and e.t is not None]
+    held = [e.held_t for e in judged if e.held_t is not None]
+
+    def share(which: Sequence[bool]) -> float | None:
+        return sum(which) / len(judged) if judged else None
+
+    return {
+        "outputs": len(judged),
+        "agree": share([e.agrees for e in judged]),
+        "disagree": share([(e.t or 0.0) < -CLEAR for e in judged]),
+        "agree_held": share([t > CLEAR for t in held]),
+        "disagree_held": share([t < -CLEAR for t in held]),
+    }
