@@ -75,9 +75,19 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=count, cutoff=0.0)
 
 
+#: of what a user gave, so much is shown again
+ECHOED = 200
+
+
+def shown(value: object) -> str:
+    """A value as a user gave it, in so few letters that an error stays readable whatever it was."""
+    text = repr(value)
+    return text if len(text) <= ECHOED else f"{text[:ECHOED]}... ({len(text):,} letters)"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence for an unknown name: what came, the nearest known, and all of them when they are few."""
-    known = sorted(known)
+    known, name = sorted(known), name[:ECHOED]
     listing = f" (known: {', '.join(known)})" if len(known) <= 12 else ""
     close = nearest(name, known, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -13,7 +13,8 @@ from fault import HOOKS, Fault, Injected, tiny_model
 
 from gatelens import Circuit, Connector, PretrainedSAE, ReluOMP, Rotation, build_circuit, mlp_segments
 from gatelens.basis.linear import directions
-from gatelens.errors import BasisError
+from gatelens.errors import BasisError, ConfigError
+from gatelens.pipeline import read_config
 
 # 33: dictionaries whose encode or decode does more than their weights say
 
@@ -102,7 +103,41 @@ def a_recipe(folder: Path) -> Injected:
     return built_with(PretrainedSAE("gpt2-mini"))
 
 
+# 42: configs
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [lol, lol, lol]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 5)]
+)
+
+
+def a_config(text: str, **options: Any) -> Any:
+    def inject(folder: Path) -> Injected:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "c.yaml").write_text(text)
+        return Injected(lambda: read_config(folder / "c.yaml", **options))
+
+    return inject
+
+
 ROWS = [
+    Fault(
+        42,
+        "billion laughs",
+        a_config(LAUGHS),
+        ConfigError,
+        ("more than 10,000 values", "without aliases"),
+        guard={"gatelens.pipeline.yaml_files.MOST": 10**12},
+    ),
+    Fault(42, "an alias within itself", a_config("bases: &b [1, *b]"), ConfigError, ("c.yaml",)),
+    Fault(42, "a key given twice", a_config("seed: 1\nseed: 2"), ConfigError, ("'seed' is given twice", "line 2")),
+    Fault(
+        42,
+        "a program in a safe config",
+        a_config("name: n\nmodel: {use: 'subprocess:getoutput'}\ndata: {}\nbases: {}", safe=True),
+        ConfigError,
+        ("model: 'subprocess:getoutput'", "a config is code"),
+        guard={"gatelens.pipeline.foreign._ours": lambda name: True},
+    ),
     Fault(
         33,
         "SAE rescaled by decoder norms",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .walks import add_config, add_estimate, stated, walk_of
+from .walks import add_config, add_estimate, config_of, stated, walk_of
 
 
 def add_verbs(verbs: Any) -> None:
@@ -36,10 +36,10 @@ def act(options: argparse.Namespace) -> int:
     from .. import store
     from ..bases.rotation import JacobianRotation
     from ..bases.rotation.baselines import rotation_report
-    from ..pipeline import read_config, run
+    from ..pipeline import run
     from ..pipeline.estimating_studies import rotation_estimate
 
-    config = read_config(options.config, options.changes)
+    config = config_of(options)
     recipe = JacobianRotation(
         method=options.method,
         direction=options.direction,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .walks import add_config, add_estimate, stated, walk_of
+from .walks import add_config, add_estimate, config_of, stated, walk_of
 
 
 def add_verbs(verbs: Any) -> None:
@@ -61,9 +61,9 @@ def act_stability(options: argparse.Namespace) -> int:
 
 
 def _walk(options: argparse.Namespace) -> Any:
-    from ..pipeline import preflight, read_config
+    from ..pipeline import preflight
 
-    config = read_config(options.config, options.changes)
+    config = config_of(options)
     preflight(config)
     return walk_of(config, options.out)
 

@@ -37,7 +37,7 @@ def show_hooks(options: argparse.Namespace) -> int:
     from ..pipeline.hooks import hook_table
     from ..pipeline.walk import Walk
 
-    config = read_config(options.config, options.changes)
+    config = read_config(options.config, options.changes, options.safe)
     sys.stdout.write(hook_table(Walk(config, Path("runs") / config.name)) + "\n")
     return 0
 

@@ -38,6 +38,7 @@ def add_verbs(verbs: Any) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
+    """CONFIG, and what changes or restricts it."""
     parser.add_argument("config", metavar="CONFIG", help="a YAML file; see configs/")
     parser.add_argument(
         "--set",
@@ -47,6 +48,25 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         dest="changes",
         help="change a setting, e.g. solver.mean_wires=8",
     )
+    parser.add_argument(
+        "--safe",
+        action="store_true",
+        help="a config is code, it imports and calls what it names: refuse one that names anything but gatelens' own",
+    )
+
+
+def config_of(options: argparse.Namespace) -> Any:
+    """The config that a verb was given; for an estimate, without what is somebody else's."""
+    from ..pipeline import read_config
+
+    config = read_config(options.config, options.changes, options.safe)
+    if options.estimate:
+        from ..pipeline.foreign import unrun
+
+        config, notes = unrun(config)
+        for note in notes:
+            _say(note)
+    return config
 
 
 def add_estimate(parser: argparse.ArgumentParser) -> None:
@@ -75,9 +95,9 @@ def walk_of(config: Any, out: str | None) -> Any:
 
 def act(options: argparse.Namespace) -> int:
     """Walk up to the verb's room and show what is there."""
-    from ..pipeline import preflight, read_config
+    from ..pipeline import preflight
 
-    config = read_config(options.config, options.changes)
+    config = config_of(options)
     preflight(config)
     from ..pipeline import run
 

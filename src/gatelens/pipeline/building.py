@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 import gatelens
 
-from ..errors import ConfigError, unknown
+from ..errors import ECHOED, ConfigError, shown, unknown
 
 
 def find(name: str, where: str) -> Callable[..., Any]:
@@ -22,19 +22,25 @@ def find(name: str, where: str) -> Callable[..., Any]:
         ConfigError: an unknown name, with the nearest; a module that cannot be imported.
     """
     if ":" not in name:
-        known = gatelens.__all__
+        known = [n for n in gatelens.__all__ if n not in gatelens.SUBMODULES]
         if name not in known:
-            raise ConfigError(f"{where}: {unknown('name', name, known)}. Your own goes as `use: your_module:YourName`")
+            raise ConfigError(
+                f"{where}: {unknown('name', name, known)}. Your own goes as `use: your_module:YourName`, which is imported "
+                "and called: a config is code"
+            )
         return getattr(gatelens, name)
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module), attribute)
-    except ImportError as error:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{where}: the module of {name!r} cannot be imported ({error}). Is it installed, or in the current folder?"
+            f"{where}: the module of {shown(name)} cannot be imported ({str(error)[:ECHOED]}). Is it installed, or in the current folder?"
         ) from error
     except AttributeError as error:
-        raise ConfigError(f"{where}: {module} has no {attribute!r}") from error
+        raise ConfigError(f"{where}: {module[:ECHOED]} has no {shown(attribute)}") from error
+    if not callable(found):
+        raise ConfigError(f"{where}: {shown(name)} is a {type(found).__name__}; expected a class or function to call")
+    return found
 
 
 def keywords(
@@ -84,7 +90,7 @@ def check(
     section = dict(section)
     if "use" not in section:
         raise ConfigError(
-            f"{where}: expected `use: Name` and its keywords, got keys {', '.join(map(str, section)) or 'none'}"
+            f"{where}: expected `use: Name` and its keywords, got keys {', '.join(map(str, section))[:ECHOED] or 'none'}"
         )
     use = find(str(section.pop("use")), where)
     for key, value in (defaults or {}).items():
@@ -111,7 +117,9 @@ def _typed(use: Callable[..., Any], given: dict[str, Any], where: str) -> dict[s
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{where}.{key}: {first['msg'].lower()}, got {first['input']!r}") from error
+        raise ConfigError(
+            f"{where}.{key[:ECHOED]}: {first['msg'].lower()[:ECHOED]}, got {shown(first['input'])}"
+        ) from error
     return given | {k: getattr(checked, k) for k in checkable}
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import ConfigError, unknown
+from ..errors import ECHOED, ConfigError, shown, unknown
+from .yaml_files import read_yaml
 
 
 class Evaluation(BaseModel):
@@ -56,8 +56,10 @@ class Config(BaseModel):
     views: Views = Views()
 
 
-def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
+def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = False) -> Config:
     """The config at `path`, with `key.sub=value` changes applied (values are YAML).
+
+    A config is code: `use: module:Name` imports that module and calls that name. `safe` refuses names that are not ours.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key (with the nearest known one) or a value of another type.
@@ -71,15 +73,20 @@ def read_config(path: str | Path, changes: Sequence[str] = ()) -> Config:
             f"{path} is {path.stat().st_size:,} bytes; a config has at most a million. Is it the right file?"
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        values = read_yaml(path.read_text(encoding="utf-8-sig"), path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not YAML: {error}. Save it as UTF-8") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} should be a mapping with the keys {', '.join(Config.model_fields)}")
     for change in changes:
         _change(values, change)
     values.setdefault("name", path.stem)
-    return check_config(values, str(path))
+    config = check_config(values, str(path))
+    if safe:
+        from .foreign import check_safe
+
+        check_safe(config)
+    return config
 
 
 def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
@@ -98,24 +105,23 @@ def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
             raise ConfigError(f"{source}: {unknown('key', place[-1], fields)}") from error
         if first["type"] == "missing":
             raise ConfigError(
-                f"{source}: the key {'.'.join(place)!r} is missing; a config has {', '.join(Config.model_fields)}"
+                f"{source}: the key {'.'.join(place)[:ECHOED]!r} is missing; a config has {', '.join(Config.model_fields)}"
             ) from error
-        raise ConfigError(f"{source}: {'.'.join(place)}: {first['msg'].lower()}, got {first['input']!r}") from error
+        raise ConfigError(
+            f"{source}: {'.'.join(place)[:ECHOED]}: {first['msg'].lower()[:ECHOED]}, got {shown(first['input'])}"
+        ) from error
 
 
 def _change(values: dict[str, Any], change: str) -> None:
     key, sign, text = change.partition("=")
     if not sign or not key:
-        raise ConfigError(f"--set takes key=value, for instance solver.mean_wires=8; got {change!r}")
+        raise ConfigError(f"--set takes key=value, for instance solver.mean_wires=8; got {shown(change)}")
     *path, last = key.split(".")
     for part in path:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {change}: {part!r} is not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {change}: the value is not YAML") from error
+            raise ConfigError(f"--set {change[:ECHOED]}: {part[:ECHOED]!r} is not a section")
+    values[last] = read_yaml(text, f"--set {change[:ECHOED]}: the value")
 
 
 def preflight(config: Config) -> None:

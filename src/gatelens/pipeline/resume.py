@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,6 +14,7 @@ from .. import store
 from ..errors import ConfigError, StoreError
 from ..store.shards import differences
 from .config import Config, check_config
+from .yaml_files import read_yaml
 
 
 def claim(folder: Path, config: Config) -> None:
@@ -24,15 +26,7 @@ def claim(folder: Path, config: Config) -> None:
     path = folder / "config.yaml"
     wanted = config.model_dump(mode="json")
     if path.is_file():
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"{path} is damaged. Give another --out, or --restart to begin again in this folder"
-            ) from error
-        found = dict(found) if isinstance(found, Mapping) else {}
-        found.pop("versions", None)
-        different = differences(found, wanted)
+        different = differences(_stored_values(path), wanted)
         if different:
             raise StoreError(
                 f"{folder} holds a run with other settings: {'; '.join(different)}. "
@@ -54,13 +48,18 @@ def stored_config(folder: Path) -> Config:
         raise ConfigError(
             f"{folder} is no run folder: expected config.yaml in it. `gatelens run CONFIG --out {folder}` makes one"
         )
+    return check_config(_stored_values(path), str(path))
+
+
+def _stored_values(path: Path) -> dict[str, Any]:
+    """What a run's config.yaml holds, without the versions that wrote it."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is damaged ({type(error).__name__}): make the run again") from error
-    values = dict(found) if isinstance(found, Mapping) else {}
-    values.pop("versions", None)
-    return check_config(values, str(path))
+        found = read_yaml(path.read_text(encoding="utf-8"), path)
+    except (ConfigError, UnicodeDecodeError, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged ({str(error)[:200]}). Give another --out, or --restart to begin again in this folder"
+        ) from error
+    return {k: v for k, v in found.items() if k != "versions"} if isinstance(found, Mapping) else {}
 
 
 def versions() -> dict[str, str]:
