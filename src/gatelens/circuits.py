@@ -21,7 +21,8 @@ from .gates import Gate
 from .gates.saving import gate_from_dict, gate_to_dict
 from .lazy import LATER, shows_itself
 from .saving import basis_from, basis_into
-from .segments import Segment
+from .segments import Segment, with_outside
+from .segments.outside import Outside
 
 
 @shows_itself
@@ -96,6 +97,7 @@ class Circuit:
             bases: False leaves the bases out, for a circuit whose bases are kept elsewhere.
         """
         kept = self.bases if bases else {}
+        outside = next((s.outside for s in self.segments if s.outside is not None), None)
         with store.writing(folder, "circuit") as out:
             for i, basis in enumerate(kept.values()):
                 basis_into(basis, out.part(f"bases/{i}"))
@@ -104,13 +106,17 @@ class Circuit:
                 {
                     "segments": [
                         {"hook_in": s.hook_in, "hook_out": s.hook_out, "d_in": s.d_in, "d_out": s.d_out}
+                        | ({"reshape": s.reshape} if s.reshape else {})
                         for s in self.segments
                     ],
                     "bases": list(kept),
                     "connectors": [s.name in self.connectors for s in self.segments],
                     "info": dict(self.info),
+                    **({"outside": outside.hook} if outside else {}),
                 },
             )
+            if outside:
+                out.tensors("outside.safetensors", {"rows": outside.rows})
             for i, segment in enumerate(self.segments):
                 if segment.name in self.connectors:
                     self.connectors[segment.name].save_into(out.part(f"connectors/{i}"))
@@ -126,7 +132,15 @@ class Circuit:
     def _read(cls, folder: Path, segments: Sequence[Segment] | None) -> Circuit:
         stored = store.reading(folder, "circuit")
         config = stored.json("circuit.json")
-        plain = [Segment(s["hook_in"], s["hook_out"], _no_model, s["d_in"], s["d_out"]) for s in config["segments"]]
+        outside = None
+        if "outside" in config:
+            outside = Outside(config["outside"], stored.tensors("outside.safetensors")["rows"])
+        plain = [
+            Segment(
+                s["hook_in"], s["hook_out"], _no_model, s["d_in"], s["d_out"], reshape=s.get("reshape"), outside=outside
+            )
+            for s in config["segments"]
+        ]
         names = [s.name for s in plain]
         if segments is not None and [s.name for s in segments] != names:
             raise SegmentError(
@@ -191,7 +205,7 @@ def build_circuit(
     bases = taken_in(bases, segments)
     features = features_at(segments, bases, acts)
     connectors = connect(segments, bases, features, solver, sequential, progress)
-    circuit = Circuit(list(segments), dict(bases), connectors, {}, dict(info or {}))
+    circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, dict(info or {}))
     return read_gates(circuit, features, held_out, progress=progress, **gate_options) if gates else circuit
 
 

@@ -10,14 +10,15 @@ from unittest import mock
 
 import pytest
 import rows_disk
-import rows_identity
-import rows_models
-import rows_pages
-import rows_runs
 from fault import Fault
 
 ROWS = sorted(
-    [*rows_disk.ROWS, *rows_identity.ROWS, *rows_models.ROWS, *rows_pages.ROWS, *rows_runs.ROWS], key=lambda f: f.row
+    (
+        row
+        for file in sorted(Path(__file__).parent.glob("rows_*.py"))
+        for row in importlib.import_module(file.stem).ROWS
+    ),
+    key=lambda f: f.row,
 )
 GUARDED = [fault for fault in ROWS if fault.guard]
 

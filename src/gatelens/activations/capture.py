@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..data import Batch, Batches
 from ..errors import DataError, NonFiniteError, StoreError, TooLargeError
-from ..models import Model, device_of
+from ..models import Model, prove_padding, run_cached
 from ..models.fingerprint import blocks_needed
+from ..segments.values import check_order, rows_of, switched_by
 from ..store import free_bytes, readable
 from ..store.estimate import available_memory
 from ..store.shards import ShardFolder
@@ -41,6 +42,7 @@ def capture(
     whole: int,
     folder: Path | None = None,
     first: int = 0,
+    heads: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """The kept rows of some batches: hook name -> [rows, width], and "document", "position", "token" -> [rows].
 
@@ -49,25 +51,30 @@ def capture(
         whole: kept positions in all batches, to say before the work whether they will fit (on the disk of `folder`, or
             in memory).
         first: number of the first batch, for errors.
+        heads: hook points whose heads are taken side by side.
     """
     if rows == 0 and whole == 0:
         raise DataError("no position is kept: every one is BOS or padding. Give longer documents, or keep_bos=True")
-    device, deep = device_of(model), forward_kwargs(model, names)
+    deep = forward_kwargs(model, names)
     # whole from the start: small tensors that outlive a batch would lie between its freed large ones, which the allocator
     # can then not use again, and the process would grow to twice what it keeps
     out: dict[str, Tensor] = {}
     where = {name: torch.empty(rows, dtype=torch.long) for name in WHERE}
-    at = 0
+    at, proved = 0, False
     for index, batch in enumerate(batches, first):
         with torch.no_grad():
-            _, cache = model.run_with_cache(batch.inputs.to(device), names_filter=list(names), **deep)
+            _, cache = run_cached(model, batch.inputs, batch.mask, names, **deep)
+        found = _rows(cache, names, tuple(batch.keep.shape), heads)
         if not out:
-            widths = _widths(cache, names)
+            check_order(lambda x: run_cached(model, x, None, names, **deep)[1], names, batch.inputs, batch.keep.shape)
+            widths = {name: value.shape[1] for name, value in found.items()}
             _check_room(sum(widths.values()) * dtype.itemsize * whole, folder)
             out = {name: torch.empty(rows, width, dtype=dtype) for name, width in widths.items()}
+        if not proved and batch.mask is not None:
+            proved = prove_padding(model, batch.inputs, batch.mask, names, **deep)
         kept = batch.keep.flatten().nonzero()[:, 0]
         for name in names:
-            value = cache[name].detach().flatten(0, batch.keep.ndim - 1).index_select(0, kept.to(device))
+            value = found[name].detach().index_select(0, kept.to(found[name].device))
             _check_finite(value, name, index, dtype)
             out[name][at : at + len(kept)] = value.cpu()
         for name, value in zip(WHERE, _where(batch), strict=True):
@@ -87,7 +94,11 @@ def split_where(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tenso
 def data_fingerprint(batches: Batches) -> str:
     """SHA-256 of the inputs and of which positions count."""
     digest = hashlib.sha256()
-    for value in (batches.inputs, batches.keep):
+    for value in (
+        batches.inputs,
+        batches.keep,
+        *(() if batches.mask is None or batches.mask.all() else (batches.mask,)),
+    ):
         digest.update(repr((value.dtype, tuple(value.shape))).encode())
         digest.update(value.contiguous().numpy().reshape(-1).view("u1"))
     return digest.hexdigest()[:16]
@@ -134,11 +145,14 @@ class Stored(Mapping[str, Tensor]):
             yield {name: value if name in WHERE else value.float() for name, value in tensors.items()}
 
 
-def _widths(cache: Any, names: Sequence[str]) -> dict[str, int]:
+def _rows(cache: Any, names: Sequence[str], shape: tuple[int, ...], heads: Collection[str]) -> dict[str, Tensor]:
+    """The hook points' values as rows; each must have fired."""
     for name in names:
         if name not in cache:
-            raise DataError(f"nothing passes through {name} in this model: choose another hook point")
-    return {name: cache[name].shape[-1] for name in names}
+            raise DataError(
+                f"nothing passes through {name} in this model{switched_by(name)}: choose another hook point"
+            )
+    return {name: rows_of(cache[name], shape, name, name in heads) for name in names}
 
 
 def _where(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

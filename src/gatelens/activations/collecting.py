@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
 from ..data import Batches
+from ..data.given import as_batches
 from ..distributed import this_worker, wait_for
 from ..errors import DataError
-from ..models import Model, check_hook_names
+from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
 from ..segments import Segment
+from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans
 from .capture import DTYPES, KIND, Stored, capture, data_fingerprint, forward_kwargs, split_where
 
@@ -78,18 +81,40 @@ class Activations(Mapping[str, Tensor]):
         return f"Activations({self.rows} rows at {hooks})"
 
 
-def hook_names(points: Iterable[Segment | str]) -> list[str]:
-    """The hook names of segments (both ends) and plain names, each once, in order of appearance."""
-    names: list[str] = []
-    for point in points:
-        names += [point] if isinstance(point, str) else [point.hook_in, point.hook_out]
-    return list(dict.fromkeys(names))
+def hook_names(points: Segment | str | Iterable[Segment | str]) -> list[str]:
+    """The hook names of segments (both ends) and plain names, each once, in order of appearance; one of either will do.
+
+    Raises:
+        DataError: something that is neither.
+    """
+    return list(dict.fromkeys(name for point in each_point(points) for name in _ends(point)))
+
+
+def each_point(points: Any) -> list[Segment | str]:
+    """Segments and hook names as a list, also of one that comes alone."""
+    if isinstance(points, Segment | str):
+        return [points]
+    try:
+        found = list(points)
+    except TypeError:
+        found = [points]
+    for point in found:
+        if not isinstance(point, Segment | str):
+            raise DataError(
+                f"expected segments or hook names, got {type(point).__name__}. "
+                "Give mlp_segments(model), a Segment, or a name that `gatelens hooks CONFIG` lists"
+            )
+    return found
+
+
+def _ends(point: Segment | str) -> list[str]:
+    return [point] if isinstance(point, str) else [point.hook_in, point.hook_out]
 
 
 def collect(
     model: Model,
-    batches: Batches,
-    points: Iterable[Segment | str],
+    batches: Any,
+    points: Segment | str | Iterable[Segment | str],
     store: str | Path | None = None,
     progress: bool = False,
     *,
@@ -99,7 +124,9 @@ def collect(
     """Run the model over the batches once, only as deep as needed, and keep what it computes at the hook points.
 
     Args:
-        points: segments (both their ends) or hook names.
+        batches: what `text_batches` and `image_batches` give; or, as it is, a prompt or a list of them, token ids (tensor,
+            array, nested lists, the tokenizer's own answer), images, or a DataLoader of these.
+        points: segments (both their ends) or hook names; a single one will do.
         store: a folder to keep them in, in checksummed shards; None keeps them in memory. A run that was stopped goes
             on where it was; shards of another model, other data or other hook points are refused. Of several workers
             (see `gatelens.distributed`) each does its share of the shards.
@@ -109,25 +136,41 @@ def collect(
 
     Raises:
         HookNameError: before any forward pass, with the nearest names.
+        ModelError: no hook points (told how to wrap it), or a model that reads its padding.
+        SegmentError: a hook point that does not hold a row for each position.
         NonFiniteError: at the first NaN or infinity, naming hook, batch and row.
         TooLargeError: at the first batch, when memory or disk could not hold the whole.
         StoreError: a store of something else.
     """
-    names = hook_names(points)
+    check_model(model)
+    chosen = each_point(points)
+    names = hook_names(chosen)
     check_hook_names(model, names)
     if not names:
         raise DataError("nothing to collect: give at least one segment or hook name")
     if dtype not in DTYPES:
         raise DataError(f"activations are kept as {' or '.join(DTYPES)}, got {dtype!r}")
+    if isinstance(shard_rows, bool) or not isinstance(shard_rows, int) or shard_rows < 1:
+        raise DataError(f"shard_rows must be a whole number of at least 1, got {shard_rows!r}")
+    check_rowwise(model, chosen)
+    batches = as_batches(model, batches)
+    heads = [name for point in chosen if isinstance(point, Segment) and point.reshape for name in _ends(point)]
     if store is None:
         pieces = tqdm(batches, disable=not progress, desc="collect", delay=2)
-        kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], whole=batches.rows)
+        kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], whole=batches.rows, heads=heads)
         return Activations(*split_where({k: v.float() if k in names else v for k, v in kept.items()}), batches.name)
-    return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress)
+    return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress, heads)
 
 
 def _collect_to(
-    folder: Path, model: Model, batches: Batches, names: list[str], dtype: str, shard_rows: int, progress: bool
+    folder: Path,
+    model: Model,
+    batches: Batches,
+    names: list[str],
+    dtype: str,
+    shard_rows: int,
+    progress: bool,
+    heads: list[str],
 ) -> Activations:
     positions = batches.keep[: batches.batch_size].numel()
     pieces = spans(len(batches), max(1, shard_rows // positions))
@@ -145,7 +188,7 @@ def _collect_to(
         for i in tqdm(todo, disable=not progress, desc=f"collect to {folder.name}", delay=2):
             part = [batches.batch(b) for b in pieces[i]]
             rows = sum(int(batch.keep.sum()) for batch in part)
-            made = (model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start)
+            made = (model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start, heads)
             out.write(i, capture(*made), {"rows": rows})  # under no name: it is gone before the next one is made
         wait_for(out)
         return _opened(out.finish())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from ..errors import DataError
+from .arrays import flags, pixels_or_ids, whole_numbers
+from .positions import NOTHING
 
 
 @dataclass(frozen=True)
@@ -20,50 +23,108 @@ class Batch:
     targets: Int[Tensor, "n *T"]  # class labels, or next tokens (-100 where there is none)
     keep: Bool[Tensor, "n *T"]
     document: Int[Tensor, "n *T"]
+    mask: Bool[Tensor, "n T"] | None = None  # False at padding
 
 
 @dataclass(frozen=True)
 class Batches:
     """All examples of one part of the data, in memory; iterating gives `Batch`es in a fixed order.
 
+    `Batches(images, labels)` is enough: every example counts, and each is a document of its own. Tensors, arrays and nested
+    lists are taken; float inputs become float32, uint8 images are divided by 255, labels become int64. Padding and special
+    tokens of token ids are known by `text_batches(model, tokens)`, not here.
+
     Attributes:
-        inputs: [n, d] float features (images) or [n, T] int64 token ids.
+        inputs: [n, ...] float features (images) or [n, T] int64 token ids.
         targets: [n] labels, or [n, T] next tokens with -100 where there is nothing to predict.
-        keep: [n] or [n, T]; False at positions (BOS, padding) that no statistic may count.
-        document: [n] or [n, T]; which document each row comes from. Parts are split by document, never by row.
+        keep: [n] or [n, T]; False at positions (BOS, padding) that no statistic may count. By default all count.
+        document: [n] or [n, T]; which document each row comes from. Parts are split by document, never by row. By default
+            every example is one.
         batch_size: examples in one batch.
         metric: "accuracy" or "ce", what the model's output is judged by.
         name: of the data set, for reports.
+        mask: [n, T], False at padding, which the model must not see; None where nothing is known (then positions that do not
+            count and hold PAD at the ends of a row are padding).
+
+    Raises:
+        DataError: empty, of several lengths, or labels that are no integers.
     """
 
     inputs: Shaped[Tensor, "n *shape"]
     targets: Int[Tensor, "n *T"]
-    keep: Bool[Tensor, "n *T"]
-    document: Int[Tensor, "n *T"]
+    keep: Bool[Tensor, "n *T"] = None  # pyright: ignore[reportAssignmentType] -- filled in below
+    document: Int[Tensor, "n *T"] = None  # pyright: ignore[reportAssignmentType]
     batch_size: int = 512
     metric: str = "accuracy"
     name: str = "data"
+    mask: Bool[Tensor, "n T"] | None = None
 
     def __post_init__(self):
+        if self.metric not in ("accuracy", "ce"):
+            raise DataError(f'metric must be "accuracy" or "ce", got {self.metric!r}')
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise DataError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
+        if not isinstance(self.name, str):
+            raise DataError(f"the name of a data set is a text, got {self.name!r}")
+        self._fill()
         if len(self.inputs) == 0:
             raise DataError(
                 f"{self.name} is empty: expected at least one example, got none. Check the path and the split"
             )
-        if not (len(self.inputs) == len(self.targets) == len(self.keep) == len(self.document)):
+        lengths = [len(v) for v in (self.inputs, self.targets, self.keep, self.document)]
+        if len(set(lengths)) > 1:
             raise DataError(
                 f"{self.name}: inputs, targets, keep and document differ in length "
-                f"({len(self.inputs)}, {len(self.targets)}, {len(self.keep)}, {len(self.document)}); give one row of each per example"
+                f"({', '.join(map(str, lengths))}); give one row of each per example"
             )
-        if self.metric not in ("accuracy", "ce"):
-            raise DataError(f'metric must be "accuracy" or "ce", got {self.metric!r}')
+        self._check_shapes()
+
+    def _fill(self) -> None:
+        """Every field as the tensor that the rest relies on."""
+        targets = whole_numbers(self.targets, f"{self.name}: targets")
+        inputs = pixels_or_ids(self.inputs, self.name, tuple(targets.shape))
+        if targets.ndim == 2 and targets.shape[1] == 1 and inputs.shape[:2] != targets.shape:
+            targets = targets[:, 0]
+        keep, document, mask = self.keep, self.document, self.mask
+        if mask is not None:
+            mask = flags(mask, f"{self.name}: mask")
+            # without padding it says nothing, not even of rows that were framed since
+            mask = None if mask.shape != targets.shape and bool(mask.all()) else mask
+        filled = {
+            "inputs": inputs,
+            "targets": targets,
+            "keep": torch.ones(targets.shape, dtype=torch.bool) if keep is None else flags(keep, f"{self.name}: keep"),
+            "document": _own_documents(targets)
+            if document is None
+            else whole_numbers(document, f"{self.name}: document"),
+            "mask": mask,
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+
+    def _check_shapes(self) -> None:
+        shape = self.targets.shape
+        parts = {"targets": self.targets, "keep": self.keep, "document": self.document}
+        if self.mask is not None:
+            parts["mask"] = self.mask
+        fits = shape[1:] in ((), self.inputs.shape[1:2]) and all(v.shape == shape for v in parts.values())
+        if not fits:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in parts.items())
+            raise DataError(
+                f"{self.name}: expected one label an example, [n], or one a token, [n, T], and keep, document and mask of "
+                f"the same shape; got inputs {list(self.inputs.shape)}, {shapes}"
+            )
+        if bool(((self.targets < 0) & (self.targets != NOTHING)).any()):
+            raise DataError(
+                f"{self.name}: a target is {int(self.targets.min())}; expected class numbers from 0 on, and -100 where there is none"
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         return (self.batch(number) for number in range(len(self)))
 
     def batch(self, number: int) -> Batch:
         """Batch `number` of 0..len-1."""
-        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        return Batch(self.inputs[part], self.targets[part], self.keep[part], self.document[part])
+        return Batch(**self._rows(slice(number * self.batch_size, (number + 1) * self.batch_size)))
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -80,14 +141,15 @@ class Batches:
 
     def take(self, examples: int) -> Batches:
         """The first `examples` examples."""
-        part = slice(0, examples)
-        return replace(
-            self,
-            inputs=self.inputs[part],
-            targets=self.targets[part],
-            keep=self.keep[part],
-            document=self.document[part],
-        )
+        return self.part(slice(0, examples), self.name)
+
+    def part(self, rows: slice | Tensor, name: str) -> Batches:
+        """Some of the examples, under a name of their own."""
+        return replace(self, **self._rows(rows), name=name)
+
+    def _rows(self, rows: slice | Tensor) -> dict[str, Any]:
+        values = {name: getattr(self, name)[rows] for name in ("inputs", "targets", "keep", "document")}
+        return values | {"mask": None if self.mask is None else self.mask[rows]}
 
     def __repr__(self) -> str:
         return (
@@ -95,3 +157,9 @@ class Batches:
             f"{self.rows} rows, {self.keep.numel() - self.rows} positions left out (BOS, padding), "
             f"{len(torch.unique(self.document))} documents, {self.metric})"
         )
+
+
+def _own_documents(targets: Tensor) -> Tensor:
+    """Every example is a document."""
+    numbers = torch.arange(len(targets))
+    return numbers if targets.ndim == 1 else numbers[:, None].expand(targets.shape)

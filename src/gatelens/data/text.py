@@ -7,51 +7,59 @@ can stand on both sides.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch.nn import Module
 
 from ..errors import DataError
+from .arrays import is_numbers
 from .batches import Batches
 from .documents import documents_of
+from .rows import TokenRows, stacked, token_rows
+from .sizes import HELD_OUT_SHARE, Sizes, check_count, part_sizes
+from .specials import Specials
+from .token_parts import TokenParts
 from .windows import Windows
-
-HELD_OUT_SHARE = 0.2
 
 
 def text_batches(
     model: Any,
-    source: str | Path | Sequence[Any] | Tensor,
-    rows: tuple[int | None, int | None] = (None, None),
+    source: Any,
+    rows: int | tuple[int | None, int | None] = (None, None),
     length: int = 64,
     seed: int = 0,
     *,
     packed: bool = True,
-    prepend_bos: bool = True,
+    prepend_bos: bool | None = None,
     keep_bos: bool = False,
+    attention_mask: Any = None,
     column: str = "text",
     split: str = "train",
     subset: str | None = None,
     separator: str | None = "<|endoftext|>",
-    held_out: str | Path | Sequence[str] | None = None,
+    held_out: Any = None,
     batch_size: int = 16,
 ) -> tuple[Batches, Batches]:
     """Windows of `length` tokens: a fitting part and a held-out part.
 
     Args:
         model: a model with a `tokenizer`, or a tokenizer. For token tensors it may be None.
-        source: a .txt, .json, .jsonl or .parquet file, a folder of such files, the name of a hub data set (streamed),
-            a list of documents, a tensor of token ids whose rows are documents, or "gpt2-mini-sample", text that the
-            model in this package wrote.
-        rows: windows in the two parts; None for all there are (then a fifth of the documents is held out).
+        source: a .txt, .json, .jsonl or .parquet file, a folder of such files, the name of a hub data set (streamed), a
+            `datasets.Dataset`, a list of documents or records, or "gpt2-mini-sample", text that the model in this package
+            wrote. Or token ids whose rows are documents, taken as they are: a tensor or array [n, T], nested lists, the
+            tokenizer's own answer, records with `input_ids`, a DataLoader of token batches.
+        rows: windows in the two parts; None for all there are (then a fifth of the documents is held out). One number is
+            the fitting part, beside which a quarter as many are held out.
         length: tokens in a window, with the BOS that begins it.
         packed: documents follow one another in a window, a BOS between them; else each window holds one document,
             padded on the right.
-        prepend_bos: begin every window with BOS, as transformer-lens does; without a BOS token it begins with the text.
-        keep_bos: count BOS positions in statistics. By default BOS and padding are left out.
+        prepend_bos: begin every window with BOS; None for what the model does by itself (`default_prepend_bos`). Without
+            a BOS token it begins with the text.
+        keep_bos: count BOS and other special tokens in statistics. By default they are left out, as padding always is.
+        attention_mask: for token ids, [n, T], 0 at padding on whichever side; without one it is known from the PAD token.
         column, split, subset: of json, parquet and hub data sets.
         separator: what parts the documents in a .txt file; None takes each file for one document.
         held_out: another source for the held-out part, of the same kinds as `source`.
@@ -61,32 +69,59 @@ def text_batches(
         DataError: nothing there, empty, a single document, a length that the model cannot read.
         HubError: a hub data set that is neither cached nor in reach.
     """
-    tokenizer = getattr(model, "tokenizer", model)
-    _check_length(model, source.shape[-1] if isinstance(source, Tensor) else length)
-    if isinstance(source, Tensor):
-        return _token_batches(tokenizer, source, rows, seed, prepend_bos, keep_bos, batch_size)
-    if tokenizer is None or not callable(tokenizer):
-        raise DataError(
-            "the model has no tokenizer: expected one for text. Give a tokenizer in its place, "
-            "or a tensor of token ids as source"
-        )
-    bos = getattr(tokenizer, "bos_token_id", None) if prepend_bos else None
+    specials, tokenizer = Specials.of(model, prepend_bos), getattr(model, "tokenizer", model)
+    counts = part_sizes(rows)
+    check_count(batch_size, "batch_size", 1)
+    names = _name(source), f"{_name(held_out if held_out is not None else source)}, held out"
 
-    def read(where: str | Path | Sequence[Any], from_seed: int) -> Iterator[str]:
-        return distinct(documents_of(where, column, split, subset, separator, from_seed))
+    def read(where: Any, from_seed: int) -> Iterator[str] | TokenRows:
+        return _read(where, attention_mask, lambda: documents_of(where, column, split, subset, separator, from_seed))
+
+    first, second = read(source, seed), None if held_out is None else read(held_out, seed + 1)
+    if isinstance(first, TokenRows) or isinstance(second, TokenRows):
+        part = TokenParts(specials, keep_bos, batch_size, model)
+        return part.split(first, counts, seed) if second is None else part.both(first, second, counts, names)
+    _check_length(model, length)
+    _check_tokenizer(tokenizer)
 
     def windows() -> Windows:
-        return Windows(tokenizer, length, packed, bos, keep_bos)
+        return Windows(tokenizer, length, packed, specials, keep_bos)
 
-    if held_out is None:
-        parts = _split(read(source, seed), rows, windows(), windows(), seed)
+    if second is None:
+        parts = _split(distinct(first), counts, windows(), windows(), seed)
     else:
-        parts = _fill(read(source, seed), rows[0], windows()), _fill(read(held_out, seed + 1), rows[1], windows())
-    name = _name(source)
+        parts = _fill(distinct(first), counts[0], windows()), _fill(distinct(second), counts[1], windows())
     return tuple(  # pyright: ignore[reportReturnType]
-        part.batches(label, count, batch_size)
-        for part, count, label in zip(parts, rows, (name, f"{_name(held_out or source)}, held out"), strict=True)
+        part.batches(label, count, batch_size) for part, count, label in zip(parts, counts, names, strict=True)
     )
+
+
+def _read(source: Any, mask: Any, documents: Callable[[], Iterator[Any]]) -> Iterator[str] | TokenRows:
+    """Texts one after another, or all token ids at once: what the first row is, all are."""
+    if is_numbers(source):
+        return token_rows(source, mask, "the token ids")
+    found = documents()
+    head = next(found, None)
+    if not isinstance(head, TokenRows):
+        if mask is not None:
+            raise DataError("attention_mask belongs to token ids [n, T]; text is padded here. Leave it out")
+        return _texts(chain([] if head is None else [head], found))
+    rows = stacked([head, *_tokens(found)])
+    return rows if mask is None else token_rows(rows.ids, mask, "the token ids")
+
+
+def _texts(rows: Iterable[Any]) -> Iterator[str]:
+    for row in rows:
+        if not isinstance(row, str):
+            raise DataError("a list of documents must hold strings; one row holds token ids. Give texts, or ids, alone")
+        yield row
+
+
+def _tokens(rows: Iterable[Any]) -> Iterator[TokenRows]:
+    for row in rows:
+        if not isinstance(row, TokenRows):
+            raise DataError("the first row holds token ids, another one text. Give texts, or ids, alone")
+        yield row
 
 
 def distinct(documents: Iterable[str]) -> Iterator[str]:
@@ -99,9 +134,7 @@ def distinct(documents: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def _split(
-    documents: Iterable[str], rows: tuple[int | None, int | None], fit: Windows, held: Windows, seed: int
-) -> tuple[Windows, Windows]:
+def _split(documents: Iterable[str], rows: Sizes, fit: Windows, held: Windows, seed: int) -> tuple[Windows, Windows]:
     """Deal the documents out until both parts are full; the first goes to the fitting part, the second is held out."""
     share = rows[1] / (rows[0] + rows[1]) if rows[0] and rows[1] else HELD_OUT_SHARE
     dealer = random.Random(seed)
@@ -130,51 +163,19 @@ def _fill(documents: Iterable[str], rows: int | None, part: Windows) -> Windows:
     return part
 
 
-def _token_batches(
-    tokenizer: Any,
-    tokens: Tensor,
-    rows: tuple[int | None, int | None],
-    seed: int,
-    prepend_bos: bool,
-    keep_bos: bool,
-    batch_size: int,
-) -> tuple[Batches, Batches]:
-    """Rows of a token tensor are documents. BOS (first position) and padding are known only with a tokenizer."""
-    if tokens.ndim != 2 or tokens.is_floating_point() or len(tokens) < 2:
-        raise DataError(
-            f"expected at least two rows of integer token ids, [n, T]; got {tokens.dtype} of shape {list(tokens.shape)}"
-        )
-    tokens = tokens.long().cpu()
-    keep = torch.ones_like(tokens, dtype=torch.bool)
-    targets = torch.full_like(tokens, -100)
-    targets[:, :-1] = tokens[:, 1:]
-    bos, pad = getattr(tokenizer, "bos_token_id", None), getattr(tokenizer, "pad_token_id", None)
-    if pad is not None:
-        padding = tokens.eq(pad).flip(1).cumprod(1).flip(1).bool()  # trailing ones only: pad is often a real token too
-        padding[:, 0] &= keep_bos
-        keep &= ~padding
-        targets[:, :-1][padding[:, 1:]] = -100
-        targets[padding] = -100
-    if bos is not None and prepend_bos and not keep_bos:
-        keep[:, 0] &= tokens[:, 0].ne(bos)
-    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))
-    held = rows[1] if rows[1] is not None else max(1, int(len(tokens) * HELD_OUT_SHARE))
-    fit = rows[0] if rows[0] is not None else len(tokens) - held
-    if fit + held > len(tokens):
-        raise DataError(f"{fit} and {held} rows were asked for, the tensor has {len(tokens)}: give fewer")
-    places = torch.arange(len(tokens))[:, None].expand_as(tokens)
-    parts = order[:fit], order[fit : fit + held]
-    return tuple(  # pyright: ignore[reportReturnType]
-        Batches(tokens[p], targets[p], keep[p], places[p], batch_size, "ce", name)
-        for p, name in zip(parts, ("tokens", "tokens, held out"), strict=True)
-    )
-
-
 def _check_length(model: Any, length: int) -> None:
     limit = getattr(getattr(model, "cfg", None), "n_ctx", None)
-    if length < 2 or (limit is not None and length > limit):
-        most = f" and at most {limit}, what the model can read" if limit else ""
-        raise DataError(f"length must be at least 2 tokens{most}; got {length}")
+    check_count(length, "length", 2)
+    if limit is not None and length > limit:
+        raise DataError(f"length must be at least 2 tokens and at most {limit}, what the model can read; got {length}")
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    if tokenizer is None or not callable(tokenizer) or isinstance(tokenizer, Module):
+        raise DataError(
+            "the model has no tokenizer: expected one for text. Give a tokenizer in its place, "
+            "or a tensor of token ids as source"
+        )
 
 
 def _name(source: Any) -> str:

@@ -9,8 +9,8 @@ import torch
 
 from ..errors import DataError, GateLensWarning
 from .batches import Batches
-
-NOTHING = -100  # what cross-entropy ignores
+from .positions import positions
+from .specials import Specials
 
 
 class Windows:
@@ -20,12 +20,14 @@ class Windows:
         tokenizer: a Hugging Face tokenizer.
         length: tokens in a window.
         packed: several documents in a window, or one, padded on the right.
-        bos: the id that begins every window (and parts packed documents), or None.
-        keep_bos: whether BOS positions count in statistics.
+        specials: its BOS, if sentences begin with one, begins every window and parts packed documents.
+        keep_bos: whether BOS and other special tokens count in statistics.
     """
 
-    def __init__(self, tokenizer: Any, length: int, packed: bool, bos: int | None, keep_bos: bool):
-        self.tokenizer, self.length, self.packed, self.bos, self.keep_bos = tokenizer, length, packed, bos, keep_bos
+    def __init__(self, tokenizer: Any, length: int, packed: bool, specials: Specials, keep_bos: bool):
+        self.tokenizer, self.length, self.packed, self.keep_bos = tokenizer, length, packed, keep_bos
+        self.specials, self.bos = specials, specials.bos if specials.begins else None
+        bos = self.bos
         self.body = length - (bos is not None)
         self.windows: list[list[int]] = []
         self.sources: list[list[int]] = []
@@ -72,23 +74,8 @@ class Windows:
         if rows is not None and len(windows) < rows:
             message = f"{name} holds {len(windows)} windows, {rows} were asked for: figures rest on fewer rows"
             warnings.warn(message, GateLensWarning, stacklevel=4)
-        padding = self._padding()
-        inputs = torch.tensor([w + [padding] * (self.length - len(w)) for w in windows])
+        inputs = torch.tensor([w + [0] * (self.length - len(w)) for w in windows])
         real = torch.tensor([len(w) for w in windows])[:, None] > torch.arange(self.length)
+        found = positions(inputs, self.specials, real, self.keep_bos)
         document = torch.tensor([s + [s[-1]] * (self.length - len(s)) for s in sources])
-        keep = real.clone()
-        targets = torch.full_like(inputs, NOTHING)
-        targets[:, :-1] = inputs[:, 1:].masked_fill(~real[:, 1:], NOTHING)
-        if self.bos is not None:
-            targets[targets == self.bos] = NOTHING  # that a document ends is no word to predict
-            if not self.keep_bos:
-                keep &= inputs != self.bos
-        return Batches(inputs, targets, keep, document, batch_size, "ce", name)
-
-    def _padding(self) -> int:
-        """Any id does: a causal model sees nothing to the right, and the positions are left out of everything."""
-        for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
-            value = getattr(self.tokenizer, name, None)
-            if value is not None:
-                return int(value)
-        return 0
+        return Batches(found.inputs, found.targets, found.keep, document, batch_size, "ce", name, found.mask)

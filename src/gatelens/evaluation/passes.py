@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import Batch, Batches
-from ..models import device_of
+from ..data.given import as_batches
+from ..data.readable import check_targets
+from ..models import prove_padding, run_hooked
 from .splicing import Hook
 
 HooksFor = Callable[[Tensor], Sequence[Hook]]
@@ -34,8 +36,9 @@ class Passes:
     """
 
     def __init__(self, model: Any, batches: Batches, points: Iterable[str] = ()):
-        self.model, self.batches, self.device = model, batches, device_of(model)
+        self.model, self.batches = model, as_batches(model, batches)
         self.first = _first_block(points)
+        self._proved = False
         self._kept: list[Tensor] = []
 
     @cached_property
@@ -56,6 +59,7 @@ class Passes:
     def _metric(self, logits: Iterator[Tensor]) -> float:
         total, count = 0.0, 0
         for batch, found in zip(self.batches, logits, strict=True):
+            check_targets(found, batch.targets, self.batches.name)
             known = batch.targets >= 0
             total += _total(found.cpu(), batch, known, self.batches.metric)
             count += int(known.sum())
@@ -65,14 +69,16 @@ class Passes:
         block = _first_block(name for name, _ in hooks)
         if not self._kept or block is None or block < (self.first or 0):
             return self._whole(batch, hooks)
-        return self._run(self._kept[i], hooks, start_at_layer=self.first)
+        return self._run(self._kept[i], batch.mask, hooks, start_at_layer=self.first)
 
     def _whole(self, batch: Batch, hooks: Sequence[Hook]) -> Tensor:
-        return self._run(batch.inputs.to(self.device), hooks)
+        if batch.mask is not None and not self._proved:
+            self._proved = prove_padding(self.model, batch.inputs, batch.mask)
+        return self._run(batch.inputs, batch.mask, hooks)
 
-    def _run(self, inputs: Tensor, hooks: Sequence[Hook], **how: Any) -> Tensor:
+    def _run(self, inputs: Tensor, mask: Tensor | None, hooks: Sequence[Hook], **how: Any) -> Tensor:
         with torch.no_grad():
-            return self.model.run_with_hooks(inputs, fwd_hooks=list(hooks), **how)
+            return run_hooked(self.model, inputs, mask, hooks, **how)
 
     def _keep(self, value: Tensor, hook: Any = None) -> None:
         self._kept.append(value.detach())
@@ -84,14 +90,14 @@ class Passes:
             self.first
             and "start_at_layer" in inspect.signature(model.forward).parameters
             and f"blocks.{self.first}.hook_resid_pre" in model.hook_dict
-            # padding on the left is masked by the embedding, which a later start leaves out
+            # padding on the left is masked by the embedding too, which a later start leaves out
             and getattr(getattr(model, "tokenizer", None), "padding_side", "right") == "right"
             and self.batches.keep.numel() * int(getattr(config, "d_model", 2**31)) * 4 <= KEPT_BYTES
         )
 
     def _starts_right(self) -> bool:
         try:
-            started = self._run(self._kept[0], [], start_at_layer=self.first)
+            started = self._run(self._kept[0], self.batches.batch(0).mask, [], start_at_layer=self.first)
         except NotImplementedError:  # a bridge has the argument, not the means
             return False
         whole = self._whole(self.batches.batch(0), [])

@@ -14,6 +14,7 @@ from tqdm import trange
 from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batches
+from ..models import run_cached, run_hooked
 from .splicing import splice
 
 
@@ -43,21 +44,21 @@ class Polish:
         generator = torch.Generator().manual_seed(self.seed)
         for _ in trange(self.epochs, disable=not self.progress, desc="polish", delay=2):
             for rows in torch.randperm(batches.examples, generator=generator).split(self.batch_size):
-                loss = self._loss(model, polished, batches.inputs[rows])
+                loss = self._loss(model, polished, batches.part(rows, batches.name))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
                 schedule.step()
         return {name: t.connector() for name, t in trained.items()}
 
-    def _loss(self, model: Any, circuit: Any, inputs: Tensor) -> Tensor:
+    def _loss(self, model: Any, circuit: Any, part: Batches) -> Tensor:
         outs = {s.hook_out: circuit.bases[s.hook_out] for s in circuit.segments}
         with torch.no_grad():
-            logits, cache = model.run_with_cache(inputs, names_filter=list(outs))
+            logits, cache = run_cached(model, part.inputs, part.mask, list(outs))
             true = {hook: basis.encode(cache[hook]) for hook, basis in outs.items()}
         for trainable in circuit.connectors.values():
             trainable.seen.clear()
-        replaced = model.run_with_hooks(inputs, fwd_hooks=splice(circuit))
+        replaced = run_hooked(model, part.inputs, part.mask, splice(circuit))
         kl = F.kl_div(replaced.log_softmax(-1), logits.log_softmax(-1), log_target=True, reduction="batchmean")
         return kl + self.feature_weight * _feature_error(circuit, true)
 

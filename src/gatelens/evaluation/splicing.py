@@ -12,6 +12,7 @@ from ..activations.collecting import hook_names
 from ..basis.features import decoded_output
 from ..errors import ConfigError
 from ..segments import Segment
+from ..segments.outside import Outside
 
 Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
 How = Literal["connectors", "dictionaries", "mean"]
@@ -34,20 +35,31 @@ def splice(
             "dictionaries" replaces each hook point by decode(encode(x)): what the dictionaries alone cost.
             "mean" replaces each segment's output by its mean (`means`): what removing it costs.
         hooks: for "dictionaries", the hook points; None for both ends of every segment.
-        keep: bool over positions; where False (BOS, padding) the model's own value stays. None: all are replaced.
+        keep: bool over positions; where False (BOS, padding) the model's own value stays. None: it is read off each pass where
+            special tokens stand, as `evaluate` knows it from the data; a model without a tokenizer has all replaced.
     """
     segments = list(circuit.segments if segments is None else segments)
+    where = _Where(keep, next((s.outside for s in segments if s.outside is not None), None))
     if how == "connectors":
-        return _Chain(circuit, segments, keep).hooks()
+        return where.around(_Chain(circuit, segments, where).hooks())
     if how == "dictionaries":
         at = hook_names(segments) if hooks is None else hooks
+        widths = {name: d for s in circuit.segments for name, d in ((s.hook_in, s.d_in), (s.hook_out, s.d_out))}
         spliced = [h for h in at if not hasattr(circuit.bases[h], "features_from")]
-        return [(h, _through(_reconstruct(circuit.bases[h]), keep)) for h in spliced]
+        return where.around([(h, where.through(_reconstruct(circuit.bases[h]), widths.get(h))) for h in spliced])
     if how == "mean":
         if means is None:
             raise ConfigError('splice(how="mean") needs `means`: hook name -> mean activation')
-        return [(s.hook_out, _through(_constant(means[s.hook_out]), keep)) for s in segments]
+        return where.around([(s.hook_out, where.through(_constant(means[s.hook_out]), s.d_out)) for s in segments])
     raise ConfigError(f'splice: how must be "connectors", "dictionaries" or "mean", got {how!r}')
+
+
+def blended(rows: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
+    """Rows in the place of a hook point's value, at the positions that count."""
+    rows = rows.reshape(value.shape).to(value.dtype)
+    if keep is None:
+        return rows
+    return torch.where(keep.reshape(*keep.shape, *[1] * (value.ndim - keep.ndim)).to(value.device), rows, value)
 
 
 def _reconstruct(basis: Any) -> Callable[[Tensor], Tensor]:
@@ -58,21 +70,41 @@ def _constant(mean: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: mean.to(x).expand_as(x)
 
 
-def _through(function: Callable[[Tensor], Tensor], keep: Tensor | None) -> Callable[[Tensor, Any], Tensor]:
-    """A hook that applies a function of rows at the positions that count."""
+class _Where:
+    """Which positions a splice replaces: those of the data, those that the pass itself shows, or all."""
 
-    def hook(value: Tensor, hook: Any = None) -> Tensor:
-        rows = function(value.reshape(-1, value.shape[-1])).reshape(value.shape).to(value.dtype)
-        return rows if keep is None else torch.where(keep[..., None].to(value.device), rows, value)
+    def __init__(self, keep: Tensor | None, outside: Outside | None):
+        self.keep, self.outside = keep, outside if keep is None else None
 
-    return hook
+    def around(self, hooks: list[Hook]) -> list[Hook]:
+        """The hooks, with one before them that sees the special tokens and one behind that forgets them again."""
+        if self.outside is None or not hooks:
+            return hooks
+        return [(self.outside.hook, self._see), *hooks, (hooks[-1][0], self._forget)]
+
+    def through(
+        self, function: Callable[[Tensor], Tensor], width: int | None = None
+    ) -> Callable[[Tensor, Any], Tensor]:
+        """A hook that applies a function of rows at the positions that count."""
+
+        def hook(value: Tensor, hook: Any = None) -> Tensor:
+            return blended(function(value.reshape(-1, width or value.shape[-1])), value, self.keep)
+
+        return hook
+
+    def _see(self, value: Tensor, hook: Any = None) -> None:
+        if self.outside is not None:
+            self.keep = self.outside.inside(value)
+
+    def _forget(self, value: Tensor, hook: Any = None) -> None:
+        self.keep = None  # a pass that begins behind the embedding must not take those of another
 
 
 class _Chain:
     """The features on their way through the connectors, within one forward pass."""
 
-    def __init__(self, circuit: Any, segments: Sequence[Segment], keep: Tensor | None):
-        self.circuit, self.segments, self.keep = circuit, segments, keep
+    def __init__(self, circuit: Any, segments: Sequence[Segment], where: _Where):
+        self.circuit, self.segments, self.where = circuit, segments, where
         self.features: dict[str, Tensor] = {}
         self.rows: dict[str, Tensor] = {}
 
@@ -81,14 +113,14 @@ class _Chain:
         ends: set[str] = set()
         for segment in self.segments:
             if segment.hook_in not in ends:
-                hooks.append((segment.hook_in, self._read(segment.hook_in)))
+                hooks.append((segment.hook_in, self._read(segment.hook_in, segment.d_in)))
             hooks.append((segment.hook_out, self._write(segment)))
             ends.add(segment.hook_out)
         return hooks
 
-    def _read(self, hook_in: str) -> Callable[[Tensor, Any], None]:
+    def _read(self, hook_in: str, width: int) -> Callable[[Tensor, Any], None]:
         def hook(value: Tensor, hook: Any = None) -> None:
-            self.rows[hook_in] = value.reshape(-1, value.shape[-1])
+            self.rows[hook_in] = value.reshape(-1, width)
             self.features[hook_in] = self.circuit.bases[hook_in].encode(self.rows[hook_in])
 
         return hook
@@ -100,4 +132,4 @@ class _Chain:
             self.features[segment.hook_out], self.rows[segment.hook_out] = predicted, y
             return y
 
-        return _through(replaced, self.keep)
+        return self.where.through(replaced, segment.d_out)

@@ -17,7 +17,7 @@ from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batch, Batches
 from ..errors import BasisError
-from ..models import device_of
+from ..models import device_of, run_hooked
 from ..segments import Segment
 from .gate_basis import GateBasis
 
@@ -109,20 +109,20 @@ def divergence(model: Any, batch: Batch, segment: Segment, replacement: Any) -> 
 
     The model's own logits are constants; derivatives reach what `replacement` is made of.
     """
-    inputs, seen = batch.inputs.to(device_of(model)), []
-    keep = batch.keep.to(inputs.device)
+    seen: list[Tensor] = []
+    keep = batch.keep.to(device_of(model))
 
     def read(value: Tensor, hook: Any = None) -> None:
         seen[:] = [value.detach()]
 
     def write(value: Tensor, hook: Any = None) -> Tensor:
-        rows = replacement(seen[0].reshape(-1, seen[0].shape[-1])).reshape(value.shape).to(value.dtype)
+        rows = replacement(seen[0].reshape(-1, segment.d_in)).reshape(value.shape).to(value.dtype)
         return torch.where(keep[..., None], rows, value)
 
     with torch.no_grad():
-        clean = F.log_softmax(model.run_with_hooks(inputs, fwd_hooks=[])[keep].float(), dim=-1)
+        clean = F.log_softmax(run_hooked(model, batch.inputs, batch.mask)[keep].float(), dim=-1)
     hooks = [(segment.hook_in, read), (segment.hook_out, write)]
-    replaced = F.log_softmax(model.run_with_hooks(inputs, fwd_hooks=hooks)[keep].float(), dim=-1)
+    replaced = F.log_softmax(run_hooked(model, batch.inputs, batch.mask, hooks)[keep].float(), dim=-1)
     return F.kl_div(replaced, clean, reduction="sum", log_target=True), int(keep.sum())
 
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data import Batches
+from ..data import Batch, Batches
 from ..errors import DataError
-from ..models import Model, check_hook_names, device_of
+from ..models import Model, check_hook_names, run_hooked
 from ..segments import Segment
 from .rank import segment_jacobians
 
@@ -47,7 +47,7 @@ def output_sensitivity(
     total: Tensor | None = None
     rows = 0
     for batch in batches:
-        logits, hooked = _logits_from(model, batch.inputs.to(device_of(model)), hook)
+        logits, hooked = _logits_from(model, batch, hook)
         few = logits.shape[-1] <= 64 and logits.ndim == 2
         if output == "logits" or (output == "auto" and few):
             heads = [logits[..., c].sum() for c in range(logits.shape[-1])]
@@ -65,7 +65,7 @@ def output_sensitivity(
     return total / rows
 
 
-def _logits_from(model: Any, inputs: Tensor, hook: str) -> tuple[Tensor, Tensor]:
+def _logits_from(model: Any, batch: Batch, hook: str) -> tuple[Tensor, Tensor]:
     """The logits and the activation they were computed from, a leaf that gradients reach."""
     held: list[Tensor] = []
 
@@ -74,7 +74,7 @@ def _logits_from(model: Any, inputs: Tensor, hook: str) -> tuple[Tensor, Tensor]
         return held[0]
 
     with torch.enable_grad():
-        logits = model.run_with_hooks(inputs, fwd_hooks=[(hook, keep)])
+        logits = run_hooked(model, batch.inputs, batch.mask, [(hook, keep)])
     return logits, held[0]
 
 

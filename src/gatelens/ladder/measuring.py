@@ -23,6 +23,7 @@ from ..evaluation.readings import TABLE_ROWS, read_share
 from ..evaluation.rivals import dense_ridge, linear_wires, ridge_to_output
 from ..segments import Segment
 from .rungs import Ladder as Ladder
+from .splicing import blended
 
 _BLOCK = 2_048
 _DENSE_ROWS = 20_000  # of the rivals that read dense inputs
@@ -300,8 +301,7 @@ def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Cal
             seen[:] = [value]
 
         def write(value: Tensor, hook: Any = None) -> Tensor:
-            rows = predict(seen[0].reshape(-1, seen[0].shape[-1])).reshape(value.shape).to(value.dtype)
-            return torch.where(keep[..., None].to(value.device), rows, value)
+            return blended(predict(seen[0].reshape(-1, segment.d_in)), value, keep)
 
         return [(segment.hook_in, read), (segment.hook_out, write)]
 

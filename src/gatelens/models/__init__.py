@@ -1,8 +1,12 @@
 """Models: the protocol that every room asks of a model, our own hooked MLP, and loading."""
 
 from ..lazy import lazy_names
+from .calling import prove_padding as prove_padding
+from .calling import run_cached as run_cached
+from .calling import run_hooked as run_hooked
 from .protocol import Model as Model
 from .protocol import check_hook_names as check_hook_names
+from .protocol import check_model as check_model
 from .protocol import device_of as device_of
 
 __getattr__ = lazy_names(

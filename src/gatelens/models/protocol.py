@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ..errors import HookNameError
+from ..errors import HookNameError, ModelError
 
 
 @runtime_checkable
@@ -25,10 +25,43 @@ def check_hook_names(model: Model, names: Iterable[str]) -> None:
     """Raise `HookNameError` for the first name that the model lacks.
 
     transformer-lens itself drops an unknown name in silence and returns an empty cache.
+
+    Raises:
+        ModelError: for a name that is hidden by an SAE which is attached to the model.
     """
     for name in names:
-        if name not in model.hook_dict:
-            raise HookNameError(name, model.hook_dict)
+        if name in model.hook_dict:
+            continue
+        if hiding := [known for known in model.hook_dict if known.startswith(f"{name}.hook_sae")]:
+            raise ModelError(
+                f"an SAE is attached at {name} and stands in its place ({', '.join(hiding[:3])}): expected the model's own "
+                "value there. Take it off with model.reset_saes(), and give it as a basis instead"
+            )
+        raise HookNameError(name, model.hook_dict)
+
+
+def check_model(model: Any) -> None:
+    """Whether it has hook points at all.
+
+    Raises:
+        ModelError: with how to wrap a model that has none.
+    """
+    missing = [name for name in ("hook_dict", "run_with_cache", "run_with_hooks") if not hasattr(model, name)]
+    if not missing:
+        return
+    what = f"{type(model).__module__.split('.')[0]}'s {type(model).__name__}"
+    if hasattr(model, "name_or_path") and hasattr(model, "config"):
+        how = (
+            "A Hugging Face model is wrapped by load_model(folder), after model.save_pretrained(folder), or by "
+            "transformer_lens.model_bridge.TransformerBridge.boot_transformers(name, hf_model=model)"
+        )
+    elif isinstance(model, torch.nn.Sequential):
+        how = "A chain of Linear and ReLU is wrapped by HookedMLP(model)"
+    else:
+        how = (
+            "Load one with load_model, or derive yours from transformer_lens.HookedRootModule and put HookPoints in it"
+        )
+    raise ModelError(f"{what} has no hook points ({', '.join(missing)} is missing). {how}")
 
 
 def device_of(model: Any) -> torch.device:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from ..models import Model
+from ..models import Model, check_model
+from .outside import Outside
 from .segment import ACTIVATIONS as ACTIVATIONS
 from .segment import MLPWeights as MLPWeights
 from .segment import Segment as Segment
 
 
-def mlp_segments(
-    model: Model, layers: Sequence[int] | None = None, mlp_in: str = "mlp_in", frozen_norm: bool = False
-) -> list[Segment]:
+def with_outside(model: Model, segments: Sequence[Segment]) -> list[Segment]:
+    """The segments, each knowing how a pass of this model shows where BOS and padding stand."""
+    if all(segment.outside is not None for segment in segments):
+        return list(segments)
+    outside = Outside.of(model)
+    return [s if s.outside is not None else replace(s, outside=outside) for s in segments]
+
+
+def mlp_segments(model: Any, layers: Any = None, mlp_in: str = "mlp_in", frozen_norm: bool = False) -> list[Segment]:
     """The MLPs of a model as segments, in the order in which data flows.
 
     Args:
         model: a `HookedMLP` (its hidden-to-hidden maps), or a transformer (one MLP a block).
-        layers: which; None for all. For a HookedMLP, map i goes from hidden layer i to i + 1.
+        layers: which (3, [0, -1]); None for all. For a HookedMLP, map i goes from hidden layer i to i + 1.
         mlp_in: for transformers, "mlp_in" (what W_in multiplies) or "resid_mid" (LayerNorm inside the segment).
         frozen_norm: with "resid_mid", hold LayerNorm's scale at its value instead of differentiating through it.
 
     Raises:
         SegmentError: for a layer that the model does not have.
+        ModelError: for a model without hook points, with how to wrap it.
     """
     from ..models.mlp import HookedMLP
 
+    check_model(model)
     if isinstance(model, HookedMLP):
         from .hidden import hidden_maps
 
         return hidden_maps(model, layers)
     from .transformer import transformer_segments
 
-    return transformer_segments(model, layers, mlp_in, frozen_norm)
+    return with_outside(model, transformer_segments(model, layers, mlp_in, frozen_norm))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 from ..errors import SegmentError
@@ -15,16 +16,37 @@ def hidden_maps(model: Any, layers: Sequence[int] | None = None) -> list[Segment
     return [_hidden_map(model, i) for i in chosen_layers(layers, model.n_hidden - 1)]
 
 
-def chosen_layers(layers: Sequence[int] | None, count: int) -> list[int]:
-    """`layers`, or all of 0..count-1; refused when out of range."""
-    chosen = list(range(count)) if layers is None else list(layers)
+def chosen_layers(layers: Any, count: int) -> list[int]:
+    """`layers` in order, or all of 0..count-1; one number will do, and -1 is the last.
+
+    Raises:
+        SegmentError: out of range, no whole numbers, or a model without any.
+    """
+    if count < 1:
+        raise SegmentError(
+            "this model has no MLP between two hook points: expected a transformer, or a HookedMLP of at least two hidden layers"
+        )
+    if layers is None:
+        return list(range(count))
+    try:
+        chosen = [index(layers)] if not _several(layers) else [index(layer) for layer in layers]  # pyright: ignore
+    except TypeError as error:
+        raise SegmentError(
+            f"layers must be whole numbers out of 0..{count - 1}, [0, 2] for instance, or None for all; got {layers!r}"
+        ) from error
     for layer in chosen:
-        if not 0 <= layer < count:
+        if not -count <= layer < count:
             raise SegmentError(
                 f"layer {layer} is out of range: this model has MLP layers 0..{count - 1}. "
                 "Choose among them, or leave `layers` out for all"
             )
-    return chosen
+    if not chosen:
+        raise SegmentError(f"no layer was chosen: expected some of 0..{count - 1}, or None for all")
+    return sorted({layer % count for layer in chosen})
+
+
+def _several(layers: Any) -> bool:
+    return isinstance(layers, Iterable) and getattr(layers, "ndim", 1) > 0
 
 
 def _hidden_map(model: Any, i: int) -> Segment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import SegmentError
+from .outside import Outside
 
 #: nonlinearity by the name that TransformerLens gives it
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -61,6 +62,12 @@ class Segment:
         mlp: the weights where the stretch is exactly one MLP; gives Jacobians and virtual weights in closed form.
         prenorm: what stands before the MLP inside the segment (LayerNorm when `hook_in` is `resid_mid`), else None;
             then forward(x) = mlp(prenorm(x)).
+        reshape: "heads" takes the heads of hook points such as hook_z side by side: [..., heads, d_head] is read as one row
+            of heads * d_head numbers. None expects one dimension of width.
+        outside: how a pass shows where BOS and padding stand, which keep the model's own values; None where it is not known.
+
+    Raises:
+        SegmentError: widths that are not positive, or another `reshape`.
     """
 
     hook_in: str
@@ -70,6 +77,22 @@ class Segment:
     d_out: int
     mlp: MLPWeights | None = None
     prenorm: Callable[[Tensor], Tensor] | None = None
+    reshape: str | None = None
+    outside: Outside | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self):
+        if not (isinstance(self.hook_in, str) and isinstance(self.hook_out, str) and callable(self.forward)):
+            raise SegmentError(
+                f"a Segment takes two hook names and a function, got {self.hook_in!r}, {self.hook_out!r} and "
+                f"{type(self.forward).__name__}. See examples/04_your_own_hook_point.py"
+            )
+        for width in (self.d_in, self.d_out):
+            if not isinstance(width, int) or width < 1:
+                raise SegmentError(f"segment {self.name}: a width is a whole number of at least 1, got {width!r}")
+        if self.reshape not in (None, "heads"):
+            raise SegmentError(
+                f'segment {self.name}: reshape must be "heads" (heads side by side) or None, got {self.reshape!r}'
+            )
 
     @property
     def name(self) -> str:

@@ -56,7 +56,7 @@ class Chain:
 
 def transformer_segments(
     model: Any,
-    layers: Sequence[int] | None = None,
+    layers: Any = None,
     mlp_in: str = "mlp_in",
     frozen_norm: bool = False,
     check: bool = True,

@@ -96,12 +96,4 @@ def halves(batches: Batches, seed: int = 0) -> tuple[Batches, Batches]:
 
 
 def _taken(batches: Batches, rows: torch.Tensor, name: str) -> Batches:
-    return Batches(
-        batches.inputs[rows],
-        batches.targets[rows],
-        batches.keep[rows],
-        batches.document[rows],
-        batches.batch_size,
-        batches.metric,
-        f"{batches.name}, {name}",
-    )
+    return batches.part(rows, f"{batches.name}, {name}")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..data import Batches
 from ..errors import ConfigError, DataError
 from ..evaluation.passes import metric
-from ..models import device_of
+from ..models import device_of, run_hooked
 
 
 def noisy_model(model: Any, relative: float, seed: int = 0) -> Any:
@@ -70,8 +70,9 @@ def fine_tuned(model: Any, batches: Batches, steps: int, lr: float = 1e-4, seed:
     device = device_of(changed)
     for _ in range(steps):
         rows = torch.randint(batches.examples, (min(128, batches.examples),), generator=generator)
-        logits = changed(batches.inputs[rows].to(device))
-        targets = batches.targets[rows].to(device)
+        part = batches.part(rows, batches.name)
+        logits = run_hooked(changed, part.inputs, part.mask)
+        targets = part.targets.to(device)
         loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-100)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,67 @@
+"""Readable: whether a model can be called on some inputs at all, asked before any forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import DataError
+from .positions import NOTHING
+
+
+def check_readable(model: Any, inputs: Tensor, name: str) -> None:
+    """Ids within the vocabulary, rows no longer than the model reads, images of the network's width.
+
+    Raises:
+        DataError: with what was expected and what came.
+    """
+    cfg, sizes = getattr(model, "cfg", None), getattr(model, "sizes", None)
+    d_vocab, n_ctx = getattr(cfg, "d_vocab", None), getattr(cfg, "n_ctx", None)
+    if isinstance(d_vocab, int) and d_vocab > 0:
+        _check_tokens(inputs, d_vocab, n_ctx, name)
+    elif isinstance(sizes, tuple) and inputs.flatten(1).shape[1] != sizes[0]:
+        raise DataError(
+            f"{name}: inputs of shape {list(inputs.shape)} hold {inputs.flatten(1).shape[1]} values an example, the network "
+            f"reads {sizes[0]}. Give images of that size, or a network of `sizes` that begin with theirs"
+        )
+
+
+def _check_tokens(inputs: Tensor, d_vocab: int, n_ctx: int | None, name: str) -> None:
+    if inputs.is_floating_point() or inputs.ndim != 2:
+        raise DataError(
+            f"{name}: the model reads token ids, [n, T] whole numbers; got {inputs.dtype} of shape {list(inputs.shape)}. "
+            "Give text_batches(model, texts), or ids as int64"
+        )
+    if n_ctx and inputs.shape[1] > n_ctx:
+        raise DataError(
+            f"{name}: rows of {inputs.shape[1]} tokens, the model reads at most {n_ctx}. Cut them: text_batches(length={n_ctx})"
+        )
+    low, high = int(inputs.min()), int(inputs.max())
+    if low < 0 or high >= d_vocab:
+        foreign = low if low < 0 else high
+        why = ": -100 marks labels that are left out, not tokens" if foreign == NOTHING else ""
+        row, place = (inputs == foreign).nonzero()[0].tolist()
+        raise DataError(
+            f"{name}: token id {foreign} in row {row}, position {place}; the model has 0..{d_vocab - 1}{why}. "
+            "Give the ids of the model's own tokenizer; text_batches(model, ids, attention_mask=...) knows padding"
+        )
+
+
+def check_targets(logits: Tensor, targets: Tensor, name: str) -> None:
+    """Whether the model's output has a class for every target.
+
+    Raises:
+        DataError: outputs of another shape, or a label that the model does not have.
+    """
+    if logits.shape[:-1] != targets.shape:
+        raise DataError(
+            f"{name}: the model answers with shape {list(logits.shape)}, the targets are {list(targets.shape)}; expected "
+            f"{[*targets.shape, 'classes']}. Give a model whose output is a row of logits for each target"
+        )
+    known = targets[targets >= 0]
+    if known.numel() and int(known.max()) >= logits.shape[-1]:
+        raise DataError(
+            f"{name}: a target is {int(known.max())}, the model has the classes 0..{logits.shape[-1] - 1}. "
+            "Number labels from 0 on, and give the data that the model is for"
+        )

@@ -1,0 +1,106 @@
+"""Calling: how a model is run on a batch so that it does not see the padding; the same for every room that runs one.
+
+A causal model reads nothing to its right, so padding there does no harm; on the left it shifts positions and is read. Models
+that take an attention mask are given one, bidirectional `HookedTransformer`s (which ignore it) have their attention to padding
+closed by hooks, and whether it worked is proved: a padded row must be what the sentence alone gives.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..errors import ModelError
+from .protocol import device_of
+
+#: how forward calls its attention mask: HookedTransformer and TransformerBridge, HookedEncoder
+_MASKS = ("attention_mask", "one_zero_attention_mask")
+#: the largest difference, relative to the largest value, that counts as the same
+_SAME = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+def run_cached(model: Any, inputs: Tensor, mask: Tensor | None, names: Sequence[str], **how: Any) -> Any:
+    """What the model answers, and what passes through the hook points: (output, mapping name -> value)."""
+    inputs, mask_hooks, arguments = _prepared(model, inputs, mask)
+    if not mask_hooks:
+        return model.run_with_cache(inputs, names_filter=list(names), **arguments, **how)
+    with model.hooks(fwd_hooks=mask_hooks):
+        return model.run_with_cache(inputs, names_filter=list(names), **arguments, **how)
+
+
+def run_hooked(model: Any, inputs: Tensor, mask: Tensor | None, hooks: Sequence[Any] = (), **how: Any) -> Any:
+    """What the model answers under hooks."""
+    inputs, mask_hooks, arguments = _prepared(model, inputs, mask)
+    return model.run_with_hooks(inputs, fwd_hooks=[*mask_hooks, *hooks], **arguments, **how)
+
+
+def _prepared(model: Any, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Any], dict[str, Tensor]]:
+    """The inputs on the model's device, and what keeps it from seeing the padding."""
+    inputs = inputs.to(device_of(model))
+    mask = None if mask is None or bool(mask.all()) else mask
+    if mask is None and not _masks_by_itself(model):
+        return inputs, [], {}
+    seen = torch.ones(inputs.shape[:2], dtype=torch.bool) if mask is None else mask
+    seen = seen.to(inputs.device)
+    parameters = inspect.signature(model.forward).parameters
+    arguments = {name: seen.long() for name in _MASKS if name in parameters}
+    return inputs, [] if mask is None else _closing(model, seen), arguments
+
+
+def _masks_by_itself(model: Any) -> bool:
+    """Whether transformer-lens would take a guess at the padding from the ids, which is ours to say."""
+    return getattr(getattr(model, "tokenizer", None), "padding_side", "right") == "left"
+
+
+def _closing(model: Any, seen: Bool[Tensor, "n T"]) -> list[tuple[str, Callable[..., Tensor]]]:
+    """Hooks that close attention to padding, for bidirectional models: transformer-lens masks causal ones only."""
+    if getattr(getattr(model, "cfg", None), "attention_dir", "causal") == "causal":
+        return []
+
+    def close(scores: Tensor, hook: Any = None) -> Tensor:
+        return scores.masked_fill(~seen[:, None, None, :], torch.finfo(scores.dtype).min)
+
+    return [(name, close) for name in model.hook_dict if name.endswith("attn.hook_attn_scores")]
+
+
+def prove_padding(model: Any, inputs: Tensor, mask: Tensor, names: Sequence[str] = (), **how: Any) -> bool:
+    """Compare a padded row with the same sentence alone, at the hook points, or (without names) in the output.
+
+    Returns:
+        whether there was a row to compare.
+
+    Raises:
+        ModelError: when they differ, with the figure: the model reads its padding, or counts positions from it.
+    """
+    some = ~mask.all(1) & mask.any(1)
+    if not some.any():
+        return False
+    row = int(torch.where(some, mask.sum(1), mask.shape[1] + 1).argmin())
+    chosen = slice(row, row + 1)
+    with torch.no_grad():
+        padded = _values(model, inputs[chosen], mask[chosen], names, how)
+        alone = _values(model, inputs[chosen][:, mask[row]], None, names, how)
+    for name, value in padded.items():
+        if value.shape[:2] != mask[chosen].shape:
+            continue  # no row a position: refused by its shape, or pooled
+        there, expected = value[:, mask[row].to(value.device)].float(), alone[name].float()
+        difference = float((there - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+        if not difference <= _SAME.get(value.dtype, 1e-4):
+            raise ModelError(
+                f"{name}: a padded sentence differs from the sentence alone by {difference:.2g} of its largest value; this "
+                f"model ({type(model).__name__}) reads its padding, or counts positions from it. Give rows of one length "
+                "without padding, pad on the other side, or give a model whose forward takes attention_mask"
+            )
+    return True
+
+
+def _values(model: Any, inputs: Tensor, mask: Tensor | None, names: Sequence[str], how: Any) -> dict[str, Tensor]:
+    if not names:
+        return {"the output": run_hooked(model, inputs, mask, **how)}
+    _, cache = run_cached(model, inputs, mask, names, **how)
+    return {name: cache[name] for name in names if name in cache}
