@@ -21,9 +21,9 @@ from ..evaluation.figures import fvu, per_output_r2
 from ..evaluation.passes import Passes
 from ..evaluation.readings import TABLE_ROWS, read_share
 from ..evaluation.rivals import dense_ridge, linear_wires, ridge_to_output
+from ..evaluation.splicing import blended
 from ..segments import Segment
 from .rungs import Ladder as Ladder
-from .splicing import blended
 
 _BLOCK = 2_048
 _DENSE_ROWS = 20_000  # of the rivals that read dense inputs

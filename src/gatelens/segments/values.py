@@ -134,5 +134,5 @@ def check_order(run: Any, names: Sequence[str], inputs: Tensor, shape: Sequence[
     with torch.no_grad():
         values = run(inputs[:1])
     for name in names:
-        if isinstance(values.get(name), Tensor) and tuple(values[name].shape[:2]) != (1, shape[1]):
+        if name in values and isinstance(values[name], Tensor) and tuple(values[name].shape[:2]) != (1, shape[1]):
             rows_of(values[name], (1, shape[1]), name, True)
