@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from gatelens.prompts.local_rule import LocalRule, agreement, nearest_rule
 from gatelens.prompts.outputs import output_of, slope
 from gatelens.prompts.rows import Row
 from gatelens.prompts.subsets import Terms, every_subset, fit_pairs, on_subsets
-from gatelens.segments import MLPWeights
+from gatelens.segments import MLPWeights, Segment
 
 WIDTH = 6
 #: y0 = relu(f0 + f1 - .5): an OR; y1 = relu(f2 + f3 - 1.4): an AND; y2 = relu(f4 - 2 f5 - .1): an AND-NOT
@@ -207,3 +209,32 @@ def test_slope_against_float64_autograd(gated):
 def test_slopes_are_derivative_times_value():
     found = read([0.9, 1.0, 0, 0, 0, 0], 0)
     assert dict(zip(found.features, found.slopes, strict=True)) == pytest.approx({0: 0.9, 1: 1.0}, abs=1e-6)
+
+
+# the benchmark's own arithmetic
+
+
+def test_edits_of_a_linear_mlp_are_foreseen_by_the_whole_code_and_partly_by_few():
+    sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+    from _prompt_rows import local_figures, shuffled_row_wise
+
+    class Cut(Rotation):
+        def encode(self, x):
+            return (x @ self.matrix.T).clamp_min(0)
+
+    draw = torch.Generator().manual_seed(0)
+    matrix = torch.randn(12, 5, generator=draw)
+    linear = MLPWeights(matrix, torch.zeros(5), act="identity")
+    x = torch.rand(400, 12, generator=draw) * (torch.rand(400, 12, generator=draw) < 0.6)
+    found = local_figures(linear, Cut(torch.eye(12)), x, qs=(3,))
+    for keep in (False, True):
+        assert min(found.r2["whole code", keep].values()) == pytest.approx(1, abs=1e-5)
+        assert found.r2["3 strongest", keep]["single removals"] > found.r2["3 random", keep]["single removals"] > 0
+        # an addition is foreseen whole: a linear map asks no context
+        assert found.r2["3 random", keep]["additions"] == pytest.approx(1, abs=1e-5)
+    assert found.fvu["whole code", False] == pytest.approx(0, abs=1e-6)
+    assert 0 < found.needed <= found.active
+
+    mixed = shuffled_row_wise(Segment("in", "out", linear, 12, 5, linear)).mlp.W_in
+    assert torch.equal(mixed.sort(1).values, matrix.sort(1).values)
+    assert not torch.equal(mixed, matrix)

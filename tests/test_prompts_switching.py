@@ -11,6 +11,7 @@ import gatelens as gl
 from gatelens.circuits import Circuit
 from gatelens.errors import ConfigError, DataError
 from gatelens.prompts import read_prompt
+from gatelens.prompts.foreseeing import CONTROLS, unrelated
 
 TEXT = "It was late, therefore he left"
 
@@ -67,7 +68,7 @@ def test_an_output_switched_off_is_the_model_with_its_step_taken_away(model, rea
     assert said.r2 is None
     p, q = (x[-1].double().softmax(-1) for x in (reading.logits, logits))
     assert found.kl() == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-5)
-    assert len(found.controls) == 8
+    assert len(found.controls) == CONTROLS
     assert "unrelated changes of equal norm" in repr(found)
     json.dumps(found.to_json(), allow_nan=False)
 
@@ -87,13 +88,11 @@ def test_with_the_norms_scale_held_the_way_is_linear(reading):
 
 
 def test_controls_have_the_switchs_norm_and_other_directions(reading):
-    from gatelens.prompts.foreseeing import unrelated
-
     layer = reading.layer(LAST)
     vectors = torch.randn(2, layer.y.shape[1])
     drawn = unrelated(reading, layer.segment.hook_out, layer.f_out, torch.tensor([2, 4]), vectors)
-    assert drawn.shape == (8, 2, layer.y.shape[1])
-    assert torch.allclose(drawn.norm(dim=-1), vectors.norm(dim=1).expand(8, 2), atol=1e-4)
+    assert drawn.shape == (CONTROLS, 2, layer.y.shape[1])
+    assert torch.allclose(drawn.norm(dim=-1), vectors.norm(dim=1).expand(CONTROLS, 2), atol=1e-4)
 
 
 @pytest.mark.parametrize("segment", [FIRST, LAST])

@@ -16,7 +16,7 @@ from .scene import Layer, Scene
 from .switched import Step
 
 #: unrelated changes beside one switch
-CONTROLS = 8
+CONTROLS = 4
 #: share of the MLP's output that the local reading's few features reach
 SHARE = 0.9
 
