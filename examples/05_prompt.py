@@ -11,7 +11,7 @@ fit, held_out = gl.text_batches(model, "gpt2-mini-sample", rows=(160, 40), lengt
 segments = gl.mlp_segments(model, layers=[3])
 acts, unseen = gl.collect(model, fit, segments), gl.collect(model, held_out, segments)
 bases = gl.PretrainedSAE("gpt2-mini").fit(segments, acts)
-wires = gl.VirtualWeights(mean_edges=8)
+wires = gl.VirtualWeights(mean_wires=8)
 circuit = gl.build_circuit(model, segments, bases, acts, wires, gates=False)
 
 # What fires, the largest direct effect on the model's own next token first.

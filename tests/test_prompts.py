@@ -35,7 +35,7 @@ def world(model):
     segments = gl.mlp_segments(model, [3])
     acts = gl.collect(model, fit, segments)
     bases = gl.PretrainedSAE("gpt2-mini").fit(segments, acts)
-    solver = gl.VirtualWeights(mean_edges=4)
+    solver = gl.VirtualWeights(mean_wires=4)
     circuit = gl.build_circuit(model, segments, bases, acts, solver, gates=False)
     return circuit, acts, held
 
@@ -187,7 +187,7 @@ def pictures(digits):
     segments = gl.mlp_segments(model)
     acts = gl.collect(model, fit, segments)
     circuit = gl.build_circuit(
-        model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_edges=4), gates=False
+        model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_wires=4), gates=False
     )
     return model, circuit, held
 

@@ -23,7 +23,7 @@ def run(tmp_path_factory):
         "name: small\nmodel: {use: load_model, name: gpt2-mini}\n"
         "data: {use: text_batches, source: gpt2-mini-sample, rows: [20, 10], length: 32}\n"
         "segments: {layers: [3]}\nbases: {use: PCA, components: 16}\n"
-        "solver: {use: GramLasso, mean_edges: 3, signed: true}\n"
+        "solver: {use: GramLasso, mean_wires: 3, signed: true}\n"
     )
     assert main(["gates", str(config), "--out", str(folder / "run")]) == 0
     return folder / "run"

@@ -145,7 +145,7 @@ def test_images_have_no_attention_to_hold(digits):
     segments = gl.mlp_segments(model)
     acts = gl.collect(model, fit, segments)
     circuit = gl.build_circuit(
-        model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_edges=6), gates=False
+        model, segments, gl.Neurons().fit(segments, acts), acts, gl.GramLasso(mean_wires=6), gates=False
     )
     reading = read_prompt(circuit, model, held.inputs[:2], acts=acts)
     name = segments[-1].name

@@ -52,7 +52,7 @@ class World:
     batches: Any
 
     def circuit(self) -> gl.Circuit:
-        solver = gl.GramLasso(mean_edges=8, cap=8)
+        solver = gl.GramLasso(mean_wires=8, cap=8)
         return gl.build_circuit(
             self.model, [self.segment], self.bases, self.fit, solver, held_out=self.held, gates=True
         )
