@@ -1,0 +1,152 @@
+"""Removal: what the model's own predictions make of an output, beside another direction of the same size.
+
+Where the output is on it is taken out of the hook point, and the predictions over the rest of the window are held against the
+model's own by Kullback-Leibler divergence. A step of that length along another output's direction does something too: only what
+is above that is the output's own doing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data import Batches
+from ..errors import DataError
+from ..models import device_of
+
+#: windows in which an output is removed
+WINDOWS = 4
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The divergence of the predictions, in nats a position, over the rest of the windows.
+
+    Attributes:
+        own: with the output removed. other: with as long a step along another output's direction.
+        windows: how many; own_in, other_in: of each window.
+    """
+
+    own: float
+    other: float
+    windows: int
+    own_in: tuple[float, ...]
+    other_in: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as much its own removal does."""
+        return self.own / self.other if self.other > 0 else None
+
+
+def removals(
+    model: Any,
+    hook: str,
+    directions: Float[Tensor, "n d"],
+    f_out: Any,
+    levels: Float[np.ndarray, " n"],
+    outs: Sequence[int],
+    batches: Batches,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[int, Removal]:
+    """The removal of each of some outputs; one that is on in no row is left out.
+
+    Args:
+        hook: where the output features stand; directions: what one unit of each adds there.
+        f_out: [rows, n] output features above zero over the rows of `batches`, scipy CSR; levels: above which each is on.
+
+    Raises:
+        DataError: features of other batches.
+    """
+    place = batches.keep.reshape(len(batches.inputs), -1).nonzero()
+    if f_out.shape[0] != len(place):
+        raise DataError(
+            f"features of {f_out.shape[0]} rows, {len(place)} positions of {batches.name} that count. "
+            "Give the batches that the activations were collected on"
+        )
+    random, columns = np.random.default_rng(seed), f_out.tocsc()
+    passes = _From(model, hook)
+    alive = np.flatnonzero(np.diff(columns.indptr))
+    found: dict[int, Removal] = {}
+    for out in tqdm(outs, disable=not progress, desc="removal", delay=2):
+        span = slice(columns.indptr[out], columns.indptr[out + 1])
+        above = columns.data[span] > levels[out]
+        where, value = place[columns.indices[span][above]], torch.from_numpy(columns.data[span][above])
+        others = alive[alive != out]
+        if not len(where) or not len(others):
+            continue
+        windows = _windows(where, random)
+        other = directions[int(random.choice(others))]
+        found[out] = _removal(passes, batches.inputs[windows], windows, where, value, directions[out], other)
+    return found
+
+
+def _windows(where: Int[Tensor, "on 2"], random: np.random.Generator) -> Int[Tensor, " windows"]:
+    """Some of the windows in which an output is on."""
+    windows = where[:, 0].unique().numpy()
+    return torch.from_numpy(np.sort(random.choice(windows, min(WINDOWS, len(windows)), replace=False)))
+
+
+def _removal(
+    passes: _From, inputs: Tensor, windows: Tensor, where: Tensor, value: Tensor, own: Tensor, other: Tensor
+) -> Removal:
+    length = 1 if inputs.is_floating_point() else inputs.shape[1]
+    amount = torch.zeros(len(windows), length)
+    chosen = torch.isin(where[:, 0], windows)
+    amount[torch.searchsorted(windows, where[chosen, 0]), where[chosen, 1]] = value[chosen].float()
+    rest = amount.cumsum(1) > 0
+    same_size = other * (own.norm() / other.norm().clamp_min(1e-12))
+    clean = passes.log_probabilities(inputs, None)
+    divergence = []
+    for direction in (own, same_size):
+        changed = passes.log_probabilities(inputs, -amount[..., None] * direction.to(amount))
+        kl = (clean.exp() * (clean - changed)).sum(-1).clamp_min(0)
+        divergence.append(((kl * rest).sum(1) / rest.sum(1)).tolist())
+    return Removal(*(float(np.mean(d)) for d in divergence), len(windows), tuple(divergence[0]), tuple(divergence[1]))
+
+
+class _From:
+    """Predictions of a model with something added at a hook point; what lies below the block is run once a set of inputs."""
+
+    def __init__(self, model: Any, hook: str):
+        self.model, self.hook, self.device = model, hook, device_of(model)
+        block = re.match(r"blocks\.(\d+)\.", hook)
+        can = block and "start_at_layer" in inspect.signature(model.forward).parameters
+        self.first = int(block[1]) if block and can and int(block[1]) > 0 else None
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def log_probabilities(self, inputs: Tensor, change: Tensor | None) -> Float[Tensor, "windows positions outputs"]:
+        hooks = [] if change is None else [(self.hook, self._adding(change))]
+        with torch.no_grad():
+            if self.first is None:
+                logits = self.model.run_with_hooks(inputs.to(self.device), fwd_hooks=hooks)
+            else:
+                start = self._entering(inputs)
+                logits = self.model.run_with_hooks(start, fwd_hooks=hooks, start_at_layer=self.first)
+        logits = logits if logits.ndim == 3 else logits[:, None]
+        return logits.float().cpu().log_softmax(-1)
+
+    def _entering(self, inputs: Tensor) -> Tensor:
+        if self._last is None or self._last[0] is not inputs:
+            name = f"blocks.{self.first}.hook_resid_pre"
+            _, cache = self.model.run_with_cache(
+                inputs.to(self.device), names_filter=name, stop_at_layer=(self.first or 0) + 1
+            )
+            self._last = inputs, cache[name]
+        return self._last[1]
+
+    def _adding(self, change: Tensor) -> Any:
+        def add(value: Tensor, hook: Any = None) -> Tensor:
+            return value + change.to(value).reshape(value.shape)
+
+        return add
