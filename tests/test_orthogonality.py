@@ -42,7 +42,7 @@ def test_a_feature_inside_another_leaves_it_whole():
     both, found = f[:, 1] > 0, {}
     for weight in (0.0, 0.25):
         settings = {"d_sae": 24, "k": 1.3 * float((f > 0).sum()) / ROWS, "samples": 300_000, "batch_size": 128}
-        sae = gl.TrainedSAE(**settings, trainer="sparse", orthogonality=weight).train(x)
+        sae = gl.TrainedSAE(**settings, orthogonality=weight).train(x)
         cosine = torch.nn.functional.normalize(sae.W_dec, dim=1) @ directions.T
         host, inside = cosine[:, 0].argmax(), cosine[:, 1].argmax()
         found[weight] = float(cosine[inside, 1]), float((sae.encode(x[both])[:, host] > 0).float().mean())
@@ -55,5 +55,5 @@ def test_a_feature_inside_another_leaves_it_whole():
 def test_what_it_refuses():
     with pytest.raises(BasisError, match="orthogonality must not be negative"):
         gl.Transcoder(orthogonality=-1.0)
-    with pytest.raises(BasisError, match='needs trainer="sparse"'):
-        gl.TrainedSAE(orthogonality=0.25)
+    with pytest.raises(BasisError, match='needs architecture="batchtopk" and trainer="sparse"'):
+        gl.TrainedSAE("relu", orthogonality=0.25)

@@ -250,7 +250,7 @@ def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) 
     if given is None:
         from ..bases.sae.trained import TrainedSAE
 
-        recipe = TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1]), trainer="sparse")
+        recipe = TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1]))
         return recipe.train(acts[hook], hook)
     if hasattr(given, "decode"):
         return given

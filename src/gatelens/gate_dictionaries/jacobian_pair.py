@@ -79,7 +79,8 @@ class JacobianSAEPair(DictionaryTraining):
 
     def _train(self, inner: _TopK, outer: _TopK, mlp: MLPWeights, x: Tensor, generator: torch.Generator) -> None:
         optimiser = torch.optim.Adam([*inner.parameters(), *outer.parameters()], lr=self.lr)
-        steps, batches = max(1, self.samples // self.batch_size), shuffled(len(x), self.batch_size, generator)
+        plan = self.schedule(len(x))
+        steps, batches = plan.steps, shuffled(len(x), plan.batch_size, generator)
         for step in trange(steps, disable=not self.progress, desc="dictionaries", delay=2):
             for group in optimiser.param_groups:
                 group["lr"] = self.lr * falling(step, steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..bases.sae.training import LARGEST
 from ..store.estimate import Estimate, collecting, features, in_all, only_the_largest, training
 from .null_model import has_null
 from .shapes import Shapes
@@ -42,7 +43,7 @@ def _collect(walk: Walk, shapes: Shapes) -> Estimate:
 
 
 def _bases(walk: Walk, shapes: Shapes) -> Estimate:
-    batch = getattr(walk.recipes.get(""), "batch_size", 512)
+    batch = getattr(walk.recipes.get(""), "batch_size", None) or LARGEST
     parts = [training(shapes.fit, d, shapes.wide[hook][0], batch) for hook, d in shapes.widths.items()]
     return in_all("bases", _largest(parts).parts, sum(e.disk for e in parts))
 

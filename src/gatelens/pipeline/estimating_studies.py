@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..bases.rotation import JacobianRotation
+from ..bases.sae.training import LARGEST
 from ..invariants.rank import MAX_ENTRIES
 from ..invariants.report import COMPARED, INPUTS
 from ..store.estimate import Estimate, collecting, features, in_all, only_the_largest, training
@@ -65,7 +66,7 @@ def stability_estimate(walk: Walk) -> Estimate:
     """`gatelens stability`: the first circuit is kept while another is found from activations in memory, and compared."""
     shapes = Shapes.of(walk)
     fit, held_out = shapes.fit // 2, shapes.held_out  # each reading is found on one half
-    batch = getattr(walk.recipes.get(""), "batch_size", 512)
+    batch = getattr(walk.recipes.get(""), "batch_size", None) or LARGEST
     trained = [training(fit, d, shapes.wide[hook][0], batch).parts for hook, d in shapes.widths.items()]
     refit = {
         "training a dictionary": max(sum(p.values()) - p["the activations"] for p in trained),

@@ -71,9 +71,7 @@ def _like(walk: Walk, hook: str) -> TrainedSAE:
     """A recipe for an SAE as wide as the one at hand, with as many features active."""
     f = walk.features[hook]
     active = _nonzeros(f) / len(f)
-    return TrainedSAE(
-        d_sae=f.shape[1], k=max(1, round(active)), samples=SAMPLES, trainer="sparse", seed=walk.config.seed
-    )
+    return TrainedSAE(d_sae=f.shape[1], k=max(1, round(active)), samples=SAMPLES, seed=walk.config.seed)
 
 
 def _nonzeros(f: Tensor) -> int:

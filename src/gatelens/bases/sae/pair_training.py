@@ -20,6 +20,8 @@ from .training import DictionaryTraining
 
 _RIDGE = 1e-3
 _THRESHOLD_ROWS = 16_384
+_SEARCHED = 0.5  # the threshold is looked for above this share of the last batch's
+_BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
 _REVIVED_UNTIL = 0.7
 _PART = 1_024  # directions that are compared with one another in a step
@@ -63,7 +65,7 @@ class PairTraining(DictionaryTraining):
     l1: float = 0.02
     bypass: bool = False
     _: KW_ONLY
-    batch_size: int = 1024
+    batch_size: int | None = 1024
     orthogonality: float = 0.0
 
     def __post_init__(self):
@@ -157,6 +159,7 @@ class PairRun:
         start: PairWeights | None = None,
     ):
         self.x, self.y, self.settings, self.beyond = x, y, settings, beyond
+        self.schedule = settings.schedule(len(x))
         self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
         start = self._fresh() if start is None else start
         self.encoder, self.bias = start.encoder.clone(), start.bias.clone()
@@ -167,7 +170,7 @@ class PairRun:
             self.parameters.append(self.bypass)
         for parameter in self.parameters:
             parameter.requires_grad_()
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=(0.9, 0.99), fused=True)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=_BETAS, fused=True)
         self.choose = Chooser(settings.activation, settings.k)
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=y.device)
 
@@ -181,12 +184,12 @@ class PairRun:
         return PairWeights(encoder, self.y.new_zeros(width), 0.0, dictionary, self.y.new_zeros(d_out), bypass, 0)
 
     def train(self) -> None:
-        steps = max(1, self.settings.samples // self.settings.batch_size)
+        steps = self.schedule.steps
         every = max(50, int(steps * _REVIVED_UNTIL / _REVIVALS))
-        batches = shuffled(len(self.x), self.settings.batch_size, self.generator)
+        batches = shuffled(len(self.x), self.schedule.batch_size, self.generator)
         for step in trange(steps, disable=not self.settings.progress, desc="dictionary", delay=2):
             for group in self.optimiser.param_groups:
-                group["lr"] = self.settings.lr * falling(step, steps)
+                group["lr"] = self.schedule.lr * falling(step, steps)
             rows = next(batches)
             error = self._step(rows)
             if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
@@ -265,15 +268,27 @@ class PairRun:
             on = ((rows @ self.encoder.T + self.bias) > 0).any(0)
             return 0.0, int((~on).sum())
         index = torch.randperm(len(self.x), generator=self.generator)[:_THRESHOLD_ROWS]
-        counts = torch.zeros(len(self.bias), dtype=torch.long, device=self.x.device)
-        found: list[Tensor] = []
+        wanted = round(self.settings.k * len(index))
+        value, col = self._above(index, _SEARCHED * self.choose.threshold)
+        if len(value) <= wanted:
+            value, col = self._above(index, 0.0)
+        threshold = level(value, wanted)
+        alive = torch.zeros(len(self.bias), dtype=torch.bool, device=col.device).index_fill_(
+            0, col[value > threshold], True
+        )
+        return threshold, int((~alive).sum())
+
+    def _above(
+        self, index: Int[Tensor, " rows"], lowest: float
+    ) -> tuple[Float[Tensor, " entries"], Int[Tensor, " entries"]]:
+        """The pre-activations of some rows that exceed a value, and their features."""
+        values, cols = [], []
         for part in index.split(1024):
             pre = self.x[part] @ self.encoder.T + self.bias
-            found.append(pre[pre > 0])
-        threshold = level(torch.cat(found), round(self.settings.k * len(index)))
-        for part in index.split(1024):
-            counts += ((self.x[part] @ self.encoder.T + self.bias) > threshold).sum(0)
-        return threshold, int((counts == 0).sum())
+            places = (pre > lowest).nonzero(as_tuple=True)
+            values.append(pre[places])
+            cols.append(places[1])
+        return torch.cat(values), torch.cat(cols)
 
 
 def overlap(dictionary: Float[Tensor, "f d"], generator: torch.Generator) -> Float[Tensor, ""]:

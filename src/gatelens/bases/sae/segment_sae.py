@@ -25,7 +25,7 @@ class SegmentSAE(PairTraining):
     variance that the segment does not read; this one lowers that ceiling's error at the same number of active features.
 
     Attributes:
-        weight: of the segment's error; 0 trains a plain autoencoder, as `TrainedSAE(trainer="sparse")` does.
+        weight: of the segment's error; 0 trains a plain autoencoder, as `TrainedSAE` does.
         activation, k, ...: see `PairTraining`.
     """
 

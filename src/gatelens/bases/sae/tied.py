@@ -24,11 +24,12 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
     b = x.mean(0).clone().requires_grad_()
     c = torch.zeros(d_sae, requires_grad=True)
     optimiser = torch.optim.Adam([W, b, c], lr=recipe.lr)
-    steps = max(recipe.samples // recipe.batch_size, 1)
+    plan = recipe.schedule(len(x))
+    steps = plan.steps
     for step in trange(steps, disable=not recipe.progress, desc=f"tied SAE {hook}", delay=2):
         for group in optimiser.param_groups:  # the last fifth anneals to a tenth, as for the others
             group["lr"] = recipe.lr * min(1.0, 0.1 + 4.5 * (1 - step / steps))
-        batch = x[torch.randint(len(x), (recipe.batch_size,), generator=rows)]
+        batch = x[torch.randint(len(x), (plan.batch_size,), generator=rows)]
         f = torch.relu((batch - b) @ W + c)
         loss = (batch - f @ W.T - b).square().sum(-1).mean() + l1 * f.sum(-1).mean()
         optimiser.zero_grad(set_to_none=True)

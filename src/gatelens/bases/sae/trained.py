@@ -38,32 +38,40 @@ class TrainedSAE(DictionaryTraining):
             Bussmann et al. 2025: fewer features are split into copies), "topk" (Gao et al. 2024), "relu" with an L1 penalty, or
             "tied": ReLU-L1 whose decoder is the encoder transposed.
         l1: coefficient of the penalty ("relu", "tied").
-        trainer: "sae-lens"; or "sparse" ("batchtopk" only), our own, whose steps visit only active features and which
-            restarts dead ones: several times faster, and far fewer features die in short trainings.
+        trainer: "sparse" ("batchtopk" only), our own, whose steps visit only active features and which restarts dead ones; or
+            "sae-lens". None: "sparse" where it can. At equal steps it explains at least as much, in a quarter of the time, and
+            keeps its L0: sae-lens' threshold is a running mean, which a short training does not bring to an end.
         orthogonality: keeps directions apart, against features that absorb others ("sparse" trainer only; see `PairTraining`).
         expansion, k, ...: see `DictionaryTraining`; k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
     """
 
     architecture: Architecture = "batchtopk"
     l1: float = 0.02
-    trainer: Literal["sae-lens", "sparse"] = "sae-lens"
+    trainer: Literal["sae-lens", "sparse"] | None = None
     _: KW_ONLY
     expansion: int = 4
-    lr: float = 3e-3
+    lr: float = 4e-3
     orthogonality: float = 0.0
 
     def __post_init__(self):
         if self.architecture not in get_args(Architecture):
             known = ", ".join(get_args(Architecture))
             raise BasisError(f"unknown SAE architecture {self.architecture!r}: expected one of {known}")
-        trainers = ("sae-lens", "sparse") if self.architecture == "batchtopk" else ("sae-lens",)
-        if self.trainer not in trainers:
+        trainers = ("sparse", "sae-lens") if self.architecture == "batchtopk" else ("sae-lens",)
+        if self.trainer not in (None, *trainers):
             raise BasisError(
                 f"trainer {self.trainer!r} does not train {self.architecture!r}: expected {' or '.join(trainers)}"
             )
-        if self.orthogonality and self.trainer != "sparse":
-            raise BasisError(f'orthogonality = {self.orthogonality:g} needs trainer="sparse", got {self.trainer!r}')
+        if self.orthogonality and not self._sparse:
+            raise BasisError(
+                f'orthogonality = {self.orthogonality:g} needs architecture="batchtopk" and trainer="sparse"; got '
+                f"{self.architecture!r} and {self.trainer!r}"
+            )
         super().__post_init__()
+
+    @property
+    def _sparse(self) -> bool:
+        return self.architecture == "batchtopk" and self.trainer != "sae-lens"
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """One SAE for each hook point of the segments, from the activations collected there."""
@@ -79,7 +87,7 @@ class TrainedSAE(DictionaryTraining):
         d_sae = self.width_for(x.shape[1], limited=self.architecture not in ("relu", "tied"))
         if self.architecture == "tied":
             return train_tied(x, d_sae, self, self.l1, hook)
-        if self.trainer == "sparse":
+        if self._sparse:
             shared = {f.name: getattr(self, f.name) for f in fields(DictionaryTraining)}
             return as_jumprelu(train_pair(x, x, PairTraining(**shared, orthogonality=self.orthogonality)), hook)
         with torch.random.fork_rng(devices=[]):
@@ -90,23 +98,23 @@ class TrainedSAE(DictionaryTraining):
         from sae_lens import SAETrainer
         from sae_lens.config import SAETrainerConfig
 
-        steps = self.samples // self.batch_size
+        plan = self.schedule(len(x))
         config = SAETrainerConfig(
             n_checkpoints=0,
             checkpoint_path=None,
             save_final_checkpoint=False,
-            total_training_samples=self.samples,
-            train_batch_size_samples=self.batch_size,
+            total_training_samples=plan.steps * plan.batch_size,
+            train_batch_size_samples=plan.batch_size,
             device=str(x.device),
-            lr=self.lr,
-            lr_end=self.lr / 10,
-            lr_decay_steps=steps // 5,
-            dead_feature_window=min(max(int(steps / DEAD_SHARE), 10), 1000),
+            lr=plan.lr,
+            lr_end=plan.lr / 10,
+            lr_decay_steps=plan.steps // 5,
+            dead_feature_window=min(max(int(plan.steps / DEAD_SHARE), 10), 1000),
             autocast=False,
         )
         sae = self._training_sae(x, d_sae)
         with _bar(self.progress):
-            sae = SAETrainer(cfg=config, sae=sae, data_provider=_rows(x, self.batch_size, self.seed)).fit()
+            sae = SAETrainer(cfg=config, sae=sae, data_provider=_rows(x, plan.batch_size, self.seed)).fit()
         return inference_form(sae, hook)
 
     def _training_sae(self, x: Float[Tensor, "rows d"], d_sae: int) -> Any:
@@ -175,7 +183,7 @@ def single_threshold(sae: Any) -> PairWeights:
         of = type(sae).__name__ + (" with thresholds of their own, or normalised activations" if known else "")
         raise BasisError(
             f"expected a dictionary whose features share one threshold, in the units of the data; got {of}. "
-            'Train one with SegmentSAE or TrainedSAE(trainer="sparse")'
+            "Train one with SegmentSAE or TrainedSAE"
         )
     bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
     return PairWeights(sae.W_enc.T, bias, float(threshold[0]), sae.W_dec, sae.b_dec, None, 0)

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import BasisError, NonFiniteError
+from ...errors import BasisError, GateLensWarning, NonFiniteError
+
+#: rows seen in training where nobody said how many; and at most so often each
+SAMPLES, PASSES = 1_000_000, 50
+#: batches are made smaller, down to 64 rows, until there are so many steps; and there are never fewer than `FEWEST`
+STEPS, FEWEST = 1_000, 500
+LARGEST, SMALLEST = 512, 64
+#: from so many passes on over rows that a user asked for, a warning is due
+_MANY_PASSES = 200
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a dictionary is trained on the rows that are there."""
+
+    steps: int
+    batch_size: int
+    lr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +36,9 @@ class DictionaryTraining:
     Attributes:
         expansion: features per dimension; `d_sae` overrides it.
         k: mean or exact number of active features.
-        samples: rows seen in training, with repetition. lr, batch_size: of Adam.
+        samples: rows seen in training, with repetition. None: a million, each row at most fifty times.
+        batch_size: None: 512, fewer where that would leave less than a thousand steps.
+        lr: of Adam.
         seed: of the initial weights and of the order of rows.
         progress: show a bar on standard error.
     """
@@ -26,8 +46,8 @@ class DictionaryTraining:
     expansion: int = 8
     d_sae: int | None = None
     k: float = 32
-    samples: int = 1_000_000
-    batch_size: int = 512
+    samples: int | None = None
+    batch_size: int | None = None
     lr: float = 2e-3
     seed: int = 0
     progress: bool = False
@@ -40,6 +60,26 @@ class DictionaryTraining:
             raise BasisError(
                 f"expansion, d_sae, k, samples and batch_size must be at least 1, and lr positive; got {found}"
             )
+
+    def schedule(self, rows: int) -> Schedule:
+        """Steps and rows a step: as they were given, and what was left open chosen from the number of rows there are.
+
+        Warns:
+            GateLensWarning: samples that were asked for are hundreds of times the rows.
+        """
+        samples = min(SAMPLES, PASSES * rows) if self.samples is None else self.samples
+        if self.samples is not None and samples > _MANY_PASSES * rows:
+            warnings.warn(
+                f"samples = {samples:,} of {rows:,} rows: training will see each row {samples // rows:,} times, which teaches little more. "
+                "Collect more rows, or leave `samples` out: then it is chosen from the rows there are",
+                GateLensWarning,
+                stacklevel=4,
+            )
+        batch = self.batch_size or LARGEST
+        while self.batch_size is None and batch > SMALLEST and samples // batch < STEPS:
+            batch //= 2
+        fewest = FEWEST if self.samples is None else 1
+        return Schedule(max(samples // batch, fewest), batch, self.lr)
 
     def width_for(self, d: int, limited: bool = True) -> int:
         """The number of features for a hook point of width d.
