@@ -95,7 +95,7 @@ def test_rates_beside_the_arms_are_those_of_the_truth_table():
     text = " ".join(words(picture.drawn(found)))
     assert "alone 80\u00a0%" in text
     assert "with it 20\u00a0%" in text
-    assert "fires in 79\u00a0% of rows where the rule says on" in text
+    assert "fires in 79\u00a0% where the rule says on" in text
 
 
 def test_a_pattern_seen_in_a_handful_of_rows_has_no_rate():

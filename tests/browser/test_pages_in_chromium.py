@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 
 import pytest
 from tests.browser.chromium import PROGRAM, REASON, open_page, screenshot
 from tests.support.pages import planted
-from tests.test_views import HOSTILE
+from tests.test_views import HOSTILE, packs_of
 
 from gatelens import views
 from gatelens.gates import Gate, GateKind
@@ -50,7 +51,7 @@ def test_a_page_is_silent_and_fetches_nothing(page, dark):
     assert seen.requests == []
     assert "window.ran" in text_of(seen.dom), "hostile tokens are there, as text"
     assert re.search(r'<div class="cv" id="[^"]+"><', seen.dom), "circuitsvis drew"
-    assert " of 6 shown" in text_of(seen.dom), "the index works"
+    assert "6 of 6 gates" in text_of(seen.dom), "the index works"
 
 
 def test_hostile_text_ran_nothing(page, tmp_path):
@@ -72,13 +73,87 @@ def test_the_policy_stops_a_foreign_script_and_picture(tmp_path):
     assert len(seen.console) >= 2
 
 
-def test_a_link_opens_a_packed_card(tmp_path):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
     p = planted([f" w{i}" for i in range(50)], outputs=90, inputs=24)
-    path = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=90).save(tmp_path / "many.html")
-    anchor = re.findall(r'<details class="card" id="([^"]+)"', path.read_text("utf-8"))[-1]
-    dom = open_page(path, fragment=f"#{anchor}").dom
-    card = dom[dom.index(f'id="{anchor}"') :]
-    assert "Truth table" in card[: card.index("</details>")]
+    made = views.page(p.circuit, p.acts, tokenizer=p.tokenizer, max_cards=90)
+    return made.save(tmp_path_factory.mktemp("many") / "many.html")
+
+
+def acted(page: Path, folder: Path, moves: str, fragment: str = "") -> str:
+    """What a program puts into the title after it acted in the page, its policy taken off; the page must stay silent."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text("utf-8"), count=1)
+    wait = "function later(act) { setTimeout(act, 500); }"
+    path = folder / "acted.html"
+    path.write_text(text.replace("</body>", f"<script>{wait}\n{moves}</script></body>"), "utf-8")
+    seen = open_page(path, fragment=fragment, wait_ms=4000)
+    assert seen.console == []
+    return html.unescape(re.search(r"<title>(.*?)</title>", seen.dom)[1])
+
+
+def test_a_link_opens_a_packed_card_at_its_head(many, tmp_path):
+    last = views_rows(many)[-1][0]
+    title = acted(
+        many,
+        tmp_path,
+        f"""later(function () {{
+  var card = document.getElementById("{last}");
+  document.title = [card.open, Math.abs(card.getBoundingClientRect().top) < 2, card.querySelector(".pic svg") !== null,
+    location.hash].join(" ");
+}});""",
+        fragment=f"#{last}",
+    )
+    assert title == f"true true true #{last}"
+
+
+def views_rows(page: Path) -> list[list]:
+    return packs_of(page.read_text("utf-8"))["index-s0"]["rows"]
+
+
+def test_an_id_finds_the_gates_of_that_feature_alone_and_opening_sets_the_hash(many, tmp_path):
+    rows = views_rows(many)
+    wanted = sum(1 in row[8] for row in rows)
+    assert 0 < wanted < sum(any(str(i).startswith("1") for i in row[8]) for row in rows)
+    title = acted(
+        many,
+        tmp_path,
+        """later(function () {
+  var q = document.querySelector("[name=q]");
+  q.value = "IF_1"; q.dispatchEvent(new Event("input"));
+  var found = document.querySelector("form output").textContent, card = document.querySelector(".cards .card");
+  card.open = true;
+  later(function () { document.title = [found, location.hash === "#" + card.id, card.querySelectorAll(".tools button").length].join(" | "); });
+});""",
+    )
+    assert title == f"{wanted} of 90 gates | true | 4"
+
+
+def test_a_feature_has_a_page_of_its_own_and_pins_are_kept_in_a_copy(many, tmp_path):
+    wanted = sum(1 in row[8] for row in views_rows(many))
+    title = acted(
+        many,
+        tmp_path,
+        """var kept = null;
+URL.createObjectURL = function (blob) { kept = blob; return "data:,"; };
+HTMLAnchorElement.prototype.click = function () {};
+later(function () {
+  var about = document.getElementById("feature"), name = about.querySelector("input");
+  name.value = "<" + "/script><b>mine"; name.dispatchEvent(new Event("input"));
+  about.querySelector("button[data-pin]").click();
+  document.querySelector("[name=keep]").click();
+  kept.text().then(function (text) {
+    document.title = [about.hidden, about.querySelectorAll("li").length, about.querySelectorAll(".ctx").length > 0,
+      text.match(/id="saved">([^<]*)</)[1]].join(" | ");
+  });
+});""",
+        fragment="#s0.IF_1",
+    )
+    hidden, fed, examples, saved = title.split(" | ", 3)
+    assert (hidden, fed, examples) == ("false", str(wanted), "true")
+    assert json.loads(saved) == {
+        "groups": [{"name": "Pinned", "items": ["s0.IF_1"]}],
+        "names": {"s0.IF_1": "</script><b>mine"},
+    }
 
 
 def test_the_map_follows_the_steps_of_a_fit_and_lights_both_drawings(tmp_path):

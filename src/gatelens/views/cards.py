@@ -9,11 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from ..gates import Gate
+from .context_lines import context_line
 from .document import Html, figure, fragment, percent
 from .drawing import KIND_NAMES
+from .index import Row, kind_name, row_of
 from .labels import UNNAMED, Label
 from .picture import drawn
-from .sketch import Known, sketch_of
+from .sketch import Known, Sketch, sketch_of
 from .truth import Pattern, patterns, shown_inputs
 
 
@@ -42,6 +44,11 @@ class Examples:
     captions: Sequence[str] = ()
     largest: float = 0.0
 
+    @property
+    def lines(self) -> list[Markup]:
+        """Each window as a line of shaded tokens."""
+        return [context_line(window, self.largest) for window in self.windows]
+
 
 @dataclass(frozen=True)
 class FeatureView:
@@ -64,22 +71,32 @@ class FeatureView:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """An input as a card shows it; without markup of its own, the page's script puts the feature's there."""
+
+    feature: int
+    sign: str
+    markup: str | Markup = ""
+
+
+@dataclass(frozen=True)
 class Card:
     """A gate with everything that is shown of it."""
 
     gate: Gate
     segment: str
     anchor: str
+    sketch: Sketch
     terms: Sequence[Term]
     table: Sequence[Pattern]
     rule: str
     label: Label = UNNAMED
     output: FeatureView | None = None
-    parents: Sequence[FeatureView] = ()
+    parents: Sequence[Parent] = ()
     misses: Sequence[Examples] = ()
     logits: str | Markup = ""
     panels: str | Markup = ""
-    picture: str | Markup = ""
+    next: str = ""
 
     @property
     def evidence(self) -> list[tuple[str, str, str]]:
@@ -91,10 +108,7 @@ class Card:
 
     @property
     def kind_name(self) -> str:
-        gate = self.gate
-        if self.kind == "k_of_n":
-            return f"{gate.at_least} of {len(gate.excite)}"
-        return KIND_NAMES[self.kind]
+        return kind_name(self.gate)
 
     @property
     def columns(self) -> list[int]:
@@ -116,17 +130,13 @@ class Card:
         }[self.gate.verified]
 
     @property
-    def search(self) -> str:
-        """What the index searches: ids, kind, labels; texts of examples are added by the page."""
-        names = [
-            self.segment,
-            f"OF_{self.gate.out}",
-            *(f"IF_{i}" for i in self.gate.inputs),
-            self.kind_name,
-            self.kind,
-            str(self.label),
-        ]
-        return " ".join([*names, *(str(t.label) for t in self.terms), *self.centres]).lower()
+    def picture(self) -> Markup:
+        return Markup(drawn(self.sketch))
+
+    @property
+    def row(self) -> Row:
+        """Its line in an index."""
+        return row_of(self.gate, self.sketch, self.anchor, self.centres)
 
     @property
     def centres(self) -> list[str]:
@@ -135,11 +145,14 @@ class Card:
         return list(dict.fromkeys(t.text.strip() for w in windows for t in w.tokens if t.centre))
 
 
-def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "", **rest: Any) -> Card:
+def card_of(
+    gate: Gate, segment: str = "", labels: Any = None, anchor: str = "", sketch: Sketch | None = None, **rest: Any
+) -> Card:
     """What a card shows of a gate by itself.
 
     Args:
         labels: ("in" | "out", feature) -> text or `Label`, for names of features where there are any.
+        sketch: what is drawn of it; None for what the gate says by itself.
     """
 
     def name(side: str, feature: int) -> Label:
@@ -149,11 +162,12 @@ def card_of(gate: Gate, segment: str = "", labels: Any = None, anchor: str = "",
         gate,
         segment,
         anchor or f"gate-{gate.out}",
+        sketch or sketch_of(gate, Known(label=name)),
         [Term(i, w, name("in", i)) for i, w in zip(gate.inputs, gate.weights, strict=True)],
         patterns(gate),
         rule_in_words(gate),
         name("out", gate.out),
-        **({"picture": Markup(drawn(sketch_of(gate, Known(label=name))))} | rest),
+        **rest,
     )
 
 
@@ -170,14 +184,19 @@ def body_of(card: Card) -> Markup:
 def card_list(cards: Sequence[Card], opened: int = 0) -> Markup:
     """Cards one under the other, the first ones open."""
     bodies = [body_of(c) for c in cards]
-    return fragment("cards.html.j2", cards=cards, bodies=bodies, opened=opened, static=len(cards), pack="", per_pack=1)
+    return fragment("cards.html.j2", cards=cards, bodies=bodies, opened=opened)
 
 
-def order_key(gate: Gate) -> tuple:
-    """By evidence: logic before adders before what was not read; verified, then MCC, then firing count; never by hand."""
+def order_key(gate: Gate, marks: bool = False) -> tuple:
+    """By evidence: logic before adders before what was not read; verified, then MCC, then firing count; never by hand.
+
+    Args:
+        marks: the output fires mostly on punctuation: it comes after the others of its grade.
+    """
     return (
         ("adder", "not_read").index(str(gate.kind)) + 1 if str(gate.kind) in ("adder", "not_read") else 0,
         -(gate.verified is True),
+        marks,
         -(gate.mcc if gate.mcc is not None else -1.0),
         -gate.firings,
         gate.out,

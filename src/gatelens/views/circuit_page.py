@@ -8,16 +8,19 @@ from typing import Any
 from markupsafe import Markup
 
 from .. import __version__
-from ..gates import Gate, GateKind
-from .cards import evidence, order_key
+from .cards import order_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
 from .examples import source_of_examples
 from .explained import explained, sentence_of
 from .figures import jacobian_maps, report_tables
+from .glossary import words
 from .panels import bundle
-from .sections import PACK, Maker, Section
-from .summary import sentence, tiles, title_of, what_of
+from .sections import Maker
+from .summary import plain_sentence, sentence, tiles, title_of, what_of
+
+#: gates that a page leads with
+BEST = 6
 
 
 def page(
@@ -34,6 +37,7 @@ def page(
     token_panels: bool = False,
     trace: Any = None,
     rotations: Mapping[str, Any] | None = None,
+    saved: Mapping[str, Any] | None = None,
 ) -> Html:
     """Everything about a circuit that a person wants to look at, in one file.
 
@@ -44,20 +48,20 @@ def page(
         batches: the held-out data; float inputs [n, d] of square images are shown as pictures.
         model: for pixel fields, logit effects and Jacobians, and for its tokenizer; None leaves them out.
         tokenizer: when the model has none of its own and the rows are tokens.
-        max_cards: gates shown in full, the best of each segment by evidence; the page says how many there are.
+        max_cards: gates shown with examples, the best of each segment by evidence; the index lists all there are.
         labels: (hook name, feature) -> a name for it, shown as text; without them features are labelled with the tokens
             (or classes) on which they fire most.
         token_panels: draw the strongest contexts with circuitsvis too; its bundle adds 1.3 MB, once.
         trace: connectors or matrices [out, in] as a fit went (`SgdL1.trace`), for a slider over its steps; a mapping
             segment name -> such a list where there are several segments.
+        saved: pins and names that a reader kept in an earlier copy of the page (`views.saved_in` reads them).
         rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
     figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
     sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace).sections(max_cards)
-    ranked = sorted((c for s in sections for c in s.cards), key=lambda c: order_key(c.gate))
-    best = [c for c in ranked if c.kind != "not_read"][:3]
+    best = sorted((c for s in sections for c in s.best), key=lambda c: order_key(c.gate))[:BEST]
     title = title or title_of(circuit, figures)
     body = fragment(
         "page.html.j2",
@@ -68,31 +72,27 @@ def page(
         sentence=sentence(circuit, figures),
         tiles=tiles(circuit, figures),
         best=best,
-        best_title=_best_title([c.kind for c in best]),
-        legend=evidence(Gate(0, GateKind.NOT_READ, (), (), 0.0)),
+        best_title=_best_title([c.sketch.grade for c in best]),
+        plain=plain_sentence(figures),
+        glossary=words(),
         segments=sections,
         figures=explained(figures) + report_tables(figures),
         jacobians=_jacobians(circuit, acts, model, rotations or {}, figures.get("rotations") or {}),
         rows=getattr(acts, "rows", None),
         version=__version__,
-        per_pack=PACK,
     )
     data = {name: props for s in sections for name, props in s.data.items()}
-    packs = {name: bodies for s in sections for name, bodies in packed(s).items()}
-    return document(title, body, data, [bundle()] if data else [], packs)
+    packs = {name: bodies for s in sections for name, bodies in s.packs.items()}
+    packs |= {f"index-{s.anchor}": s.index() for s in sections}
+    return document(title, body, data | {"saved": dict(saved or {})}, [bundle()] if data else [], packs)
 
 
-def _best_title(kinds: list[str]) -> str:
-    if all(kind == "adder" for kind in kinds):
-        return "No logic gate among the cards; the best adders, by evidence"
-    return "The best gate, by evidence" if len(kinds) == 1 else "The best gates, by evidence"
-
-
-def packed(section: Section) -> dict[str, list[str]]:
-    """Bodies of the cards beyond the first ones, a pack at a time, for the script to open."""
-    bodies = [str(b) for b in section.bodies[section.static :]]
-    starts = range(0, len(bodies), PACK)
-    return {f"{section.anchor}-{n}": bodies[start : start + PACK] for n, start in enumerate(starts)}
+def _best_title(grades: list[str]) -> str:
+    if "verified" in grades:
+        return "What was read: the best gates"
+    if "holds" in grades:
+        return "What was read: rules that hold, none verified"
+    return "What was found: no rule holds; the best of the weak ones"
 
 
 def _jacobians(

@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -126,8 +127,13 @@ def histogram(values: np.ndarray, bins: int = 24) -> tuple[np.ndarray, float]:
     return np.histogram(values, bins=bins, range=(0, largest))[0], largest
 
 
-@dataclass(frozen=True)
-class Token:
+@cache
+def shown_text(text: str) -> str:
+    """A token's text with nothing hidden; white space alone is marked."""
+    return visible(text, spaces=not text.strip(" "))
+
+
+class Token(NamedTuple):
     """One token, or several that only together are text, as shown in a window."""
 
     text: str
@@ -138,7 +144,7 @@ class Token:
     @property
     def shown(self) -> str:
         """The text with nothing hidden; white space alone is marked."""
-        return visible(self.text, spaces=not self.text.strip(" "))
+        return shown_text(self.text)
 
     @property
     def spelled(self) -> str:
@@ -196,7 +202,8 @@ class Windows:
             stop = self._whole(ids, start)
             part = slice(start, stop)
             centre = row in rows[part]
-            shown.append(Token(self.text(*ids[part]), float(max(values[part], key=abs)), centre, tuple(ids[part])))
+            value = values[start] if stop == start + 1 else max(values[part], key=abs)
+            shown.append(Token(self.text(*ids[part]), float(value), centre, tuple(ids[part])))
             start = stop
         while shown and "\ufffd" in shown[-1].text and not shown[-1].centre:
             shown.pop()  # a character that the window cuts through
@@ -206,6 +213,8 @@ class Windows:
 
     def _whole(self, ids: list[int], start: int) -> int:
         """The end of the shortest run of tokens from `start` that decodes without a broken character."""
+        if "\ufffd" not in self.text(ids[start]):
+            return start + 1
         for stop in range(start + 1, min(start + 5, len(ids) + 1)):
             if "\ufffd" not in self.text(*ids[start:stop]):
                 return stop

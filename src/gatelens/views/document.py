@@ -24,6 +24,9 @@ from .. import __version__
 from ..errors import NonFiniteError
 from ..store import replace_file
 
+#: the page's own programs, run as one
+SCRIPTS = ("explore.js", "script.js")
+
 #: a notebook keeps every output in its file: a larger page is offered for saving instead
 NOTEBOOK_LIMIT = 300_000
 
@@ -101,7 +104,7 @@ def document(
     The policy allows these very scripts by their hashes, inline style, pictures inside the page, and nothing else: no
     request of any kind, no script that came in with the data, no handler in an attribute.
     """
-    own = _compact_script(asset("script.js"))
+    own = _compact_script("\n".join(asset(name) for name in SCRIPTS))
     programs = [Markup(script) for script in (*scripts, own)]
     policy = "; ".join(
         (
@@ -197,7 +200,10 @@ def visible(text: Any, spaces: bool = False) -> str:
     Args:
         spaces: mark spaces too, as `·`.
     """
-    return "".join(_mark(c, spaces) for c in str(text))
+    said = str(text)
+    if said.isascii() and said.isprintable() and not (spaces and " " in said):
+        return said
+    return "".join(_mark(c, spaces) for c in said)
 
 
 def _mark(c: str, spaces: bool) -> str:

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from ..gates import Gate
+from ..gates.rule import Literal
 from . import contexts, images
 from .cards import Examples, FeatureView
 from .document import figure
 from .drawing import bars
 from .labels import Labels
+from .sketch import rule_of
 
 
 @dataclass(frozen=True)
@@ -166,32 +168,33 @@ def source_of_examples(
 def mistakes(
     gate: Gate, f_in: contexts.FeatureRows, f_out: contexts.FeatureRows, source: Numbers, most: int = 4
 ) -> list[Examples]:
-    """Rows on which the rule says on and the output is off, and the reverse: the strongest of each."""
-    if not gate.excite or gate.mcc is None:
+    """Rows on which the rule says on and the output is off, and the reverse: the strongest of each.
+
+    Rows on which the output is on, yet not above its level, are neither.
+    """
+    rule = rule_of(gate)
+    if rule is None or gate.mcc is None:
         return []
-    number = np.zeros(f_out.rows, np.int32)
-    strength = np.zeros(f_out.rows)
-    for i, w in zip(gate.inputs, gate.weights, strict=True):
-        rows, values = f_in.on(i)
-        strength[rows] += w * values
-        if i in gate.excite:
-            number[rows] += 1
-    allowed = number >= gate.at_least
-    for i in gate.inhibit:
-        allowed[f_in.on(i)[0]] = False
-    fired = np.zeros(f_out.rows, bool)
-    rows, values = f_out.on(gate.out)
-    fired[rows] = True
-    amount = np.zeros(f_out.rows)
-    amount[rows] = values
+    allowed = rule.open_rows([_above(f_in, literal) for literal in rule.literals])
+    positive, amounts = f_out.on(gate.out)
+    fired = positive[amounts > gate.level]
+    wrong_on, wrong_off = np.setdiff1d(allowed, positive), np.setdiff1d(fired, allowed)
+    strength = sum(w * f_in.value(i, wrong_on) for i, w in zip(gate.inputs, gate.weights, strict=True))
+    by_amount = f_out.value(gate.out, wrong_off)
+    largest = float(amounts.max()) if len(amounts) else 0.0
     found = []
-    for name, wrong, by in (
-        ("rule says on, output was off", allowed & ~fired, strength),
-        ("rule says off, output fired", fired & ~allowed, amount),
+    for name, where, by, of in (
+        ("predicted on, but it was off", wrong_on, strength, allowed),
+        ("predicted off, but it fired", wrong_off, by_amount, fired),
     ):
-        where = np.flatnonzero(wrong)
-        where = where[np.argsort(-by[where], kind="stable")][:most]
-        note = f"{int(wrong.sum()):,} of {int((allowed if 'says on' in name else fired).sum()):,} rows"
-        example = source.examples(name, note, where, f_out, gate.out, float(values.max()) if len(values) else 0.0)
+        order = np.argsort(-np.asarray(by), kind="stable")[:most]
+        note = f"{len(where):,} of {len(of):,} rows"
+        example = source.examples(name, note, where[order], f_out, gate.out, largest) if len(where) else None
         found.append(example or Examples(name, note))
     return found
+
+
+def _above(features: contexts.FeatureRows, literal: Literal) -> np.ndarray:
+    """The rows on which a literal is on, ascending."""
+    rows, values = features.on(literal.feature)
+    return rows[values > literal.level]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ..gates import Gate
@@ -42,17 +43,23 @@ def known_of(
     """
     views = views or {}
 
+    @cache
     def typical(feature: int) -> float:
         _, values = rows[0].on(feature)
         return float(values.mean()) if len(values) else 0.0
 
+    @cache
     def largest(feature: int) -> float:
         _, values = rows[0].on(feature)
         return float(values.max()) if len(values) else 0.0
 
+    hints: dict[tuple[str, int], str] = {}
+
     def hint(side: str, feature: int) -> str:
         view = views.get((side, feature))
-        return "" if view is None else hint_of(view)
+        if view is not None and (side, feature) not in hints:
+            hints[side, feature] = hint_of(view)
+        return hints.get((side, feature), "")
 
     def picture(side: str, feature: int) -> str:
         view = views.get((side, feature))

@@ -16,6 +16,8 @@ from .document import percent, visible
 MOST, LEAST = 3, 0.1
 #: when those named hold less than this together, the label ends in an ellipsis
 NEARLY_ALL = 0.8
+#: a feature with more than this share on punctuation and white space is one of marks
+MARKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,20 @@ class Labels:
         if not len(rows):
             return []
         names, place = self._texts
-        mass = np.bincount(place[rows], values, len(names))
+        seen, at = np.unique(place[rows], return_inverse=True)
+        mass = np.bincount(at.reshape(-1), values, len(seen))
         mass /= mass.sum()
         best = np.argsort(-mass, kind="stable")[:MOST]
-        return [(names[i], float(mass[i])) for i in best if mass[i] >= LEAST]
+        return [(names[seen[i]], float(mass[i])) for i in best if mass[i] >= LEAST]
+
+    def marks(self, features: FeatureRows, feature: int) -> bool:
+        """Whether most of the feature's values fall on texts without a letter or a digit."""
+        rows, values = features.on(feature)
+        names, place = self._texts
+        seen, at = np.unique(place[rows], return_inverse=True)
+        plain = np.array([any(c.isalnum() for c in names[i]) for i in seen], bool)
+        mass = np.bincount(at.reshape(-1), values, len(seen))
+        return bool(len(rows)) and float(mass[~plain].sum()) > MARKS * float(mass.sum())
 
     def short(self, features: FeatureRows, feature: int) -> Label:
         """For an equation, where each text stands in a box: he she …; empty for a feature without a text of its own."""

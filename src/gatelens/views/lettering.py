@@ -18,17 +18,21 @@ _WIDTHS = {
 _OTHER, _WIDE, _BOLD = 0.62, 1.05, 1.1
 
 
+class _Widths(dict):
+    """Widths of characters, each looked up once."""
+
+    def __missing__(self, c: str) -> float:
+        wide = unicodedata.east_asian_width(c) in "WF" or ord(c) > 0x2E7F
+        self[c] = 0.0 if unicodedata.combining(c) else _WIDE if wide else _OTHER
+        return self[c]
+
+
+_widths = _Widths(_WIDTHS)
+
+
 def width_of(text: str, size: float, bold: bool = False) -> float:
     """How wide a text is, in the units of its size."""
-    return size * sum(_character(c) for c in text) * (_BOLD if bold else 1.0)
-
-
-def _character(c: str) -> float:
-    if c in _WIDTHS:
-        return _WIDTHS[c]
-    if unicodedata.combining(c):
-        return 0.0
-    return _WIDE if unicodedata.east_asian_width(c) in "WF" or ord(c) > 0x2E7F else _OTHER
+    return size * sum(map(_widths.__getitem__, text)) * (_BOLD if bold else 1.0)
 
 
 def fitted(text: str, room: float, size: float, bold: bool = False) -> str:

@@ -9,13 +9,13 @@ from html import escape
 from . import shapes
 from .document import figure
 from .lettering import fitted, text
-from .picture import WIDE, names
+from .picture import NAME, WIDE, names
 from .sketch import Arm, Sketch
 from .svg import Drawing
 
 #: inputs and gates in one drawing at most
 NODES = 30
-_ROW, _LEFT, _AT, _SHAPE, _RIGHT = 34, 132, 232, 30, 276
+_ROW, _LEFT, _AT, _SHAPE, _RIGHT = 36, 132, 232, 30, 276
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def _input(arm: Arm, y: float) -> str:
 def _lettered(label: object, name: str, x: float, y: float, room: float, anchor: str) -> str:
     lines = names(label, room, 1)
     if not lines:
-        return text(x, y + 4, fitted(name, room, 13, True), "l", anchor)
-    return text(x, y + 1, lines[0], "l", anchor) + text(x, y + 13, name, "s", anchor)
+        return text(x, y + 4, fitted(name, room, NAME, True), "l", anchor)
+    return text(x, y + 1, lines[0], "l", anchor) + text(x, y + 14, name, "s", anchor)
 
 
 def _spread(n: int, height: float) -> list[float]:

@@ -17,7 +17,9 @@ from .sketch import Arm, Known, Sketch, Stage, sketch_of
 from .svg import Drawing
 
 WIDE, STEP = 400, 52
-_ROW, _TOP, _SHAPE = 44, 8, 40
+_ROW, _TOP, _SHAPE = 46, 8, 40
+#: letters of names, and of what stands beneath them
+NAME, SMALL = 14, 12
 #: the widest wire; a wire of no strength is drawn as a hairline
 _WIDEST, _HAIR = 7.0, 0.8
 #: the stretch of a wire on which a level is marked, from nothing to the feature's largest value
@@ -65,8 +67,8 @@ class _Picture:
         middle = self._stages(rows)
         self._out(middle, right, tall)
         foot = _foot(self.sketch, WIDE + self.shift - 8)
-        self.parts += [text(4, tall + 12 + 15 * k, line, kind) for k, (line, kind) in enumerate(foot)]
-        height = tall + 15 * len(foot) + 8
+        self.parts += [text(4, tall + 12 + 16 * k, line, kind) for k, (line, kind) in enumerate(foot)]
+        height = tall + 16 * len(foot) + 8
         box = f'viewBox="0 0 {WIDE + self.shift} {height:g}"'
         return f'<svg class="gp" {box} role="img" aria-label="{escape(said(self.sketch))}">{"".join(self.parts)}</svg>'
 
@@ -106,7 +108,7 @@ class _Picture:
         if arm.picture:
             place = f'x="{self.start - _THUMB - 4}" y="{y - _THUMB / 2:g}" width="{_THUMB}" height="{_THUMB}"'
             words.append(f'<image href="{escape(arm.picture)}" {place}/><rect class="q" {place}/>')
-        self.parts.append(f"<g><title>{escape(hint)}</title>{''.join(words)}</g>")
+        self.parts.append(f'<g data-i="{arm.feature}"><title>{escape(hint)}</title>{"".join(words)}</g>')
 
     def _wire(self, arm: Arm, y0: float, x1: float, y1: float, stage: Stage, share: float) -> None:
         """A hairline up to the level, a cut mark there, then the wire in its width."""
@@ -149,7 +151,7 @@ def _beneath(arm: Arm, room: float) -> str:
         return name
     rate = f"{'with it' if arm.negated else 'alone'} {percent(arm.rate)}"
     both = f"{name} · {rate}" if name else rate
-    return both if width_of(both, 11) <= room else rate
+    return both if width_of(both, SMALL) <= room else rate
 
 
 def _bubble(x: float, y: float) -> str:
@@ -159,9 +161,9 @@ def _bubble(x: float, y: float) -> str:
 def names(label: Any, room: float, lines: int) -> list[str]:
     """A label's texts with bars between them, on so many lines."""
     shown = [_quoting(said) for said in label.shown]
-    if label.more:
-        shown.append("…")
-    return wrapped(shown, room, 13, lines, bold=True, joint=" |") if shown else []
+    if label.more and shown:
+        shown[-1] += " …"
+    return wrapped(shown, room, NAME, lines, bold=True, joint=" |") if shown else []
 
 
 def _quoting(said: str) -> str:
@@ -178,7 +180,7 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         nonlocal y
         y += step
         lines.append(
-            lambda top, y=y: text(x, top + y, fitted(said, room, 13 if kind == "l" else 11, kind == "l"), kind)
+            lambda top, y=y: text(x, top + y, fitted(said, room, NAME if kind == "l" else SMALL, kind == "l"), kind)
         )
 
     shown = names(sketch.label, room, 2)
@@ -188,7 +190,9 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         put(sketch.name, "s")
     if sketch.share is not None:
         rows = f"on in {percent(sketch.share)} of rows"
-        put(rows if width_of(rows, 11) <= room else f"on in {percent(sketch.share)}", "s")
+        put(rows if width_of(rows, SMALL) <= room else f"on in {percent(sketch.share)}", "s")
+    if sketch.kept is not None:
+        put(f"the top {percent(sketch.kept)}", "s")
     if sketch.picture:
         top = y + 6
         place = f'x="{x:g}" width="{_THUMB}" height="{_THUMB}"'
@@ -202,7 +206,7 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
     effect = sketch.effect
     if effect.tokens:
         put("favours", "s", 19)
-        for line in wrapped(list(effect.tokens), room, 13, 2, bold=True, joint=","):
+        for line in wrapped(list(effect.tokens), room, NAME, 2, bold=True, joint=","):
             put(line, "l", 15)
     if effect.agreement is not None:
         top = y + 7
@@ -227,8 +231,8 @@ def _foot(sketch: Sketch, room: float) -> list[tuple[str, str]]:
     """Lines under the drawing: how often it fires where the rule says on, and off; what the drawing leaves out."""
     said = []
     if sketch.when_on is not None:
-        off = f", in {percent(sketch.when_off)} of the others" if sketch.when_off is not None else ""
-        said.append(f"fires in {percent(sketch.when_on)} of rows where the rule says on{off}")
+        off = f", in {percent(sketch.when_off)} elsewhere" if sketch.when_off is not None else ""
+        said.append(f"fires in {percent(sketch.when_on)} where the rule says on{off}")
     rest = {
         "verified": "verified in the model",
         "holds": "",
@@ -239,7 +243,7 @@ def _foot(sketch: Sketch, room: float) -> list[tuple[str, str]]:
     amounts = "amounts matter" if sketch.amounts and sketch.grade != "none" else ""
     second = " · ".join(part for part in (rest, amounts, more) if part)
     lines = [line for line in (*said, second) if line]
-    return [(piece, "s") for line in lines for piece in wrapped(line.split(" "), room, 11, 2)]
+    return [(piece, "s") for line in lines for piece in wrapped(line.split(" "), room, SMALL, 2)]
 
 
 def said(sketch: Sketch) -> str:

@@ -1,36 +1,42 @@
-"""A segment's part of the page: its best gates as cards, with everything that is shown of them."""
+"""A segment's part of the page: its best gates as cards, and the index of all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from markupsafe import Markup
 
 from ..gates import Gate
-from . import picture
-from .cards import Card, Examples, FeatureView, body_of, card_of, order_key
-from .contexts import FeatureRows
+from .cards import Card, Examples, FeatureView, Parent, body_of, card_of, order_key
+from .document import fragment
 from .drawing import KIND_NAMES
 from .examples import Numbers, mistakes
+from .index import Row, apart, row_of
 from .known_features import known_of, rows_of
+from .labels import UNNAMED
 from .logits import effects_of, readout_of
 from .matrix import layer_map
 from .net import net_of
 from .panels import panel, strips
-from .sketch import drawn_inputs, sketch_of
+from .sketch import Sketch, drawn_inputs, sketch_of
 from .steps import trace_for
 from .summary import made_of, share_read
 
-#: card bodies that stand in a page as they are, in bytes of all segments together; the bodies of further cards are packed
-STATIC = 450_000
-#: card bodies in one pack
+#: cards that stand in a page as they are, and bytes of their bodies, of all segments together; further ones are packed
+STATIC_CARDS, STATIC = 40, 400_000
+#: card bodies, or features, in one pack
 PACK = 40
 #: inputs of a gate whose examples are shown
 PARENTS = 6
+#: gates that lead the page
+LEAD = 6
 #: circuitsvis strips in a card
 PANELS = 3
+#: gates beyond those with cards whose pictures are kept
+PICTURES = 2_000
 
 
 @dataclass(frozen=True)
@@ -38,22 +44,38 @@ class Section:
     """One segment's part of the page.
 
     Attributes:
-        opened: cards that are open at first.
-        bodies: what is seen of each card when it is open.
-        static: cards whose bodies stand in the page; those of the others are packed.
+        cards: that stand in the page as they are; bodies: what is seen of each when it is open; opened: at first.
+        rows: one for every gate, in order.
+        packs: name -> bodies and features for the script to open. features: input feature -> its place among them.
         data: element id -> properties of the token panels among the cards.
+        feeds: anchor of the next segment's part, where it begins at this one's end; fed: of the one before.
     """
 
     name: str
     anchor: str
     share: str
     kinds: Sequence[tuple[str, str]]
+    grades: Sequence[str]
     cards: Sequence[Card]
     matrix: Markup
     bodies: Sequence[Markup] = ()
     opened: int = 0
-    static: int = 0
+    rows: Sequence[Row] = ()
+    packs: dict[str, Any] = field(default_factory=dict)
+    features: dict[int, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    best: Sequence[Card] = ()
+    feeds: str = ""
+    fed: str = ""
+
+    def index(self) -> dict[str, Any]:
+        """Everything that the page's script needs of this part."""
+        return {
+            "rows": [row.packed() for row in self.rows],
+            "features": {str(i): place for i, place in self.features.items()},
+            "feeds": self.feeds,
+            "fed": self.fed,
+        }
 
 
 @dataclass(frozen=True)
@@ -79,80 +101,151 @@ class Maker:
     def sections(self, max_cards: int) -> list[Section]:
         """One a segment; the cards are shared out evenly, each segment's best by evidence."""
         segments = self.circuit.segments
-        gates = [sorted(self.circuit.gates.get(s.name, []), key=order_key) for s in segments]
         share = -(-max_cards // max(len(segments), 1))
-        return [self._section(s, i, gs, gs[:share]) for i, (s, gs) in enumerate(zip(segments, gates, strict=True))]
+        starts, ends = {s.hook_in: i for i, s in enumerate(segments)}, {s.hook_out: i for i, s in enumerate(segments)}
+        made = [_Part(self, segment, number).section(share) for number, segment in enumerate(segments)]
+        return [
+            replace(
+                section,
+                feeds=f"s{starts[segment.hook_out]}" if segment.hook_out in starts else "",
+                fed=f"s{ends[segment.hook_in]}" if segment.hook_in in ends else "",
+            )
+            for section, segment in zip(made, segments, strict=True)
+        ]
 
-    def _section(self, segment: Any, number: int, gates: Sequence[Gate], shown: Sequence[Gate]) -> Section:
-        rows = rows_of(self.circuit, self.acts, segment, shown)
-        seen: dict[tuple[str, int], FeatureView] = {}
-        basis_out = self.circuit.bases[segment.hook_out]
-        effects = effects_of(
-            readout_of(self.model, segment.hook_out, segment.d_out, self.tokenizer), basis_out, segment.d_out
-        )
-        names = self._names(segment, rows)
-        known = known_of(rows, names, seen, effects.favoured if effects else None)
+
+class _Part:
+    """One segment while its section is made."""
+
+    def __init__(self, maker: Maker, segment: Any, number: int):
+        self.maker, self.segment, self.number = maker, segment, number
+        self.circuit = maker.circuit
+        gates = self.circuit.gates.get(segment.name, [])
+        self.rows = rows_of(self.circuit, maker.acts, segment, gates)
+        self.basis_out = self.circuit.bases[segment.hook_out]
+        readout = readout_of(maker.model, segment.hook_out, segment.d_out, maker.tokenizer)
+        self.effects = effects_of(readout, self.basis_out, segment.d_out)
+        self.views: dict[tuple[str, int], FeatureView] = {}
+        self.named: dict[tuple[str, int], Any] = {}
+        self.known = known_of(self.rows, self.name, self.views, self.effects.favoured if self.effects else None)
+        marks = {g.out: self._marks(g.out) for g in gates}
+        self.gates = sorted(gates, key=lambda g: order_key(g, marks[g.out]))
+        self.led = [g for g in self.gates if not marks[g.out]]
+        self.sketches: dict[int, Sketch] = {}
+
+    def section(self, most: int) -> Section:
+        """The section with so many cards."""
+        segment, shown = self.segment, self.gates[:most]
         data: dict[str, Any] = {}
-        cards, sketches = [], []
-        for gate in shown:
-            card = self._card(segment, gate, f"g{number}-{gate.out}", rows, seen, names)
-            sketches.append(sketch_of(gate, known))
-            if self.token_panels:
-                card = self._with_panels(card, data)
-            logits = effects.table(gate.out) if effects else Markup("")
-            cards.append(replace(card, logits=logits, picture=Markup(picture.drawn(sketches[-1]))))
-        kinds = [(k, n) for k, n in KIND_NAMES.items() if any(str(g.kind) == k for g in shown)]
-        targets = {c.gate.out: c.anchor for c in cards}
-        drawing = Markup("")
-        if segment.name in self.circuit.connectors:
-            trace = trace_for(self.trace, segment.name, len(self.circuit.segments))
-            outs = [g.out for g in shown] or None
-            ruled = net_of([s for s in sketches if s.grade != "none"])
-            drawing = layer_map(self.circuit.connectors[segment.name], outs, trace, ruled, targets)
-        bodies = [body_of(c) for c in cards]
-        static = fitting(bodies, STATIC // len(self.circuit.segments))
-        share = " ".join(filter(None, [share_read(gates, shown), made_of(segment, self.circuit.bases)]))
-        return Section(segment.name, f"s{number}", share, kinds, cards, drawing, bodies, int(number == 0), static, data)
-
-    def _card(
-        self,
-        segment: Any,
-        gate: Gate,
-        anchor: str,
-        rows: tuple[FeatureRows, FeatureRows],
-        seen: dict[tuple[str, int], FeatureView],
-        names: Callable[[str, int], Any] | None,
-    ) -> Card:
-        f_in, f_out = rows
-        shown = gate.inputs[:PARENTS]
-        for i in dict.fromkeys([*shown, *drawn_inputs(gate)]):
-            if ("in", i) not in seen:
-                seen["in", i] = self._view(f_in, segment.hook_in, i, f"IF_{i}", brief=True)
-        seen["out", gate.out] = self._view(f_out, segment.hook_out, gate.out, f"OF_{gate.out}", brief=False)
-        signed = zip(shown, gate.weights, strict=False)
-        return card_of(
-            gate,
+        for gate in [*shown, *self.led[:LEAD]]:
+            self._see(gate)
+        cards = [self._card(gate, data) for gate in shown]
+        self.sketches |= {g.out: sketch_of(g, self.known) for g in self.gates if g.out not in self.sketches}
+        shares = max(len(self.circuit.segments), 1)
+        whole = [body_of(self._whole(c)) for c in cards[: -(-STATIC_CARDS // shares)]]
+        static = fitting(whole, STATIC // shares)
+        later = [body_of(c) for c in cards[static:]]
+        pictured = [g for g in self.gates[most:] if self.sketches[g.out].grade != "none"][:PICTURES]
+        later += [body_of(self._bare(g)) for g in pictured]
+        anchor = f"s{self.number}"
+        place = {c.gate.out: k for k, c in enumerate(cards[static:])}
+        place |= {g.out: len(cards) - static + k for k, g in enumerate(pictured)}
+        features = sorted({p.feature for c in cards for p in c.parents})
+        drawn = {c.gate.out: c for c in cards}
+        lead = [drawn.get(g.out) or self._bare(g) for g in self.led if self.sketches[g.out].grade != "none"][:LEAD]
+        share = " ".join(filter(None, [share_read(self.gates, shown), made_of(segment, self.circuit.bases)]))
+        return Section(
             segment.name,
-            names,
             anchor,
-            output=seen["out", gate.out],
-            parents=[replace(seen["in", i], sign="−" if w < 0 else "+") for i, w in signed],
-            misses=mistakes(gate, f_in, f_out, self.source),
+            share,
+            [(k, n) for k, n in KIND_NAMES.items() if any(str(g.kind) == k for g in self.gates)],
+            [g for g in ("verified", "holds", "weak", "none") if any(s.grade == g for s in self.sketches.values())],
+            cards[:static],
+            self._map(shown),
+            whole[:static],
+            int(self.number == 0),
+            [self._row(g, drawn.get(g.out), place.get(g.out, -1)) for g in self.gates],
+            _packs(anchor, later) | _packs(f"{anchor}f", [self.markup("in", i) for i in features]),
+            {i: k for k, i in enumerate(features)},
+            data,
+            lead,
         )
 
-    def _view(self, rows: FeatureRows, hook: str, feature: int, name: str, brief: bool) -> FeatureView:
-        seen = self.source.labels
-        label = self.labels(hook, feature) if self.labels else seen.full(rows, feature) if seen else ""
-        link = hosted_page(self.circuit.bases[hook], feature)
-        return self.source.view(rows, hook, feature, brief, name=name, label=label, link=link)
+    def anchor(self, gate: Gate) -> str:
+        return f"g{self.number}-{gate.out}"
 
-    def _names(self, segment: Any, rows: tuple[FeatureRows, FeatureRows]) -> Callable[[str, int], Any] | None:
-        """What stands beside a feature in an equation: ("in" | "out", feature) -> text."""
-        given, seen = self.labels, self.source.labels
-        hooks, values = {"in": segment.hook_in, "out": segment.hook_out}, {"in": rows[0], "out": rows[1]}
-        if given:
-            return lambda side, feature: given(hooks[side], feature)
-        return (lambda side, feature: seen.short(values[side], feature)) if seen else None
+    def name(self, side: str, feature: int) -> Any:
+        """What a feature is called: by whoever made the page, else by the texts on which it fires."""
+        key = (side, feature)
+        if key not in self.named:
+            given, seen = self.maker.labels, self.maker.source.labels
+            hook = self.segment.hook_in if side == "in" else self.segment.hook_out
+            rows = self.rows[0 if side == "in" else 1]
+            self.named[key] = given(hook, feature) if given else seen.short(rows, feature) if seen else UNNAMED
+        return self.named[key]
+
+    def markup(self, side: str, feature: int) -> Markup:
+        """A feature's examples; made once, however many gates it feeds."""
+        return self._markups.setdefault((side, feature), fragment("feature.html.j2", f=self.views[side, feature]))
+
+    @cached_property
+    def _markups(self) -> dict[tuple[str, int], Markup]:
+        return {}
+
+    def _marks(self, out: int) -> bool:
+        seen = self.maker.source.labels
+        return bool(seen) and seen.marks(self.rows[1], out)
+
+    def _see(self, gate: Gate) -> None:
+        """Examples of the features that a card shows."""
+        for i in dict.fromkeys([*gate.inputs[:PARENTS], *drawn_inputs(gate)]):
+            if ("in", i) not in self.views:
+                self.views["in", i] = self._view("in", i)
+        self.views["out", gate.out] = self._view("out", gate.out)
+
+    def _view(self, side: str, feature: int) -> FeatureView:
+        maker, rows = self.maker, self.rows[0 if side == "in" else 1]
+        hook = self.segment.hook_in if side == "in" else self.segment.hook_out
+        seen = maker.source.labels
+        label = maker.labels(hook, feature) if maker.labels else seen.full(rows, feature) if seen else ""
+        link = hosted_page(self.circuit.bases[hook], feature)
+        name = f"{'IF' if side == 'in' else 'OF'}_{feature}"
+        return maker.source.view(rows, hook, feature, side == "in", name=name, label=label, link=link)
+
+    def _card(self, gate: Gate, data: dict[str, Any]) -> Card:
+        signed = zip(gate.inputs[:PARENTS], gate.weights, strict=False)
+        self.sketches[gate.out] = sketch_of(gate, self.known)
+        card = replace(
+            self._bare(gate),
+            output=self.views["out", gate.out],
+            parents=[Parent(i, "−" if w < 0 else "+") for i, w in signed],
+            misses=mistakes(gate, *self.rows, self.maker.source),
+            logits=self.effects.table(gate.out) if self.effects else Markup(""),
+        )
+        return self._with_panels(card, data) if self.maker.token_panels else card
+
+    def _bare(self, gate: Gate) -> Card:
+        """A card without examples."""
+        return card_of(gate, self.segment.name, self.name, self.anchor(gate), self.sketches[gate.out])
+
+    def _whole(self, card: Card) -> Card:
+        """A card that needs no script to show its inputs."""
+        return replace(card, parents=[replace(p, markup=self.markup("in", p.feature)) for p in card.parents])
+
+    def _row(self, gate: Gate, card: Card | None, body: int) -> Row:
+        centres = card.centres if card is not None else ()
+        return row_of(gate, self.sketches[gate.out], self.anchor(gate), centres, apart(gate, self.rows[0]), body)
+
+    def _map(self, shown: Sequence[Gate]) -> Markup:
+        name = self.segment.name
+        if name not in self.circuit.connectors:
+            return Markup("")
+        trace = trace_for(self.maker.trace, name, len(self.circuit.segments))
+        ruled = [self.sketches[g.out] for g in self.gates if self.sketches[g.out].grade != "none"]
+        led = {g.out for g in self.led}
+        net = net_of(sorted(ruled, key=lambda s: s.out not in led))
+        targets = {g.out: self.anchor(g) for g in self.gates}
+        return layer_map(self.circuit.connectors[name], [g.out for g in shown] or None, trace, net, targets)
 
     def _with_panels(self, card: Card, data: dict[str, Any]) -> Card:
         top: Examples | None = card.output.groups[0] if card.output and card.output.groups else None
@@ -162,6 +255,11 @@ class Maker:
         for name, w in zip(names, windows, strict=True):
             data[f"{name}-data"] = panel([t.text for t in w.tokens], [t.value for t in w.tokens], largest).props
         return replace(card, panels=strips(names))
+
+
+def _packs(name: str, texts: Sequence[Markup]) -> dict[str, list[str]]:
+    """Texts a pack at a time, for the script to open."""
+    return {f"{name}-{n}": [str(t) for t in texts[at : at + PACK]] for n, at in enumerate(range(0, len(texts), PACK))}
 
 
 def fitting(texts: Sequence[str], most: int) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from ..gates import Gate, TruthTable
+from ..gates.grade import HOLDS, OVER_NULLS
 from ..gates.rule import Literal, Op, Rule
 from .labels import Label
 from .truth import over
 
-#: a rule that is this good on held-out rows, and this much better than one over random parents, holds
-HOLDS, AHEAD = 0.5, 0.1
+#: amounts matter where a cut on the weighted sum has an MCC so much above the rule's
+AMOUNTS = 0.1
 #: rows of a pattern below which its rate is not drawn
 FEW = 5
 
@@ -86,7 +87,13 @@ class Effect:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A gate as it is drawn, with nothing left to decide."""
+    """A gate as it is drawn, with nothing left to decide.
+
+    Attributes:
+        share: of rows on which the output is on; kept: of its firings that are above its level, None without a level.
+        when_on, when_off: share of rows on which it fired where the rule says on, and where it says off.
+        beside: wires that the rule does not name.
+    """
 
     out: int
     label: Label
@@ -95,10 +102,10 @@ class Sketch:
     stages: tuple[Stage, ...]
     amounts: bool = False
     share: float | None = None
+    kept: float | None = None
     when_on: float | None = None
     when_off: float | None = None
     beside: int = 0
-    scaled: bool = False
     effect: Effect = field(default_factory=Effect)
     hint: str = ""
     picture: str = ""
@@ -136,12 +143,20 @@ class Known:
 
 def grade_of(gate: Gate) -> str:
     """verified, holds, weak or none: how far the evidence carries the rule."""
+    if gate.rule is not None:
+        return str(gate.grade)
     if rule_of(gate) is None:
         return "none"
     if gate.verified is True and str(gate.kind) != "adder":
         return "verified"
-    mcc, control = gate.mcc or 0.0, gate.control_mcc or 0.0
-    return "holds" if mcc >= HOLDS and mcc - control >= AHEAD else "weak"
+    return "holds" if (gate.mcc or 0.0) >= max(HOLDS, (gate.control_mcc or 0.0) + OVER_NULLS) else "weak"
+
+
+def amounts_matter(gate: Gate) -> bool:
+    """Whether how much its inputs are on decides clearly better than which of them are."""
+    if gate.evidence is not None and gate.evidence.cut_mcc is not None and gate.mcc is not None:
+        return gate.evidence.cut_mcc >= gate.mcc + AMOUNTS
+    return str(gate.kind) == "adder" or gate.magnitude == "adder"
 
 
 def sketch_of(gate: Gate, known: Known | None = None) -> Sketch:
@@ -155,12 +170,12 @@ def sketch_of(gate: Gate, known: Known | None = None) -> Sketch:
         str(gate.kind),
         grade_of(gate),
         _stages(gate, arms),
-        amounts=str(gate.kind) == "adder" or gate.magnitude == "adder",
+        amounts=amounts_matter(gate),
         share=gate.base_rate if gate.firings else None,
+        kept=gate.evidence.kept if gate.evidence is not None and gate.level else None,
         when_on=when_on,
         when_off=when_off,
-        beside=len(set(gate.inputs) - set(arms)),
-        scaled=known.typical is not None,
+        beside=sum(w != 0 and i not in arms for i, w in zip(gate.inputs, gate.weights, strict=True)),
         effect=known.effect(gate.out) if known.effect else Effect(),
         hint=known.hint("out", gate.out),
         picture=known.picture("out", gate.out),
@@ -172,9 +187,9 @@ UNRULED = 4
 
 
 def rule_of(gate: Gate) -> Rule | None:
-    """The gate's rule: exciters first, at least so many of them, then what holds it back; None without one."""
-    if not gate.excite or str(gate.kind) == "not_read":
-        return None
+    """The gate's rule; of one that names only what helps and what holds back, the rule that these spell; None without one."""
+    if gate.rule is not None or not gate.excite or str(gate.kind) == "not_read":
+        return gate.rule
     exciters, k = [Literal(i) for i in gate.excite], min(gate.at_least, len(gate.excite))
     off = tuple((Op.AND_NOT, Literal(i)) for i in gate.inhibit)
     if 1 < k < len(exciters):

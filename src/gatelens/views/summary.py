@@ -128,6 +128,30 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     )
 
 
+def plain_sentence(figures: Mapping[str, Any]) -> str:
+    """How much of the MLP the gates account for, and what the same procedure gives on a random model."""
+    coverage = figures.get("coverage") or {}
+    segments = coverage.get("segments") or {}
+    if not segments:
+        return "How much of the MLP these gates account for was not measured here."
+    null = (coverage.get("baselines") or {}).get("random_weights") or {}
+    said = []
+    for name, found in segments.items():
+        own, read = _amount(found.get("variance")), _amount(found.get("read_variance"))
+        where = f"At {name} the" if len(segments) > 1 else "The"
+        text = f"{where} gates read here account for {read} of what this MLP writes, the verified ones among them for {own}"
+        random = null.get(name) or {}
+        if random.get("read_variance") is not None:
+            both = f"{_amount(random['read_variance'])} and {_amount(random.get('variance'))}"
+            text += f"; the same procedure on a model with random weights gives {both}"
+        said.append(text + ".")
+    return " ".join(said)
+
+
+def _amount(share: float | None) -> str:
+    return "an unknown share" if share is None else "nothing" if share < 0.0005 else percent(share)
+
+
 def tiles(circuit: Any, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(name, figure, its null or its scale) for the first screen."""
     gates = [g for gs in circuit.gates.values() for g in gs]
