@@ -10,7 +10,6 @@ import scipy.sparse
 import torch
 
 from gatelens.basis import Rotation
-from gatelens.basis.pair import PairBasis
 from gatelens.errors import DataError
 from gatelens.gates.companions import Group, groups_of
 from gatelens.gates.group_trials import Subject, group_trials
@@ -24,6 +23,7 @@ from gatelens.gates.stage import Stage, sparse_rows
 from gatelens.gates.subsets import worst_subsets
 from gatelens.gates.verification import verify
 from gatelens.gates.verified import verified
+from gatelens.planted.chains import FORMS, plant_chains
 from gatelens.segments import MLPWeights, Segment
 
 WIDTH, ROWS = 24, 8_000
@@ -269,62 +269,22 @@ def test_rates_by_hand():
     assert Rate().interval == (0.0, 1.0)
 
 
-class OneHop(PairBasis):
-    """A transcoder: features are ReLU(x W + b), read at the input."""
-
-    def __init__(self, W, b, W_dec):
-        super().__init__("in", "out", len(W), W_dec, torch.zeros(W_dec.shape[1]))
-        self.W, self.b = W, b
-
-    def features_from(self, x):
-        return (x @ self.W + self.b).clamp_min(0)
-
-    def save_into(self, out):
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize("together", [0.2, 0.7], ids=["m apart from a and b", "m a companion of a and b"])
-@pytest.mark.parametrize("mechanism", ["m", "m and c", "m or d"])
-def test_a_two_hop_chain_that_a_transcoder_writes_as_one_hop(together, mechanism):
-    """An earlier layer has made m = a and b; the segment reads m. A transcoder says a and b, which natural rows never contradict.
-
-    40 chains in each of six forms: a rule over a and b is never verified, that over m is.
-    """
-    chains, rows = 40, 3_000
-    rng = np.random.default_rng(0)
-    width = 5 * chains
-    a, b, m, c, d = (np.arange(chains) * 5 + i for i in range(5))
-    on = rng.random((rows, width)) < 0.08
-    on[:, b] = np.where(on[:, a], rng.random((rows, chains)) < together, on[:, b] & (rng.random((rows, chains)) < 0.4))
-    on[:, m] = on[:, a] & on[:, b]
-    on[:, c] = rng.random((rows, chains)) < 0.6
-    f = torch.from_numpy((on * rng.uniform(0.9, 1.1, on.shape)).astype(np.float32))
-    true, one_hop = torch.zeros(width, chains), torch.zeros(width, chains)
-    bias, bias_hop = torch.full((chains,), -0.3), torch.full((chains,), -1.5)
-    out = np.arange(chains)
-    true[m, out] = 1.0
-    one_hop[a, out] = one_hop[b, out] = 1.0
-    if mechanism == "m and c":
-        true[c, out] = one_hop[c, out] = 1.0
-        bias, bias_hop = bias - 1, bias_hop - 1
-    if mechanism == "m or d":
-        true[d, out], one_hop[d, out] = 1.0, 2.0
-    mlp = MLPWeights(true, bias, torch.eye(chains), torch.zeros(chains))
-    segment = Segment("in", "out", mlp, width, chains, mlp)
-    transcoder = OneHop(one_hop, bias_hop, torch.eye(chains))
-    eye = Cut(torch.eye(width))
-    stage = Stage.of(segment, eye, transcoder, f[rows // 2 :])
-    f_fit = sparse_rows(f[: rows // 2])
-    last = {"m": lambda o: (), "m and c": lambda o: ((Op.AND, int(c[o])),), "m or d": lambda o: ((Op.OR, int(d[o])),)}
-    steps = last[mechanism]
-    wrong = [rule(int(a[o]), (Op.AND, int(b[o])), *steps(o)) for o in out]
-    right = [rule(int(m[o]), *steps(o)) for o in out]
-    groups = groups_of([x for r in wrong + right for x in r.literals], f_fit)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_two_hop_chain_that_a_transcoder_writes_as_one_hop(together, form):
+    """40 chains in each of six forms: a rule over a and b, which natural rows never contradict, is not verified; that over m is."""
+    planted = plant_chains(form, together)
+    stage = Stage.of(planted.segment, planted.basis_in, planted.transcoder, planted.x)
+    fitting = sparse_rows(planted.x_fit), sparse_rows(planted.transcoder.features_from(planted.x_fit))
     shares = []
-    for claims in (wrong, right):
-        subjects = [Subject.of(o, claim, groups) for o, claim in enumerate(claims)]
-        trials = group_trials(stage, subjects)
-        shares.append(np.mean([verified(s.rule, trial)[0] is True for s, trial in zip(subjects, trials, strict=True)]))
+    for rules in (planted.wrong, planted.right):
+        assert all(
+            np.array_equal(claim.evaluate(stage.literals_on(claim.literals, np.arange(1500))), stage.f_out[:, out].toarray()[:, 0] > 0)
+            for out, claim in rules.items()
+        )  # fmt: skip
+        subjects = [Subject.of(o, r, groups_of(r.literals, fitting[0])) for o, r in rules.items()]
+        tried = zip(subjects, group_trials(stage, subjects), strict=True)
+        shares.append(np.mean([verified(subject.rule, trial)[0] is True for subject, trial in tried]))
     assert shares[0] <= 0.01
     assert shares[1] > 0.9
 

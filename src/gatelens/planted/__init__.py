@@ -1,7 +1,7 @@
 """Planted ground truth: feature data and networks whose gates are known, scores against them, conformance checks.
 
 `PlantedFeatures(...).plant()` makes feature activations at both ends of a segment; `plant_network(...)` a network whose
-features lie in superposition; `score_wires`, `score_gates` compare what was found; `check_solver` and `check_basis` are
+features lie in superposition; `plant_chains(...)` chains of two hops that a transcoder writes as one; `score_wires`, `score_gates` compare what was found; `check_solver` and `check_basis` are
 for authors of plugins.
 """
 
@@ -18,6 +18,7 @@ __getattr__ = lazy_names(
         "network": ("PlantedNetwork", "plant_network", "word_network"),
         "scores": ("WireScores", "GateScores", "score_wires", "score_gates", "true_connector"),
         "conformance": ("check_basis", "check_solver"),
+        "chains": ("PlantedChains", "plant_chains"),
     },
     old={"EdgeScores": "WireScores", "score_edges": "score_wires"},
 )
