@@ -1,8 +1,8 @@
 """Planted ground truth: feature data and networks whose gates are known, scores against them, conformance checks.
 
 `PlantedFeatures(...).plant()` makes feature activations at both ends of a segment; `plant_network(...)` a network whose
-features lie in superposition; `plant_chains(...)` chains of two hops that a transcoder writes as one; `score_wires`, `score_gates` compare what was found; `check_solver` and `check_basis` are
-for authors of plugins.
+features lie in superposition; `plant_chains(...)` chains of two hops that a transcoder writes as one; `score_wires` and
+`score_gates` compare what was found; `check_solver` and `check_basis` are for authors of plugins.
 """
 
 from ..lazy import lazy_names
