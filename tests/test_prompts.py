@@ -172,7 +172,7 @@ def test_names_come_from_the_rows_at_hand(world, reading):
         mass[token] = mass.get(token, 0) + value
     best = max(mass, key=mass.get)
     if mass[best] / sum(mass.values()) >= 0.15:
-        assert reading.text_of(best).strip() in reading.ordinary.name(hook, feature)
+        assert reading.text_of(best).strip() in reading.ordinary.name("IF", hook, feature)
     assert reading.ordinary.typical(hook, feature) == pytest.approx(
         float(f[:, feature][f[:, feature] > 0].mean()), rel=1e-4
     )
@@ -206,6 +206,15 @@ def test_an_image_is_a_prompt(pictures):
     assert reading.layer(circuit.segments[0].name).path is None
     assert "image 0" in repr(firing.why())
     assert len(repr(reading).splitlines()) <= 20
+
+
+def test_inputs_and_outputs_have_names_of_their_own(pictures):
+    """The same hook point ends one map and begins the next."""
+    model, circuit, held = pictures
+    reading = read_prompt(circuit, model, held.inputs[0])
+    first = circuit.segments[0].name
+    assert reading.firings(0, first)[0].name.startswith("OF_")
+    assert all(name.startswith("IF_") for name in reading.firings(0, circuit.segments[1].name)[0].why().names)
 
 
 def test_several_images_are_positions(pictures):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gatelens as gl
+from gatelens.basis.pair import PairBasis
 from gatelens.circuits import Circuit
 from gatelens.errors import ConfigError, DataError
 from gatelens.prompts import read_prompt
@@ -215,7 +216,7 @@ def test_steering_holds_the_feature_while_the_model_writes(model, reading):
         seen["value"] = value[0]
 
     with torch.no_grad():
-        model.run_with_hooks(reading.prompt.inputs, fwd_hooks=[hold.from_position(3), (hook, keep)])
+        model.run_with_hooks(reading.prompt.inputs, fwd_hooks=[*hold.from_position(3), (hook, keep)])
     now = basis.encode(seen["value"])
     assert torch.allclose(now[3:, 0], torch.full((len(now) - 3,), 7.5), atol=1e-3)
     assert torch.allclose(now[:3], layer.f_out[:3], atol=1e-4)
@@ -254,6 +255,45 @@ def test_runs_that_start_at_a_block_are_the_whole_runs(model, reading):
     assert {(m.segment, m.position, m.out) for m in short.moved} == {
         (m.segment, m.position, m.out) for m in whole.moved
     }
+
+
+def test_a_dictionary_of_a_pair_of_hook_points(model, world, reading):
+    """Its features come from the input; what the model does with one is read off the output."""
+    segment = world[0].segments[1]
+
+    class Pair(PairBasis):
+        def features_from(self, x):
+            return torch.relu(x @ torch.eye(256)[:, :12])
+
+        def save_into(self, out):
+            raise NotImplementedError
+
+    pair = Pair(segment.hook_in, segment.hook_out, 256, torch.randn(12, 256), torch.zeros(256))
+    circuit = Circuit([segment], {segment.hook_in: world[0].bases[segment.hook_in], segment.hook_out: pair}, {})
+    found = circuit.on(model, TEXT, acts=world[1])
+    layer = found.layer()
+    assert torch.allclose(layer.f_out, torch.relu(layer.x[:, :12]), atol=1e-5)
+    firing = found.firings(-1)[0]
+    why = firing.why(k=3, share=1.0)
+    if why.held:  # all features on: the row itself
+        y = layer.segment.forward(layer.x[-1:])
+        assert why.values[-1] == pytest.approx(float(pair.read_off(layer.x[-1:], y)[0, firing.out]), abs=1e-3)
+    step = -layer.f_out[-1, firing.out] * pair.W_dec[firing.out]
+    logits = by_hand(model, found.prompt.inputs, segment.hook_out, -1, step)
+    assert torch.allclose(found.switch(firing.out).after, logits, atol=1e-4)
+    held = found.steer(firing.out, strength=0.0, tokens=1)
+    assert held.held == model.tokenizer.decode([int(logits[-1].argmax())])
+
+
+def test_a_bridge_is_read_and_switched_as_the_model_is(reading):
+    bridge = gl.load_model("gpt2-mini", bridge=True)
+    segments = gl.mlp_segments(bridge, [1])
+    acts = {h: torch.randn(60, 256) for s in segments for h in (s.hook_in, s.hook_out)}
+    found = Circuit(segments, gl.PCA(components=8).fit(segments, acts), {}).on(bridge, TEXT)
+    assert torch.allclose(found.logits, reading.logits, atol=1e-3)
+    assert torch.allclose(found.layer().y, reading.layer(FIRST).y, atol=1e-3)
+    switched = found.switch(found.firings(-1)[0].out, frozen=True)
+    assert switched.foreseen[0].carried == pytest.approx(switched.change, abs=1e-4)
 
 
 def test_companions_go_and_come_with_a_feature(digits):

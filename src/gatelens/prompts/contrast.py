@@ -123,7 +123,7 @@ def contrasted(reading: Scene, other: Any, tokens: tuple[str | int, str | int] |
         Carrier(
             p.one.segment.name,
             out,
-            reading.ordinary.name(p.hook, out),
+            reading.ordinary.name("OF", p.hook, out),
             float(p.one.f_out[-same:, out].max()),
             float(p.two.f_out[-same:, out].max()),
             alone[p, out],

@@ -51,7 +51,7 @@ class Firing:
         if rule is not None:
             states = literals_on(rule, layer.f_in[position : position + 1])[0].tolist()
             for literal, on in zip(rule.literals, states, strict=True):
-                name = reading.ordinary.name(layer.segment.hook_in, literal.feature)
+                name = reading.ordinary.name("IF", layer.segment.hook_in, literal.feature)
                 literals.append((name, on, float(layer.f_in[position, literal.feature])))
         said = layer.said.get(out)
         return cls(
@@ -71,7 +71,7 @@ class Firing:
     @property
     def name(self) -> str:
         """OF_17, with the tokens on which it fires where these are known."""
-        return self.reading.ordinary.name(self.layer.segment.hook_out, self.out)
+        return self.reading.ordinary.name("OF", self.layer.segment.hook_out, self.out)
 
     @property
     def on(self) -> bool:
@@ -101,7 +101,7 @@ class Firing:
             self.out,
             self.came,
             where=f"{'image' if self.reading.prompt.images else 'position'} {self.position}{place}",
-            name=lambda feature: self.reading.ordinary.name(layer.segment.hook_in, feature),
+            name=lambda feature: self.reading.ordinary.name("IF", layer.segment.hook_in, feature),
             gate=self.gate,
             width=layer.f_in.shape[1],
             k=k,

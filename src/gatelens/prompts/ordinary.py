@@ -91,12 +91,16 @@ class Ordinary:
         """The features that fire in some row; none where no rows are at hand."""
         return np.flatnonzero(self._typical[hook] > 0).tolist() if hook in self.columns else []
 
-    def name(self, hook: str, feature: int) -> str:
+    def name(self, kind: str, hook: str, feature: int) -> str:
         """IF_17 or OF_17, with the tokens on which it fires where these are known: IF_17 ` late`."""
-        ends = {s.hook_in for s in self.circuit.segments}
-        number = f"{'IF' if hook in ends else 'OF'}_{feature}"
-        words = " ".join(f"`{text}`" for text in self._words(hook, feature))
-        return f"{number} {words}" if words else number
+        if (hook, feature) not in self._tokens:
+            self._tokens[hook, feature] = " ".join(f"`{text}`" for text in self._words(hook, feature))
+        words = self._tokens[hook, feature]
+        return f"{kind}_{feature} {words}" if words else f"{kind}_{feature}"
+
+    @cached_property
+    def _tokens(self) -> dict[tuple[str, int], str]:
+        return {}
 
     def _words(self, hook: str, feature: int) -> list[str]:
         if hook not in self.columns:

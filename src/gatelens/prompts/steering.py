@@ -14,6 +14,7 @@ from ..basis.features import dense_rows, output_features
 from ..basis.linear import directions
 from ..errors import ConfigError
 from ..evaluation.passes import metric
+from ..evaluation.splicing import Hook
 from ..lazy import shows_itself
 from ..models import device_of
 from .scene import Layer, Scene
@@ -79,7 +80,7 @@ def steered(reading: Scene, gate: int | str, strength: float, tokens: int, segme
     hold = Holding(reading, layer, out, level, seed)
     ids = reading.prompt.inputs[0].tolist()
     begin = len(ids) - 1
-    plain, held = (_written(reading.model, ids, tokens, hooks) for hooks in ([], [hold.from_position(begin)]))
+    plain, held = (_written(reading.model, ids, tokens, hooks) for hooks in ([], hold.from_position(begin)))
     kept = [i for i, keep in zip(ids, reading.prompt.keep, strict=True) if keep]
     return Steered(
         f"OF_{out}",
@@ -100,32 +101,37 @@ class Holding:
     level: float
     seed: int
 
-    def from_position(self, begin: int) -> tuple[str, Callable[..., Tensor]]:
+    def from_position(self, begin: int) -> list[Hook]:
         """Held at every position from `begin` on."""
+        return self._hooks(lambda value, steps: torch.cat([value[:, :begin], (value + steps)[:, begin:]], 1))
 
-        def hook(value: Tensor, hook: Any = None) -> Tensor:
-            new = value.clone()
-            new[:, begin:] += self._steps(value[:, begin:])
-            return new
-
-        return self.layer.segment.hook_out, hook
-
-    def where(self, keep: Tensor, control: bool = False) -> tuple[str, Callable[..., Tensor]]:
+    def where(self, keep: Tensor, control: bool = False) -> list[Hook]:
         """Held at the positions that count; `control`: another feature's direction by the same norms instead."""
 
-        def hook(value: Tensor, hook: Any = None) -> Tensor:
-            steps = self._steps(value)
+        def held(value: Tensor, steps: Tensor) -> Tensor:
             if control:
                 steps = steps.norm(dim=-1, keepdim=True) * self._other.to(value)
             return torch.where(keep[..., None].to(value.device), value + steps, value)
 
-        return self.layer.segment.hook_out, hook
+        return self._hooks(held)
 
-    def _steps(self, value: Tensor) -> Tensor:
+    def _hooks(self, held: Callable[[Tensor, Tensor], Tensor]) -> list[Hook]:
+        """The input is looked at on the way: features of a dictionary of a pair of hook points are computed from it."""
+        seen: dict[str, Tensor] = {}
+
+        def look(value: Tensor, hook: Any = None) -> None:
+            seen["x"] = value
+
+        def hold(value: Tensor, hook: Any = None) -> Tensor:
+            return held(value, self._steps(seen["x"], value))
+
+        return [(self.layer.segment.hook_in, look), (self.layer.segment.hook_out, hold)]
+
+    def _steps(self, x: Tensor, value: Tensor) -> Tensor:
         """From what the feature is in each row to the level, along its direction."""
-        rows = value.reshape(-1, value.shape[-1]).float().cpu()
+        rows = [v.reshape(-1, v.shape[-1]).float().cpu() for v in (x, value)]
         basis = self.reading.circuit.bases[self.layer.segment.hook_out]
-        now = dense_rows(output_features(basis, rows, rows))[:, self.out]
+        now = dense_rows(output_features(basis, rows[0], rows[1]))[:, self.out]
         return ((self.level - now)[:, None] * self._table[self.out]).reshape(value.shape).to(value)
 
     @property
@@ -162,6 +168,6 @@ def _losses(reading: Scene, hold: Holding) -> dict[str, float]:
     few = batches.take(max(1, LOSS_TOKENS // batches.keep.shape[-1]))
     return {
         "clean": metric(reading.model, few),
-        "held": metric(reading.model, few, lambda keep: [hold.where(keep)]),
-        "control": metric(reading.model, few, lambda keep: [hold.where(keep, control=True)]),
+        "held": metric(reading.model, few, lambda keep: hold.where(keep)),
+        "control": metric(reading.model, few, lambda keep: hold.where(keep, control=True)),
     }

@@ -141,7 +141,7 @@ def _moved(reading: Scene, edited: Layer, steps: Sequence[Step], values: Mapping
             if layer is not edited or (p, out) not in mine:
                 was, is_now = float(layer.f_out[p, out]), float(f_out[p, out])
                 predicted = None if said is None else float(said[p, out])
-                title = reading.ordinary.name(hook_out, out)
+                title = reading.ordinary.name("OF", hook_out, out)
                 found.append((float(change[p, out]), Moved(name, p, out, title, was, is_now, predicted)))
     return tuple(m for _, m in sorted(found, key=lambda pair: -pair[0]))
 
