@@ -15,7 +15,7 @@ VERBS = {
     "connect": ("connect", "find the wires between the bases"),
     "gates": ("gates", "read the wires as gates"),
     "evaluate": ("evaluate", "measure the circuit in the model, on held-out data, beside its baselines"),
-    "view": ("view", "write the page, index.html"),
+    "view": ("view", "write the page, index.html; of a finished run (its folder as CONFIG) with other view settings"),
 }
 
 
@@ -59,7 +59,7 @@ def config_of(options: argparse.Namespace) -> Any:
     """The config that a verb was given; for an estimate, without what is somebody else's."""
     from ..pipeline import read_config
 
-    config = read_config(options.config, options.changes, options.safe)
+    config = _redrawn(options) or read_config(options.config, options.changes, options.safe)
     if options.estimate:
         from ..pipeline.foreign import unrun
 
@@ -67,6 +67,18 @@ def config_of(options: argparse.Namespace) -> Any:
         for note in notes:
             _say(note)
     return config
+
+
+def _redrawn(options: argparse.Namespace) -> Any:
+    """The config of a run folder that `view` was given, which is then where its page goes; None for a config file."""
+    from pathlib import Path
+
+    if options.verb != "view" or not Path(options.config).is_dir():
+        return None
+    from ..pipeline.view_settings import redrawn_config
+
+    options.out = options.out or options.config
+    return redrawn_config(Path(options.config), options.changes)
 
 
 def add_estimate(parser: argparse.ArgumentParser) -> None:

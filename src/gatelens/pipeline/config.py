@@ -78,8 +78,7 @@ def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = Fals
         raise ConfigError(f"{path} is not YAML: {error}. Save it as UTF-8") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} should be a mapping with the keys {', '.join(Config.model_fields)}")
-    for change in changes:
-        _change(values, change)
+    with_changes(values, changes)
     values.setdefault("name", path.stem)
     config = check_config(values, str(path))
     if safe:
@@ -110,6 +109,17 @@ def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
         raise ConfigError(
             f"{source}: {'.'.join(place)[:ECHOED]}: {first['msg'].lower()[:ECHOED]}, got {shown(first['input'])}"
         ) from error
+
+
+def with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The values with each `key.sub=value` put into them.
+
+    Raises:
+        ConfigError: a change that is no such text, or goes into what is no section.
+    """
+    for change in changes:
+        _change(values, change)
+    return values
 
 
 def _change(values: dict[str, Any], change: str) -> None:

@@ -203,6 +203,7 @@ class Walk:
     def page(self) -> Path:
         from .. import views
         from .reporting import pictures_of
+        from .view_settings import keep_settings
 
         path = self.out / "index.html"
         report = self.report
@@ -218,8 +219,10 @@ class Walk:
                 max_cards=self.config.views.max_cards,
                 token_panels=self.config.views.token_panels,
                 rotations=pictures_of(self),
+                saved=views.saved_in(path),
             )
             html.save(path)
+            keep_settings(self.out, self.config.views)
         return path
 
     @property
@@ -329,5 +332,5 @@ def _loaded(load: Callable[[Path], T], folder: Path) -> T | None:
 def _clear(folder: Path) -> None:
     for name in ("model", "activations", "bases", "blocks", "connectors", "circuit"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("config.yaml", "report.json", "index.html"):
+    for name in ("config.yaml", "report.json", "index.html", "views.yaml"):
         (folder / name).unlink(missing_ok=True)

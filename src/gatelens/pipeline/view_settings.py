@@ -1,0 +1,45 @@
+"""What a run's page shows: kept in a file of its own, for no result depends on it; a finished run is redrawn with other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from .. import store
+from ..errors import ConfigError
+from .config import Config, Views, check_config, with_changes
+from .resume import stored_config
+from .yaml_files import read_yaml
+
+#: in the run folder, outside its manifest
+FILE = "views.yaml"
+
+
+def redrawn_config(run: Path, changes: Sequence[str]) -> Config:
+    """The config of a finished run with the view settings that its page was last drawn with, and these changes.
+
+    Args:
+        changes: `views.key=value` each.
+
+    Raises:
+        ConfigError: no run folder, or a change of something that is no view setting.
+    """
+    config = stored_config(run)
+    for change in changes:
+        if not change.startswith("views."):
+            raise ConfigError(
+                f"--set {change.partition('=')[0][:80]}: a finished run can be redrawn with other view settings only "
+                f"({', '.join(f'views.{name}' for name in Views.model_fields)}). Run a config to change anything else"
+            )
+    values = config.model_dump(mode="json")
+    if (run / FILE).is_file():
+        values["views"] = read_yaml((run / FILE).read_text(encoding="utf-8"), run / FILE) or {}
+    return check_config(with_changes(values, changes), str(run / FILE))
+
+
+def keep_settings(run: Path, views: Views) -> None:
+    """Write down what the page was drawn with."""
+    text = yaml.safe_dump(views.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    store.replace_file(run / FILE, text.encode())
