@@ -184,8 +184,9 @@ def _switches(world: World, circuit: gl.Circuit, seed: int) -> Iterator[Figure]:
     outputs: dict[str, list[float]] = defaultdict(list)
     for tokens in prompts:
         reading = circuit.on(world.model, tokens)
-        order = reading.layer().f_in[-1].argsort(descending=True)
-        for feature in order[: SWITCHES // len(prompts)].tolist():
+        f = reading.layer().f_in[-1]
+        strongest = [i for i in f.argsort(descending=True).tolist() if f[i] > 0]
+        for feature in strongest[: SWITCHES // len(prompts)]:
             found = reading.set({feature: "off"})
             moved["measured"].append(found.change)
             moved["unrelated"].append(found.control)

@@ -40,7 +40,7 @@ def switched(
     place, positions = places[-1], torch.tensor(places)
     followed = reading.target(target, place)
     inner, outer = (_vectors(reading, layer, steps, kind, positions) for kind in ("IF", "OF"))
-    inside = bool(inner.any())
+    inside = any(s.kind == "IF" for s in steps)
     said = foreseen(reading, layer, steps, positions, inner) if inside else {"gates": torch.zeros_like(outer)}
     said = {who: change + outer for who, change in said.items()}
     runs = _runs(reading, layer, positions, inner, outer, list(said.values()))
