@@ -11,6 +11,9 @@ import torch
 import gatelens as gl
 from gatelens.circuits import Circuit
 from gatelens.cli.main import main
+from gatelens.gates import Gate, GateKind
+from gatelens.gates.grade import Grade
+from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.views import prompt_page
 
 
@@ -96,6 +99,17 @@ def test_page_is_one_file_with_every_token_and_nothing_to_fetch(reading):
     for n in range(len(reading)):
         assert f'id="at-{n}"' in text
         assert f'href="#at-{n}"' in text
+
+
+def test_gates_with_a_rule_are_drawn(reading):
+    layer = reading.layer()
+    out = reading.firings(-1)[0].out
+    rule = Rule((Literal(0),), steps=((Op.OR, Literal(1, 0.5)),))
+    gates = {layer.segment.name: [Gate(out, GateKind.OR, (0, 1), (1.0, 1.0), 0.0, rule=rule, grade=Grade.WEAK)]}
+    circuit = Circuit(reading.circuit.segments, reading.circuit.bases, {}, gates)
+    text = prompt_page(circuit.on(reading.model, "a b"), local=0).text
+    assert text.count('<svg class="gp"') >= 1
+    assert "IF_1" in text
 
 
 def test_in_a_notebook_it_is_a_fragment_that_can_be_shown_twice(reading):

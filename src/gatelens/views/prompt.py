@@ -11,9 +11,12 @@ from tqdm import tqdm
 
 from .document import Html, document, fragment, visible
 from .drawing import glyph, glyph_symbols
+from .known_features import known
+from .picture import gate
 
-#: firings that are listed for a token; local readings on a page, those of the largest effects of the whole prompt
-LISTED, LOCAL = 8, 12
+#: firings that are listed for a token; how many of these have their gate drawn; local readings on a page, those of the largest
+#: effects of the whole prompt
+LISTED, DRAWN, LOCAL = 8, 3, 12
 #: firings of a token in a notebook
 NOTEBOOK = 4
 
@@ -56,7 +59,29 @@ def prompt_fragment(reading: Any) -> Markup:
 def _values(reading: Any, why: Mapping[Any, Any], listed: int, anchor: str) -> dict[str, Any]:
     places = [_place(reading, position, listed) for position in range(len(reading))]
     top = max((p.strength for p in places), default=0.0) or 1.0
-    return {"reading": reading, "places": places, "why": why, "top": top, "anchor": anchor, "kind_of": _kind}
+    drawn = _pictures(reading, places) if anchor else {}
+    return {
+        "reading": reading,
+        "places": places,
+        "why": why,
+        "drawn": drawn,
+        "top": top,
+        "anchor": anchor,
+        "kind_of": _kind,
+    }
+
+
+def _pictures(reading: Any, places: Sequence[Place]) -> dict[Any, str]:
+    """The gates behind the strongest firings of each token, those that have a rule, as pictures."""
+    seen: dict[str, Any] = {}
+    found = {}
+    for firing in (f for place in places for f in place.firings[:DRAWN] if f.said is not None):
+        name = firing.layer.segment.name
+        acts = reading.ordinary.acts
+        if name not in seen:
+            seen[name] = None if acts is None else known(reading.circuit, acts, segment=name, model=reading.model)
+        found[name, firing.position, firing.out] = Markup(gate(firing.gate, seen[name]).svg)
+    return found
 
 
 def _place(reading: Any, position: int, listed: int) -> Place:
