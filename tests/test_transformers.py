@@ -251,3 +251,12 @@ def test_the_same_seed_gives_the_same_bytes(model, batches, tmp_path):
         collect(model, text_batches(model, TEXT, (24, 8), 16, batch_size=4)[0], segments, store=tmp_path / name)
     for path in sorted((tmp_path / "a").glob("*.safetensors")):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_segments_of_a_model_cut_off_behind_them(tmp_path):
+    """`first_layers=n`: segments are proved on the blocks that are there, without the logits that cannot be had."""
+    folder = gpt2_folder(tmp_path)
+    whole, cut = load_model(folder), load_model(folder, first_layers=1)
+    x = torch.randn(3, 32)
+    a, b = (mlp_segments(model, [0])[0].forward(x) for model in (whole, cut))
+    assert torch.equal(a, b)

@@ -6,6 +6,7 @@ it is; every segment proves itself on cached rows before it is handed out.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,7 @@ def transformer_segments(
     segments = [_segment(model, layer, mlp_in, frozen_norm) for layer in chosen]
     check_hook_names(model, [hook for s in segments for hook in (s.hook_in, s.hook_out)])
     if check and segments:
-        _prove(model, segments)
+        _prove(model, segments, max(chosen) + 1)
     return segments
 
 
@@ -160,13 +161,14 @@ def _behind_gain(weights: MLPWeights, gain: Tensor | None, bias: Tensor | None) 
     return MLPWeights(W_in, b_in, weights.W_out, weights.b_out, weights.act, W_gate)
 
 
-def _prove(model: Any, segments: Sequence[Segment]) -> None:
-    """Compare every segment with what the model computes on random tokens, one forward pass for all."""
+def _prove(model: Any, segments: Sequence[Segment], blocks: int) -> None:
+    """Compare every segment with what the model computes on random tokens, one forward pass for all, no deeper than needed."""
     length = min(16, int(model.cfg.n_ctx))
     tokens = torch.randint(int(model.cfg.d_vocab), (2, length), generator=torch.Generator().manual_seed(0))
     names = [hook for s in segments for hook in (s.hook_in, s.hook_out)]
+    deep = {"stop_at_layer": blocks} if "stop_at_layer" in inspect.signature(model.forward).parameters else {}
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens.to(device_of(model)), names_filter=names)
+        _, cache = model.run_with_cache(tokens.to(device_of(model)), names_filter=names, **deep)
     for segment in segments:
         for hook in (segment.hook_in, segment.hook_out):
             if hook not in cache:
