@@ -115,7 +115,7 @@ def test_the_work_stays_within_its_estimate():
 #: a run of all rooms from data of its own; the highest point of each room, on top of model and data
 ROOMS = textwrap.dedent("""
     from gatelens.pipeline.estimating import estimates
-    from gatelens.pipeline.walk import _STEPS, ROOMS
+    from gatelens.pipeline.running import _STEPS, ROOMS
 
     walk = walk_of([64, 1024, 16, 10], 12000, 3000)
     said = {e.what: e.memory for e in estimates(walk, "view", ROOMS)}

@@ -10,7 +10,15 @@ from gatelens import collect, load_model, mlp_segments, text_batches
 from gatelens.activations import Activations
 from gatelens.activations.capture import forward_kwargs
 from gatelens.data import Batches
-from gatelens.errors import DataError, HookNameError, NonFiniteError, SegmentError, StoreError, TooLargeError
+from gatelens.errors import (
+    DataError,
+    GateLensWarning,
+    HookNameError,
+    NonFiniteError,
+    SegmentError,
+    StoreError,
+    TooLargeError,
+)
 from gatelens.segments.transformer import Normalise
 from support.small_models import TEXT, gpt2_folder, llama_folder
 
@@ -173,7 +181,8 @@ def test_only_a_damaged_shard_is_collected_again(model, batches, tmp_path, monke
     calls = []
     run = model.run_with_cache
     monkeypatch.setattr(model, "run_with_cache", lambda *a, **k: calls.append(1) or run(*a, **k))
-    again = collect(model, batches[0], segments, store=tmp_path / "acts", shard_rows=100)
+    with pytest.warns(GateLensWarning, match="shard 1 of .* is made again: its SHA-256"):
+        again = collect(model, batches[0], segments, store=tmp_path / "acts", shard_rows=100)
     assert 0 < len(calls) < len(batches[0])
     monkeypatch.undo()
     assert torch.equal(again[segments[0].hook_in], collect(model, batches[0], segments)[segments[0].hook_in])

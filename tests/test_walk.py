@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from gatelens.cli import main
-from gatelens.errors import ConfigError, DataError, HubError, StoreError
+from gatelens.errors import ConfigError, DataError, GateLensWarning, HubError, StoreError
 from gatelens.pipeline import read_config, run
 from gatelens.pipeline.config import check_config
 
@@ -133,7 +133,8 @@ def test_a_damaged_basis_is_made_again(finished):
     path = next((out / "bases").rglob("*.safetensors"))
     before = path.read_bytes()
     path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
-    walk = run(small(), out, until="bases")
+    with pytest.warns(GateLensWarning, match=f"{path.parent.name} is made again: .*is damaged"):
+        walk = run(small(), out, until="bases")
     assert len(walk.bases) == 3
     assert path.read_bytes() == before
 
@@ -203,9 +204,10 @@ def test_a_file_that_is_no_config(text, tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_is_sound(path):
     """Names, keys and types of all configs; each is also run somewhere: digits here, the others with their data."""
-    from gatelens.pipeline.walk import Walk, _check_settings
+    from gatelens.pipeline.running import check_settings
+    from gatelens.pipeline.walk import Walk
 
-    _check_settings(Walk(read_config(path), Path("unused")))
+    check_settings(Walk(read_config(path), Path("unused")))
 
 
 def test_command_exit_codes(tmp_path, capsys):

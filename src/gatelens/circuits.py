@@ -15,11 +15,12 @@ from .activations.collecting import hook_names
 from .basis.features import encode_rows, output_features
 from .basis.linear import Basis
 from .connectors import Connector, Solver
-from .errors import ConfigError, DataError, SegmentError, unknown
+from .errors import ConfigError, DataError, ModelError, SegmentError, unknown
 from .gate_dictionaries.doors import taken_in
 from .gates import Gate
 from .gates.saving import gate_from_dict, gate_to_dict
 from .lazy import LATER, shows_itself
+from .models.fingerprint import active_hooks, weights_fingerprint
 from .saving import basis_from, basis_into
 from .segments import Segment, with_outside
 from .segments.outside import Outside
@@ -34,7 +35,7 @@ class Circuit:
         segments: in the order in which data flows.
         bases: hook name -> basis.
         connectors, gates: segment name -> connector, and its outputs' gates (empty where gates were not read).
-        info: how it was made: model, data, solver, seed.
+        info: how it was made: model and the hash of its weights, data, solver, seed.
     """
 
     segments: Sequence[Segment]
@@ -80,6 +81,28 @@ class Circuit:
             DataError: a prompt that the model cannot read. HookNameError, ModelError: not the circuit's model.
         """
         return LATER["read_prompt"](self, model, prompt, acts, batches)
+
+    def check_model(self, model: Any) -> None:
+        """Refuse another model than the one that this circuit was read from; one that was not recorded passes.
+
+        Raises:
+            ModelError: other weights, or hooks left on the model.
+        """
+        made_in = self.info.get("weights")
+        if made_in is None:
+            return
+        found = weights_fingerprint(model, hook_names(self.segments))
+        if found != made_in:
+            raise ModelError(
+                f"this circuit was read from a model {self.info.get('model', '')} whose weights have the hash {made_in}, the one given "
+                f"({type(model).__name__}) has {found}. Give the model that it was made with, loaded the same way; to measure it "
+                "in another on purpose: dataclasses.replace(circuit, info={})"
+            )
+        if hooked := active_hooks(model):
+            raise ModelError(
+                f"the model has hooks on it ({', '.join(list(hooked)[:5])}): what it computes is not what its weights say. "
+                "Take them off: model.reset_hooks(including_permanent=True)"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Wires, gates with their tables and figures, and what the bases are, as plain JSON without NaN.
@@ -205,7 +228,8 @@ def build_circuit(
     bases = taken_in(bases, segments)
     features = features_at(segments, bases, acts)
     connectors = connect(segments, bases, features, solver, sequential, progress)
-    circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, dict(info or {}))
+    made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
+    circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
     return read_gates(circuit, features, held_out, progress=progress, **gate_options) if gates else circuit
 
 

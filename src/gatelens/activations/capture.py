@@ -104,6 +104,15 @@ def data_fingerprint(batches: Batches) -> str:
     return digest.hexdigest()[:16]
 
 
+def computed_fingerprint(model: Model, batch: Batch, names: Sequence[str]) -> str:
+    """SHA-256 of what the model makes of a batch at the hook points, to the digits of bfloat16: hooks on the model show in it."""
+    rows = capture(model, [batch], names, int(batch.keep.sum()), torch.float32, whole=int(batch.keep.sum()))
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(rows[name].to(torch.bfloat16).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
 class Stored(Mapping[str, Tensor]):
     """The tensors of a finished store by hook name, read and checked on each access, float32."""
 

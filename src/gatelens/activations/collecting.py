@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,22 @@ from tqdm import tqdm
 from ..data import Batches
 from ..data.given import as_batches
 from ..distributed import this_worker, wait_for
-from ..errors import DataError
+from ..errors import DataError, GateLensWarning
 from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
 from ..segments import Segment
 from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans
-from .capture import DTYPES, KIND, Stored, capture, data_fingerprint, forward_kwargs, split_where
+from .capture import (
+    DTYPES,
+    KIND,
+    Stored,
+    capture,
+    computed_fingerprint,
+    data_fingerprint,
+    forward_kwargs,
+    split_where,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +192,15 @@ def _collect_to(
         "dtype": dtype,
         "deep": forward_kwargs(model, names),
     }
+    if config["model"][
+        "active_hooks"
+    ]:  # a number of hooks does not say what they do: what the first batch becomes does
+        config["hooked"] = computed_fingerprint(model, batches.batch(0), names)
     worker = this_worker()
     with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out:
         todo = list(out.missing(worker.owned(len(pieces))))
+        for i, problem in out.damaged(todo):
+            warnings.warn(f"shard {i} of {folder} is made again: {problem}", GateLensWarning, stacklevel=3)
         for i in tqdm(todo, disable=not progress, desc=f"collect to {folder.name}", delay=2):
             part = [batches.batch(b) for b in pieces[i]]
             rows = sum(int(batch.keep.sum()) for batch in part)

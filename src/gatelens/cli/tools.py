@@ -68,7 +68,10 @@ def run_bench(options: argparse.Namespace) -> int:
 def compare_runs(options: argparse.Namespace) -> int:
     from .. import views
     from ..circuits import Circuit
+    from ..pipeline.provenance import check_part
 
+    for run in (options.left, options.right):
+        check_part(Path(run), "circuit")
     left, right = (Circuit.load(Path(run) / "circuit") for run in (options.left, options.right))
     page = views.compare(left, right, names=(Path(options.left).name, Path(options.right).name))
     page.save(options.out)

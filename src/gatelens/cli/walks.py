@@ -132,7 +132,7 @@ def _say(line: str) -> None:
 
 def _estimate(config: Any, out: str | None, room: str) -> int:
     from ..pipeline.estimating import estimates
-    from ..pipeline.walk import ROOMS
+    from ..pipeline.running import ROOMS
 
     for estimate in estimates(walk_of(config, out), room, ROOMS):
         sys.stdout.write(f"{estimate}\n")

@@ -43,7 +43,11 @@ def evaluate(
 
     Returns:
         A `Report`; `print(report)` shows it, `report.to_dict()` is `report.json`.
+
+    Raises:
+        ModelError: another model than the one that the circuit was read from, or hooks left on it.
     """
+    circuit.check_model(model)
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     bench = _Bench(model, circuit, held_out, acts, means)
     beside = {

@@ -4,5 +4,5 @@ from ..lazy import lazy_names
 
 __getattr__ = lazy_names(
     __name__,
-    {"find": ("Found", "find_circuit"), "config": ("Config", "read_config", "preflight"), "walk": ("run", "ROOMS")},
+    {"find": ("Found", "find_circuit"), "config": ("Config", "read_config", "preflight"), "running": ("run", "ROOMS")},
 )

@@ -8,6 +8,7 @@ from ..activations import Activations
 from ..circuits import Circuit
 from ..errors import ConfigError, StoreError
 from ..prompts.reading import PromptReading, read_prompt
+from .provenance import check_part
 from .resume import stored_config
 from .walk import Walk
 
@@ -24,6 +25,8 @@ def reading_of(run: Path, text: str) -> PromptReading:
             f"{run} holds no circuit yet: expected a run that went as far as its gates. Go on with "
             f"`gatelens gates {run / 'config.yaml'} --out {run}`"
         )
+    for part in ("config.yaml", "circuit"):
+        check_part(run, part)
     walk = Walk(config, run)
     circuit = Circuit.load(run / "circuit", walk.segments)
     try:

@@ -14,28 +14,42 @@ from .. import store
 from ..errors import ConfigError, StoreError
 from ..store.shards import differences
 from .config import Config, check_config
+from .provenance import Provenance, say, without_views
 from .yaml_files import read_yaml
 
 
-def claim(folder: Path, config: Config) -> None:
+def claim(folder: Path, config: Config, several: bool = False, writes: bool = True) -> Provenance:
     """Write `config.yaml` (resolved, with versions) into a new folder; in a used one, check that it is the same.
+
+    Returns:
+        The manifest of the run: the folder's, or a new one.
 
     Raises:
         StoreError: with each setting that differs, what is stored and what was asked for.
     """
-    path = folder / "config.yaml"
-    wanted = config.model_dump(mode="json")
-    if path.is_file():
-        # what the page shows changes no result: it may differ
-        different = differences(*({k: v for k, v in c.items() if k != "views"} for c in (_stored_values(path), wanted)))
+    path, wanted = store.inside(folder, "config.yaml"), config.model_dump(mode="json")
+    manifest = Provenance.of(folder, several, writes)
+    begun = manifest.config is not None
+    manifest.begin(wanted)
+    if not path.is_file():
+        if begun and writes:
+            say(f"{path} is written again: it is gone")
+    elif not begun:
+        different = differences(*map(without_views, (_stored_values(path), wanted)))
         if different:
             raise StoreError(
                 f"{folder} holds a run with other settings: {'; '.join(different)}. "
                 "Give another --out, or --restart to begin again in this folder"
             )
-        return
+        manifest.record("config.yaml")
+        return manifest
+    elif not writes or manifest.trusted("config.yaml"):
+        return manifest
     text = yaml.safe_dump(wanted | {"versions": versions()}, sort_keys=False, allow_unicode=True)
-    store.replace_file(path, text.encode())
+    if writes or not path.is_file():
+        store.replace_file(path, text.encode())
+    manifest.record("config.yaml")
+    return manifest
 
 
 def stored_config(folder: Path) -> Config:

@@ -1,12 +1,12 @@
-"""The walk: one room after the other into a run folder; a room that is finished there is read back, not done again."""
+"""The state of a run in its folder: each part is read back where it is finished there, and made where it is not."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,25 +15,26 @@ from typing import Any, TypeVar
 import torch
 
 from .. import store
+from ..activations.capture import data_fingerprint
 from ..activations.collecting import Activations, collect, hook_names
 from ..bases.sae.trained import TrainedSAE
 from ..basis.fitting import preflight
 from ..circuits import Circuit, connect, features_at, read_gates
 from ..data import Batches
 from ..distributed import Worker, awaited, this_worker
-from ..errors import ConfigError, GateLensError, StoreError
+from ..errors import GateLensError, StoreError
 from ..evaluation.report import Report
 from ..gate_dictionaries.doors import taken_in
+from ..models.fingerprint import weights_fingerprint
 from ..saving import load_basis, save_basis
 from ..segments import Segment
 from .blocks import can_block, in_blocks
-from .building import build, check, find, keywords, parameters
+from .building import build, find, keywords, parameters
 from .config import Config
 from .loading import model_from
-from .resume import claim
+from .provenance import Provenance, say
 
 T = TypeVar("T")
-ROOMS = ("collect", "bases", "connect", "gates", "evaluate", "view")
 
 
 @dataclass
@@ -53,6 +54,20 @@ class Walk:
     progress: bool = False
     timing_s: dict[str, float] = field(default_factory=dict)
     worker: Worker = field(default_factory=this_worker)
+
+    @cached_property
+    def manifest(self) -> Provenance:
+        """Which parts the run folder holds, with their hashes and what they were made from."""
+        return Provenance.of(self.out, not self.worker.alone, self.worker.first)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Hashes of what everything is made from: the model and both parts of the data."""
+        fit, held_out = map(data_fingerprint, self.batches)
+        return {"model": weights_fingerprint(self.model, hook_names(self.segments)), "data": f"{fit} {held_out}"}
+
+    def _digests(self, *parts: str) -> dict[str, str]:
+        return self.sources | {part: self.manifest.digest(part) for part in parts}
 
     @cached_property
     def batches(self) -> tuple[Batches, Batches]:
@@ -92,23 +107,36 @@ class Walk:
             return self._collect("fit", fit), self._collect("held_out", held_out)
 
     def _collect(self, part: str, batches: Batches) -> Activations:
-        return collect(
-            self.model, batches, self.segments, store=self.out / "activations" / part, progress=self.progress
-        )
+        name = f"activations/{part}"
+        folder = store.inside(self.out, name)
+        if not self.manifest.trusted(name, proves_itself=True) and self.manifest.digest(name) and self.worker.alone:
+            shutil.rmtree(folder)  # whole, and not what this run wrote; an unfinished one is gone on with
+        try:
+            acts = collect(self.model, batches, self.segments, store=folder, progress=self.progress)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. In a run folder: gatelens run CONFIG --restart makes everything again"
+            ) from error
+        self.manifest.record(name, self.sources)
+        return acts
 
     @cached_property
     def bases(self) -> dict[str, Any]:
-        folders = {hook: self.out / "bases" / store.slug(hook) for hook in hook_names(self.segments)}
-        missing = [hook for hook, folder in folders.items() if _loaded(load_basis, folder) is None]
-        if missing:
-            _ = self.acts
+        _ = self.acts
+        parts = {hook: f"bases/{store.slug(hook)}" for hook in hook_names(self.segments)}
+        folders = {hook: store.inside(self.out, part) for hook, part in parts.items()}
+        made_from = self._digests("activations/fit")
+        missing = [hook for hook, part in parts.items() if self._stored(part, load_basis, made_from) is None]
         with self._room("bases"):
             if missing:
                 self._make_bases(folders, missing)
-            return {
+            found = {
                 hook: awaited(partial(_loaded, load_basis, folder), f"the basis of {hook} in {folder}")
                 for hook, folder in folders.items()
             }
+        for part in parts.values():
+            self.manifest.record(part, made_from)
+        return found
 
     def _make_bases(self, folders: dict[str, Path], missing: list[str]) -> None:
         """SAEs are trained one by one, spread over the workers; any other bases are fitted together, by the first."""
@@ -137,15 +165,21 @@ class Walk:
     @cached_property
     def connected(self) -> Circuit:
         """The circuit without gates."""
-        folder = self.out / "connectors"
+        _ = self.bases
+        folder = store.inside(self.out, "connectors")
+        made_from = self._digests(
+            "activations/fit", *(f"bases/{store.slug(hook)}" for hook in hook_names(self.segments))
+        )
         info = {
             "model": self.model_name,
+            "weights": self.sources["model"],
             "data": self.batches[0].name,
             "seed": self.config.seed,
             "solver": repr(self.solver),
         }
-        stored = _loaded(partial(Circuit.load, segments=self.segments), folder)
+        stored = self._stored("connectors", partial(Circuit.load, segments=self.segments), made_from)
         if stored is not None:
+            self.manifest.record("connectors", made_from)
             return replace(stored, bases=self.bases)
         features = self.features
         with self._room("connect"):
@@ -162,20 +196,21 @@ class Walk:
                 )
                 circuit = replace(circuit, connectors=Polish(**settings).fit(self.model, circuit, self.batches[0]))
             circuit.save(folder, bases=False)
-            return circuit
+        self.manifest.record("connectors", made_from)
+        return circuit
 
     @cached_property
     def circuit(self) -> Circuit:
         """The circuit with its gates."""
-        folder = self.out / "circuit"
-        stored = _loaded(partial(Circuit.load, segments=self.segments), folder)
-        if stored is not None:
-            return stored
         connected = self.connected
-        with self._room("gates"):
-            circuit = read_gates(connected, self.features, self.acts[1], self.progress, **self.gate_options)
-            circuit.save(folder)
-            return circuit
+        made_from = self._digests("connectors", "activations/held_out")
+        circuit = self._stored("circuit", partial(Circuit.load, segments=self.segments), made_from)
+        if circuit is None:
+            with self._room("gates"):
+                circuit = read_gates(connected, self.features, self.acts[1], self.progress, **self.gate_options)
+                circuit.save(store.inside(self.out, "circuit"))
+        self.manifest.record("circuit", made_from)
+        return circuit
 
     @cached_property
     def gate_options(self) -> dict[str, Any]:
@@ -188,15 +223,16 @@ class Walk:
     def report(self) -> Report:
         from .reporting import report_of
 
-        path = self.out / "report.json"
+        path = store.inside(self.out, "report.json")
         circuit = self.circuit
-        if path.is_file():
-            with store.understood(path):
-                return Report.from_dict(store.parse_json(path.read_bytes(), path))
-        with self._room("evaluate"):
-            report = report_of(self, circuit)
-        report = replace(report, timing_s={k: round(v, 3) for k, v in self.timing_s.items()})
-        store.replace_file(path, store.dump_json(report.to_dict()))
+        made_from = self._digests("circuit", "activations/fit", "activations/held_out")
+        report = self._stored("report.json", _read_report, made_from)
+        if report is None:
+            with self._room("evaluate"):
+                report = report_of(self, circuit)
+            report = replace(report, timing_s={k: round(v, 3) for k, v in self.timing_s.items()})
+            store.replace_file(path, store.dump_json(report.to_dict()))
+        self.manifest.record("report.json", made_from)
         return report
 
     @cached_property
@@ -205,7 +241,7 @@ class Walk:
         from .reporting import pictures_of
         from .view_settings import keep_settings
 
-        path = self.out / "index.html"
+        path = store.inside(self.out, "index.html")
         report = self.report
         with self._room("view"):
             html = views.page(
@@ -223,7 +259,20 @@ class Walk:
             )
             html.save(path)
             keep_settings(self.out, self.config.views)
+        self.manifest.record("index.html", self._digests("report.json", "circuit"))
         return path
+
+    def _stored(self, part: str, load: Callable[[Path], T], made_from: Mapping[str, str]) -> T | None:
+        """A part that is there, as this run wrote it, made from what is there now; None, and why, where it is to be made again."""
+        if not self.manifest.trusted(part, made_from):
+            return None
+        try:
+            return load(store.inside(self.out, part))
+        except store.NewerFormatError:
+            raise
+        except StoreError as error:
+            say(f"{self.out / part} is made again: {error}")
+            return None
 
     @property
     def shared_rooms(self) -> tuple[str, ...]:
@@ -251,72 +300,9 @@ class Walk:
             self.timing_s[name] = self.timing_s.get(name, 0.0) + time.perf_counter() - began
 
 
-def run(
-    config: Config,
-    out: str | Path | None = None,
-    until: str = "view",
-    progress: bool = False,
-    restart: bool = False,
-    say: Callable[[str], None] | None = None,
-) -> Walk:
-    """Walk through the rooms up to `until`; what is finished in the run folder is used.
-
-    Args:
-        out: the run folder; `runs/<name>` by default.
-        until: one of `ROOMS`.
-        restart: forget what is finished and begin again.
-        say: is told what each room will take before the first begins; a room that cannot fit is refused then.
-
-    Raises:
-        TooLargeError: with `say`, when memory or disk could not hold what a room takes.
-        StoreError: when the folder holds a run of another config (the differences are shown), or another process runs in it.
-    """
-    if until not in ROOMS:
-        raise ConfigError(f"there is no room {until!r}; the rooms are {', '.join(ROOMS)}")
-    folder = Path(out) if out is not None else Path("runs") / config.name
-    _check_settings(walk := Walk(config, folder, progress))
-    worker = walk.worker
-    if restart and not worker.alone:
-        raise ConfigError(
-            "several workers cannot restart a run: one would delete what another has begun. Use one process"
-        )
-    with ExitStack() as locks:
-        locks.enter_context(store.lock(folder, "run", shared=not worker.alone))
-        if worker.name:
-            locks.enter_context(store.lock(folder, f"run-{worker.name}"))
-        else:
-            store.forget_locks(folder, "run-*")
-        if restart:
-            _clear(folder)
-        claim(folder, config)
-        if say is not None and worker.first:
-            from .estimating import estimates
-
-            for estimate in estimates(walk, until, ROOMS):
-                say(str(estimate.check(folder)))
-        for room in ROOMS[: ROOMS.index(until) + 1]:
-            if worker.first or room in walk.shared_rooms:
-                _STEPS[room](walk)
-    return walk
-
-
-_STEPS: dict[str, Callable[[Walk], Any]] = {
-    "collect": lambda w: w.acts,
-    "bases": lambda w: w.bases,
-    "connect": lambda w: w.connected,
-    "gates": lambda w: w.circuit,
-    "evaluate": lambda w: w.report,
-    "view": lambda w: w.page,
-}
-
-
-def _check_settings(walk: Walk) -> None:
-    """Everything in the config that can be judged without work is judged now."""
-    from .reporting import ladder_settings
-
-    _ = walk.recipes, walk.solver, walk.gate_options, ladder_settings(walk.config)
-    check({"use": "image_batches"} | walk.config.data, "data", reserved=("model",))
-    check({"use": "mlp_segments"} | walk.config.segments, "segments", reserved=("model",))
+def _read_report(path: Path) -> Report:
+    with store.understood(path):
+        return Report.from_dict(store.parse_json(store.read_file(path, store.MAX_BYTES), path))
 
 
 def _loaded(load: Callable[[Path], T], folder: Path) -> T | None:
@@ -327,10 +313,3 @@ def _loaded(load: Callable[[Path], T], folder: Path) -> T | None:
         raise
     except StoreError:
         return None
-
-
-def _clear(folder: Path) -> None:
-    for name in ("model", "activations", "bases", "blocks", "connectors", "circuit"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("config.yaml", "report.json", "index.html", "views.yaml"):
-        (folder / name).unlink(missing_ok=True)

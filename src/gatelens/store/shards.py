@@ -102,6 +102,13 @@ class ShardFolder:
         """The shards (of those in `of`; None for all) that are to be made: never made, or damaged since."""
         return (i for i in (range(self.count) if of is None else of) if not self.done(i))
 
+    def damaged(self, of: Iterable[int]) -> Iterator[tuple[int, str]]:
+        """Of the shards that are to be made, those that had been made before, and what is wrong with them."""
+        for i in of:
+            entry = self._entry(i)
+            if entry is not None and (problem := self.damage(store.inside(self.folder, shard_name(i)), entry)):
+                yield i, problem
+
     def write(self, i: int, tensors: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
         """Store shard `i`: first the tensors, then the record that makes them count."""
         if not 0 <= i < self.count:
