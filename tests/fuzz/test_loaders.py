@@ -1,6 +1,6 @@
 """A bounded fuzz run over the loaders: valid files with random damage load, or are refused with one of our errors.
 
-Each loader gets GATELENS_FUZZ_SECONDS / 13 (default 6.5 seconds in all; CI gives a minute), from a seed that is printed
+Each loader gets GATELENS_FUZZ_SECONDS / 14 (default 7 seconds in all; CI gives a minute), from a seed that is printed
 with the damage when something else comes up. Half of the time the manifest is made to agree with the damage, so that the
 loader behind the hash is reached.
 """
@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ from gatelens.pipeline.loading import with_weights
 from gatelens.saving import load_basis, save_basis
 from gatelens.store.shards import fingerprint
 
-SECONDS = float(os.environ.get("GATELENS_FUZZ_SECONDS", "6.5")) / 13
+SECONDS = float(os.environ.get("GATELENS_FUZZ_SECONDS", "7")) / 14
 SEED = int(os.environ.get("GATELENS_FUZZ_SEED", "0"))
 
 
@@ -99,6 +100,26 @@ def transformer(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "tl_config.json").write_text(json.dumps(settings | {"act_fn": "relu"}))
     save_file({k: v.clone() for k, v in model.state_dict().items()}, folder / "tl_state_dict.safetensors")
+
+
+def gguf_model(folder: Path) -> None:
+    pytest.importorskip("gguf", reason='gguf is not installed: pip install "gatelens[smollm2]"')
+    from support.gguf_models import gguf_file
+    from support.small_models import llama_folder
+
+    folder.mkdir(parents=True)
+    with TemporaryDirectory() as scratch:
+        gguf_file(llama_folder(Path(scratch) / "mini"), folder / "m.gguf", "F16")
+
+
+def read_gguf(folder: Path) -> None:
+    from gatelens.models.gguf_files import GgufFile
+    from gatelens.models.gguf_tokenizer import tokenizer_of_gguf
+
+    file = GgufFile(folder / "m.gguf")
+    tokenizer_of_gguf(file.fields, file.path)
+    for _ in file.parts():
+        pass
 
 
 def weights(folder: Path) -> None:
@@ -167,6 +188,7 @@ LOADERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
     "activations": (activations, read_all),
     "sae": (sae, PretrainedSAE.from_disk),
     "transformer": (transformer, load_model),
+    "gguf": (gguf_model, read_gguf),
     "weights": (weights, lambda folder: with_weights(HookedMLP((8, 6, 6, 3)), folder / "w.safetensors")),
     "idx": (idx, lambda folder: parse_idx(folder / "x")),
     "images": (images, lambda folder: parse_parquet([folder / "train.parquet"])),

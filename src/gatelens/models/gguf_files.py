@@ -59,7 +59,7 @@ class GgufFile:
             )
         self._stored = {tensor.name: tensor for tensor in reader.tensors}
         self.config = self._config()
-        self.blocks: int = self._setting("block_count")
+        self.blocks = int(self._setting("block_count"))
 
     def parts(self) -> Iterator[dict[str, Tensor]]:
         """The tensors under Hugging Face's names: what lies outside the blocks, then block after block."""
@@ -80,6 +80,10 @@ class GgufFile:
                         "Load the Hugging Face folder of the model instead"
                     )
                 part[self._translated(name, f"{above}.{i}.{inner[stem]}")] = self._tensor(name, stem)
+            if not part:
+                raise ModelError(
+                    f"{self.path} should have {self.blocks} blocks, and block {i} is missing. Download it again"
+                )
             yield part
 
     def _stems(self) -> list[tuple[str, str]]:
@@ -111,10 +115,10 @@ class GgufFile:
 
     def _setting(self, name: str, default: Any = None) -> Any:
         value = self.fields.get(f"{self.architecture}.{name}", default)
-        if value is None or isinstance(value, list):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 2**31:
             raise ModelError(
-                f"{self.path}: its setting {self.architecture}.{name} is {'missing' if value is None else value}; expected one "
-                "number. Convert the model again with a newer llama.cpp, or load its Hugging Face folder"
+                f"{self.path}: its setting {self.architecture}.{name} is {'missing' if value is None else repr(value)[:60]}; "
+                "expected one positive number. Convert the model again with a newer llama.cpp, or load its Hugging Face folder"
             )
         return value
 
