@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Iterable
 
-_STRAIGHT = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "—": "--"})
+from .prose import prose
+
 #: one document in so many is kept from training, whoever trains
 _APART = 5
 
 
 def document_hash(text: str) -> str:
-    """Eight digits for a document, the same for straight and curly quotes and for any spacing of its words."""
-    plain = re.sub(r"\s+", " ", text.translate(_STRAIGHT)).strip()
+    """Eight digits for a document, the same before and after `prose`: for any quotes, dashes and spacing of its words."""
+    plain = " ".join(prose(text).split())
     return hashlib.sha256(plain.encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
