@@ -6,6 +6,7 @@ against the model itself, and show it. Names are imported on first use, so that 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,18 @@ def __getattr__(name: str) -> Any:
     if name in SUBMODULES:
         return import_module(f"{__name__}.{name}")
     if name in _ROOM_OF:
-        return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+        return _through_the_door(name, _ROOM_OF[name])
     raise AttributeError(f"module 'gatelens' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+@cache
+def _through_the_door(name: str, room: str) -> Any:
+    """A name of the front door: a function whose arguments are checked, a recipe whose settings are."""
+    thing = getattr(import_module(f"{__name__}.{room}"), name)
+    door = import_module(f"{__name__}.errors.door")
+    if not isinstance(thing, type):
+        return door.checked(thing)
+    return door.check_settings(thing) if room in ("bases", "solvers") else thing
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import store
+from .activations.checking import check_together, rows_at
 from .activations.collecting import hook_names
 from .basis.features import encode_rows, output_features
 from .basis.linear import Basis
@@ -22,7 +23,7 @@ from .gates.saving import gate_from_dict, gate_to_dict
 from .lazy import LATER, shows_itself
 from .models.fingerprint import active_hooks, weights_fingerprint
 from .saving import basis_from, basis_into
-from .segments import Segment, with_outside
+from .segments import Segment, each_segment, with_outside
 from .segments.outside import Outside
 
 
@@ -146,10 +147,10 @@ class Circuit:
                 out.json(f"gates-{i}.json", [gate_to_dict(g) for g in self.gates.get(segment.name, [])])
 
     @classmethod
-    def load(cls, folder: str | Path, segments: Sequence[Segment] | None = None) -> Circuit:
+    def load(cls, folder: str | Path, segments: Segment | Sequence[Segment] | None = None) -> Circuit:
         """Read a saved circuit. Give the model's segments to be able to run them; without, it can be read and spliced."""
         with store.understood(folder):
-            return cls._read(Path(folder), segments)
+            return cls._read(Path(folder), None if segments is None else each_segment(segments))
 
     @classmethod
     def _read(cls, folder: Path, segments: Sequence[Segment] | None) -> Circuit:
@@ -196,10 +197,10 @@ def _no_model(x: Tensor) -> Tensor:
 
 def build_circuit(
     model: Any,
-    segments: Sequence[Segment],
+    segments: Segment | Sequence[Segment],
     bases: Mapping[str, Any],
     acts: Mapping[str, Tensor],
-    solver: Solver,
+    solver: Solver | None = None,
     sequential: bool = True,
     gates: bool = True,
     held_out: Mapping[str, Tensor] | None = None,
@@ -213,7 +214,7 @@ def build_circuit(
         model: for solvers and interventions that ask the model itself.
         bases: hook name -> basis, a sae-lens SAE or transcoder, a folder, or a pair (release, sae_id).
         acts: activations of the fitting part at the segments' hook points.
-        solver: makes each connector.
+        solver: makes each connector; None for `GramLasso()`, or for the wires that gate dictionaries have built in.
         sequential: where a segment begins at the end of another, fit its connector again on the features that the one
             before predicts (solvers with `refit_on`).
         gates: read gates, on `held_out` activations when given.
@@ -222,15 +223,28 @@ def build_circuit(
     Raises:
         BasisError: a basis of another width, before anything is computed.
     """
+    segments = each_segment(segments)
+    if not segments:
+        raise SegmentError("no segments: expected at least one. Give mlp_segments(model)")
     for hook in hook_names(segments):
         if hook not in bases:
             raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
     bases = taken_in(bases, segments)
+    solver = default_solver(segments, bases) if solver is None else solver
     features = features_at(segments, bases, acts)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
     circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
     return read_gates(circuit, features, held_out, progress=progress, **gate_options) if gates else circuit
+
+
+def default_solver(segments: Sequence[Segment], bases: Mapping[str, Basis]) -> Solver:
+    """The wires that gate dictionaries have built in, where every output has one; else `GramLasso()`."""
+    from .gate_dictionaries.gate_basis import GateBasis
+    from .solvers import GramLasso
+    from .solvers.built_in import BuiltInWires
+
+    return BuiltInWires() if all(isinstance(bases[s.hook_out], GateBasis) for s in segments) else GramLasso()
 
 
 def connect(
@@ -289,10 +303,13 @@ def features_at(segments: Sequence[Segment], bases: Mapping[str, Basis], acts: M
     """hook name -> features; each hook point is encoded once."""
     features: dict[str, Tensor] = {}
     for segment in segments:
-        if segment.hook_in not in features:
-            features[segment.hook_in] = encode_rows(bases[segment.hook_in], acts[segment.hook_in])
-        if segment.hook_out not in features:
-            features[segment.hook_out] = output_features(
-                bases[segment.hook_out], acts[segment.hook_in], acts[segment.hook_out]
-            )
+        hook_in, hook_out = segment.hook_in, segment.hook_out
+        if hook_in in features and hook_out in features:
+            continue
+        x, y = rows_at(acts, hook_in, segment.d_in), rows_at(acts, hook_out, segment.d_out)
+        if hook_in not in features:
+            features[hook_in] = encode_rows(bases[hook_in], x)
+        if hook_out not in features:
+            features[hook_out] = output_features(bases[hook_out], x, y)
+        check_together(features, (hook_in, hook_out))
     return features

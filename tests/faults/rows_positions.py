@@ -196,7 +196,7 @@ def prompt_under_splice(made: Callable[[Circuit, Path], Circuit]) -> Any:
         segments = mlp_segments(model, 1)
         acts = collect(model, fit, segments)
         bases = {hook: Rotation(torch.eye(256)) for hook in acts}
-        circuit = build_circuit(model, segments, bases, acts, GramLasso(mean_edges=4, signed=True), gates=False)
+        circuit = build_circuit(model, segments, bases, acts, GramLasso(mean_wires=4, signed=True), gates=False)
         known = held_out.targets >= 0
 
         def ce(hooks: Any) -> float:
@@ -226,7 +226,7 @@ def reloaded(circuit: Circuit, folder: Path) -> Circuit:
 def segments_of_ones_own(circuit: Circuit, folder: Path) -> Circuit:
     segments = [Segment(s.hook_in, s.hook_out, s.forward, s.d_in, s.d_out) for s in circuit.segments]
     acts = {s.hook_in: torch.randn(9, 256) for s in segments} | {s.hook_out: torch.randn(9, 256) for s in segments}
-    wires = build_circuit(mini(), segments, circuit.bases, acts, GramLasso(mean_edges=1, signed=True), gates=False)
+    wires = build_circuit(mini(), segments, circuit.bases, acts, GramLasso(mean_wires=1, signed=True), gates=False)
     return Circuit(wires.segments, circuit.bases, circuit.connectors)
 
 
@@ -350,7 +350,7 @@ ROWS = [
         lambda folder: Injected(
             lambda: collect(
                 Pooled(),
-                by_hand("right").__class__(padded("right"), padded("right"), mask=padded("right") != PAD),
+                Batches(padded("right"), padded("right"), mask=padded("right") != PAD),
                 "hook_out",
             )
         ),

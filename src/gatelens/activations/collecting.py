@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Activations(Mapping[str, Tensor]):
         return f"Activations({self.rows} rows at {hooks})"
 
 
-def hook_names(points: Segment | str | Iterable[Segment | str]) -> list[str]:
+def hook_names(points: Any) -> list[str]:
     """The hook names of segments (both ends) and plain names, each once, in order of appearance; one of either will do.
 
     Raises:
@@ -122,9 +122,9 @@ def _ends(point: Segment | str) -> list[str]:
 
 
 def collect(
-    model: Model,
+    model: Any,
     batches: Any,
-    points: Segment | str | Iterable[Segment | str],
+    points: Any,
     store: str | Path | None = None,
     progress: bool = False,
     *,

@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
@@ -14,6 +15,7 @@ from . import prompt, rotate, studies, tools, walks
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is returned."""
+    _write_anything()
     parser = build_parser()
     options = parser.parse_args(arguments)
     if not hasattr(options, "act"):
@@ -33,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _write_anything() -> None:
+    """A terminal that lacks a character gets its number (\\u2228) in the place of a traceback after all the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -33,11 +33,11 @@ def add_verbs(verbs: Any) -> None:
 
 
 def show_hooks(options: argparse.Namespace) -> int:
-    from ..pipeline import read_config
+    from ..pipeline.config import read_config
     from ..pipeline.hooks import hook_table
     from ..pipeline.walk import Walk
 
-    config = read_config(options.config, options.changes, options.safe)
+    config = read_config(options.config, options.changes, options.safe, only_model=True)
     sys.stdout.write(hook_table(Walk(config, Path("runs") / config.name)) + "\n")
     return 0
 

@@ -34,6 +34,8 @@ def tensor_of(value: Any, what: str) -> Tensor:
             f"{what}: expected a dense tensor on the CPU or a GPU; got {found.layout} on {found.device.type}. "
             "Give `.to_dense()`, or values that are loaded"
         )
+    if found.ndim == 0:
+        raise DataError(f"{what}: expected one row an example, got the single value {found.item()!r:.40}")
     return found.detach().cpu()
 
 

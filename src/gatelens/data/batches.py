@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import DataError
 from .arrays import flags, pixels_or_ids, whole_numbers
 from .positions import NOTHING
+from .sizes import check_count
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Batch:
     mask: Bool[Tensor, "n T"] | None = None  # False at padding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Batches:
     """All examples of one part of the data, in memory; iterating gives `Batch`es in a fixed order.
 
@@ -52,21 +53,32 @@ class Batches:
 
     inputs: Shaped[Tensor, "n *shape"]
     targets: Int[Tensor, "n *T"]
-    keep: Bool[Tensor, "n *T"] = None  # pyright: ignore[reportAssignmentType] -- filled in below
-    document: Int[Tensor, "n *T"] = None  # pyright: ignore[reportAssignmentType]
-    batch_size: int = 512
-    metric: str = "accuracy"
-    name: str = "data"
-    mask: Bool[Tensor, "n T"] | None = None
+    keep: Bool[Tensor, "n *T"]
+    document: Int[Tensor, "n *T"]
+    batch_size: int
+    metric: str
+    name: str
+    mask: Bool[Tensor, "n T"] | None
 
-    def __post_init__(self):
-        if self.metric not in ("accuracy", "ce"):
-            raise DataError(f'metric must be "accuracy" or "ce", got {self.metric!r}')
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise DataError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
-        if not isinstance(self.name, str):
-            raise DataError(f"the name of a data set is a text, got {self.name!r}")
-        self._fill()
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Any,
+        keep: Any = None,
+        document: Any = None,
+        batch_size: Any = 512,
+        metric: Any = "accuracy",
+        name: Any = "data",
+        mask: Any = None,
+    ):
+        if not isinstance(metric, str) or metric not in ("accuracy", "ce"):
+            raise DataError(f'metric must be "accuracy" or "ce", got {metric!r:.80}')
+        if not isinstance(name, str):
+            raise DataError(f"the name of a data set is a text, got {name!r:.80}")
+        check_count(batch_size, "batch_size", 1)
+        values = _filled(inputs, targets, keep, document, mask, name)
+        for field, value in (values | {"batch_size": int(batch_size), "metric": metric, "name": name}).items():
+            object.__setattr__(self, field, value)
         if len(self.inputs) == 0:
             raise DataError(
                 f"{self.name} is empty: expected at least one example, got none. Check the path and the split"
@@ -78,29 +90,6 @@ class Batches:
                 f"({', '.join(map(str, lengths))}); give one row of each per example"
             )
         self._check_shapes()
-
-    def _fill(self) -> None:
-        """Every field as the tensor that the rest relies on."""
-        targets = whole_numbers(self.targets, f"{self.name}: targets")
-        inputs = pixels_or_ids(self.inputs, self.name, tuple(targets.shape))
-        if targets.ndim == 2 and targets.shape[1] == 1 and inputs.shape[:2] != targets.shape:
-            targets = targets[:, 0]
-        keep, document, mask = self.keep, self.document, self.mask
-        if mask is not None:
-            mask = flags(mask, f"{self.name}: mask")
-            # without padding it says nothing, not even of rows that were framed since
-            mask = None if mask.shape != targets.shape and bool(mask.all()) else mask
-        filled = {
-            "inputs": inputs,
-            "targets": targets,
-            "keep": torch.ones(targets.shape, dtype=torch.bool) if keep is None else flags(keep, f"{self.name}: keep"),
-            "document": _own_documents(targets)
-            if document is None
-            else whole_numbers(document, f"{self.name}: document"),
-            "mask": mask,
-        }
-        for name, value in filled.items():
-            object.__setattr__(self, name, value)
 
     def _check_shapes(self) -> None:
         shape = self.targets.shape
@@ -157,6 +146,24 @@ class Batches:
             f"{self.rows} rows, {self.keep.numel() - self.rows} positions left out (BOS, padding), "
             f"{len(torch.unique(self.document))} documents, {self.metric})"
         )
+
+
+def _filled(inputs: Any, targets: Any, keep: Any, document: Any, mask: Any, name: str) -> dict[str, Any]:
+    """Every field as the tensor that the rest relies on."""
+    targets = whole_numbers(targets, f"{name}: targets")
+    inputs = pixels_or_ids(inputs, name, tuple(targets.shape))
+    if targets.ndim == 2 and targets.shape[1] == 1 and inputs.shape[:2] != targets.shape:
+        targets = targets[:, 0]
+    mask = None if mask is None else flags(mask, f"{name}: mask")
+    if mask is not None and mask.shape != targets.shape and bool(mask.all()):
+        mask = None  # without padding it says nothing, not even of rows that were framed since
+    return {
+        "inputs": inputs,
+        "targets": targets,
+        "keep": torch.ones(targets.shape, dtype=torch.bool) if keep is None else flags(keep, f"{name}: keep"),
+        "document": _own_documents(targets) if document is None else whole_numbers(document, f"{name}: document"),
+        "mask": mask,
+    }
 
 
 def _own_documents(targets: Tensor) -> Tensor:

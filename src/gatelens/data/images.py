@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import DataError, HubError
 from .batches import Batches
 from .hub import MNIST_HUB, MNIST_LOCAL, find_mnist
+from .sizes import check_count, check_seed, part_sizes
 
 _IDX = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -28,7 +29,7 @@ _IDX = {
 def image_batches(
     source: str = "digits",
     path: str | Path | None = None,
-    rows: tuple[int | None, int | None] = (None, None),
+    rows: Any = (None, None),
     seed: int = 0,
     batch_size: int = 512,
 ) -> tuple[Batches, Batches]:
@@ -37,13 +38,17 @@ def image_batches(
     Args:
         source: "digits" (scikit-learn's 1,797 handwritten digits, 8 x 8; a quarter is held out) or "mnist" (60,000 and
             10,000, 28 x 28; from `path`, else from GATELENS_DATA/mnist, else from the hub).
-        rows: examples to take from each part; None for all.
+        rows: examples to take from each part, (fitting, held out); None for all. One number is the fitting part, beside which
+            a quarter as many are held out.
         seed: of the split of the digits, and of the order of the fitting part.
 
     Raises:
         DataError: unknown source, missing or damaged files, empty data.
         HubError: when the hub is needed and out of reach.
     """
+    rows = part_sizes(rows)
+    check_count(batch_size, "batch_size", 1)
+    check_seed(seed)
     if source == "digits":
         fit, held_out = _digits(seed)
     elif source == "mnist":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class TokenRows:
         return zip(ids, masks, strict=True)
 
 
-def rows_in(rows: Iterable[Any], column: str, name: str) -> Iterator[str | TokenRows]:
+def rows_in(rows: Any, column: str, name: str) -> Iterator[str | TokenRows]:
     """Texts or token ids, row for row; rows that are null are left out, and their number is said at the end.
 
     Raises:
@@ -51,7 +51,7 @@ def rows_in(rows: Iterable[Any], column: str, name: str) -> Iterator[str | Token
                 if value is None:
                     null += 1
                 elif isinstance(value, str):
-                    text = _without_surrogates(value)
+                    text = without_surrogates(value)
                     broken += text != value
                     yield text
                 else:
@@ -131,7 +131,7 @@ def stacked(rows: Sequence[TokenRows]) -> TokenRows:
     return TokenRows(ids, mask if ragged else None)
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Two halves of a character put together, a lone one replaced: no tokenizer can read it."""
     try:
         text.encode()

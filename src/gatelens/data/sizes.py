@@ -45,3 +45,17 @@ def check_count(value: Any, what: str, least: int) -> int:
     if isinstance(value, bool) or found < least:
         raise DataError(f"{what} must be a whole number of at least {least}, got {value!r}")
     return found
+
+
+def check_seed(seed: Any) -> None:
+    """A whole number that a generator takes.
+
+    Raises:
+        DataError: anything else.
+    """
+    try:
+        fits = not isinstance(seed, bool) and -(2**63) <= index(seed) < 2**63
+    except TypeError:
+        fits = False
+    if not fits:
+        raise DataError(f"a seed is a whole number of 64 bits, got {seed!r:.80}")

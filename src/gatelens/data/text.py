@@ -19,7 +19,7 @@ from .arrays import is_numbers
 from .batches import Batches
 from .documents import documents_of
 from .rows import TokenRows, stacked, token_rows
-from .sizes import HELD_OUT_SHARE, Sizes, check_count, part_sizes
+from .sizes import HELD_OUT_SHARE, Sizes, check_count, check_seed, part_sizes
 from .specials import Specials
 from .token_parts import TokenParts
 from .windows import Windows
@@ -28,9 +28,9 @@ from .windows import Windows
 def text_batches(
     model: Any,
     source: Any,
-    rows: int | tuple[int | None, int | None] = (None, None),
-    length: int = 64,
-    seed: int = 0,
+    rows: Any = (None, None),
+    length: Any = 64,
+    seed: Any = 0,
     *,
     packed: bool = True,
     prepend_bos: bool | None = None,
@@ -72,6 +72,7 @@ def text_batches(
     specials, tokenizer = Specials.of(model, prepend_bos), getattr(model, "tokenizer", model)
     counts = part_sizes(rows)
     check_count(batch_size, "batch_size", 1)
+    check_seed(seed)
     names = _name(source), f"{_name(held_out if held_out is not None else source)}, held out"
 
     def read(where: Any, from_seed: int) -> Iterator[str] | TokenRows:

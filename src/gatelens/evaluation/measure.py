@@ -14,7 +14,9 @@ from ..activations.collecting import collect, hook_names
 from ..basis.linear import basis_width
 from ..circuits import Circuit, features_at
 from ..data import Batches
+from ..data.given import as_batches
 from ..gates import Gate, GateKind
+from ..models import check_model
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
 from .passes import Passes
@@ -25,7 +27,7 @@ from .splicing import splice
 def evaluate(
     model: Any,
     circuit: Circuit,
-    held_out: Batches,
+    held_out: Any,
     acts: Mapping[str, Tensor] | None = None,
     means: Mapping[str, Tensor] | None = None,
     baselines: Mapping[str, Circuit | tuple[Any, Circuit]] | None = None,
@@ -36,6 +38,7 @@ def evaluate(
     """Measure a circuit on data that nothing was fitted on.
 
     Args:
+        held_out: the held-out part, or anything else that `collect` takes.
         acts: held-out activations where they are at hand; else they are collected.
         means: hook name -> mean activation on the fitting part, for ablations; else the held-out means serve.
         baselines: name -> circuit evaluated in the same way, beside; (model, circuit) for one of another model.
@@ -47,7 +50,9 @@ def evaluate(
     Raises:
         ModelError: another model than the one that the circuit was read from, or hooks left on it.
     """
+    check_model(model)
     circuit.check_model(model)
+    held_out = as_batches(model, held_out)
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     bench = _Bench(model, circuit, held_out, acts, means)
     beside = {
@@ -82,10 +87,10 @@ class _Bench:
         means: Mapping[str, Tensor] | None = None,
     ):
         self.acts = collect(model, held_out, circuit.segments) if acts is None else acts
-        self.means = means or {h: x.mean(0) for h, x in self.acts.items()}
         self.passes = Passes(model, held_out, hook_names(circuit.segments))
         self.ablations: dict[tuple[str, ...], float] = {}
         self._begin(circuit)
+        self.means = means or {h: self.acts[h].mean(0) for h in hook_names(circuit.segments)}
 
     def of(self, circuit: Circuit) -> _Bench:
         """Another circuit of the same segments in the same model: the clean model and its ablations are the same there."""

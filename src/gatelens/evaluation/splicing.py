@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..activations.collecting import hook_names
 from ..basis.features import decoded_output
-from ..errors import ConfigError
-from ..segments import Segment
+from ..errors import ConfigError, DataError
+from ..segments import Segment, each_segment
 from ..segments.outside import Outside
 
 Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
@@ -20,7 +20,7 @@ How = Literal["connectors", "dictionaries", "mean"]
 
 def splice(
     circuit: Any,
-    segments: Sequence[Segment] | None = None,
+    segments: Segment | Sequence[Segment] | None = None,
     how: How = "connectors",
     means: Mapping[str, Tensor] | None = None,
     keep: Tensor | None = None,
@@ -38,7 +38,10 @@ def splice(
         keep: bool over positions; where False (BOS, padding) the model's own value stays. None: it is read off each pass where
             special tokens stand, as `evaluate` knows it from the data; a model without a tokenizer has all replaced.
     """
-    segments = list(circuit.segments if segments is None else segments)
+    lacking = [name for name in ("segments", "bases", "connectors") if not hasattr(circuit, name)]
+    if lacking:
+        raise ConfigError(f"splice: expected a Circuit, got {type(circuit).__name__}, which lacks {', '.join(lacking)}")
+    segments = each_segment(circuit.segments if segments is None else segments)
     where = _Where(keep, next((s.outside for s in segments if s.outside is not None), None))
     if how == "connectors":
         return where.around(_Chain(circuit, segments, where).hooks())
@@ -50,7 +53,8 @@ def splice(
     if how == "mean":
         if means is None:
             raise ConfigError('splice(how="mean") needs `means`: hook name -> mean activation')
-        return where.around([(s.hook_out, where.through(_constant(means[s.hook_out]), s.d_out)) for s in segments])
+        constants = [(s, _constant(_mean_at(means, s))) for s in segments]
+        return where.around([(s.hook_out, where.through(constant, s.d_out)) for s, constant in constants])
     raise ConfigError(f'splice: how must be "connectors", "dictionaries" or "mean", got {how!r}')
 
 
@@ -64,6 +68,17 @@ def blended(rows: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
 
 def _reconstruct(basis: Any) -> Callable[[Tensor], Tensor]:
     return lambda x: basis.decode(basis.encode(x))
+
+
+def _mean_at(means: Mapping[str, Tensor], segment: Segment) -> Tensor:
+    mean = means.get(segment.hook_out)
+    if not isinstance(mean, Tensor) or mean.shape != (segment.d_out,):
+        found = list(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
+        raise DataError(
+            f"means[{segment.hook_out!r}]: expected the mean activation, [{segment.d_out}]; got {found}. "
+            "Give acts[hook].mean(0) of the fitting part"
+        )
+    return mean
 
 
 def _constant(mean: Tensor) -> Callable[[Tensor], Tensor]:

@@ -109,6 +109,11 @@ def type_gates(
 
 def _columns(connector: Connector, f_in: Tensor, f_out: Tensor, which: str) -> tuple[Columns, Columns]:
     n, m = connector.weight.shape
+    if f_in.ndim != 2 or f_out.ndim != 2:
+        raise DataError(
+            f"{which}f_in and f_out must be features of rows, [rows, {m}] and [rows, {n}]; got shapes {list(f_in.shape)} and "
+            f"{list(f_out.shape)}"
+        )
     if f_in.shape[1] != m or f_out.shape[1] != n:
         raise DataError(
             f"the connector maps {m} features to {n}; the {which}rows have {f_in.shape[1]} and {f_out.shape[1]}. "

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..basis.linear import Basis
 from ..errors import BasisError, GateLensWarning, NonFiniteError
 from ..segments import Segment
+from ..segments.values import rows_for
 from .coordinates import encode_pull, encode_push, feature_count, feature_directions
 from .products import pull, push
 
@@ -46,6 +47,7 @@ def jacobian_columns(
     """
     if side not in ("out", "in"):
         raise BasisError(f'side must be "out" (columns of the Jacobian) or "in" (its rows), got {side!r}')
+    x = rows_for(segment, x)
     width, other = (segment.d_in, basis_in) if side == "out" else (segment.d_out, basis_out)
     total = feature_count(other, width, x)
     count = total if per_input is None else min(per_input, total)

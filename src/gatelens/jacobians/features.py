@@ -12,6 +12,7 @@ from torch import Tensor
 from ..basis.linear import Basis
 from ..errors import BasisError, TooLargeError
 from ..segments import Segment
+from ..segments.values import rows_for
 from .columns import _in_columns, _out_columns
 from .coordinates import encode_push, feature_count, feature_directions
 from .products import push
@@ -31,6 +32,7 @@ def feature_jacobian(
     Raises:
         TooLargeError: when it would take over 2 GiB; use `active_block` or `jacobian_columns`.
     """
+    x = rows_for(segment, x)
     f_in, f_out = feature_count(basis_in, segment.d_in, x), feature_count(basis_out, segment.d_out, x)
     size = len(x) * f_in * f_out * x.element_size()
     if size > _MAX_BYTES:

@@ -56,10 +56,11 @@ class Config(BaseModel):
     views: Views = Views()
 
 
-def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = False) -> Config:
+def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = False, only_model: bool = False) -> Config:
     """The config at `path`, with `key.sub=value` changes applied (values are YAML).
 
     A config is code: `use: module:Name` imports that module and calls that name. `safe` refuses names that are not ours.
+    `only_model` asks for no `data` and no `bases`: for what looks at the model alone.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key (with the nearest known one) or a value of another type.
@@ -80,6 +81,8 @@ def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = Fals
         raise ConfigError(f"{path} should be a mapping with the keys {', '.join(Config.model_fields)}")
     with_changes(values, changes)
     values.setdefault("name", path.stem)
+    if only_model:
+        values = {"data": {}, "bases": {}} | values
     config = check_config(values, str(path))
     if safe:
         from .foreign import check_safe

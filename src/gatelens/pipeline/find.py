@@ -9,15 +9,15 @@ from typing import Any
 from ..activations.collecting import Activations, collect
 from ..bases.sae.trained import TrainedSAE
 from ..basis.fitting import fit_bases
-from ..basis.linear import Basis
-from ..circuits import Circuit, build_circuit
+from ..circuits import Circuit, build_circuit, default_solver
+from ..connectors import Solver
 from ..data import Batches
+from ..data.given import as_batches
+from ..errors import ConfigError, DataError
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
-from ..gate_dictionaries.gate_basis import GateBasis
-from ..segments import Segment, mlp_segments
-from ..solvers.built_in import BuiltInWires
-from ..solvers.gram_lasso import GramLasso
+from ..models import check_model
+from ..segments import Segment, each_segment, mlp_segments
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,10 @@ class Found:
 
 def find_circuit(
     model: Any,
-    batches: tuple[Batches, Batches],
-    segments: Sequence[Segment] | None = None,
+    batches: Any,
+    segments: Segment | Sequence[Segment] | None = None,
     bases: Any = None,
-    solver: Any = None,
+    solver: Solver | None = None,
     seed: int = 0,
     progress: bool = False,
     **gate_options: Any,
@@ -62,20 +62,20 @@ def find_circuit(
     """Collect, fit dictionaries, connect, read gates, evaluate.
 
     Args:
-        batches: (fitting part, held-out part), as `image_batches` and `text_batches` give them.
-        segments: the stretches to explain; None for all MLPs.
+        batches: (fitting part, held-out part), as `image_batches` and `text_batches` give them; each may be anything that
+            `collect` takes.
+        segments: the stretches to explain, one or several; None for all MLPs.
         bases: a recipe, a mapping hook name -> basis, or None for BatchTopK SAEs four times as wide as the hook point.
         solver: None for `GramLasso()`, or for the wires that gate dictionaries have built in.
         gate_options: for `type_gates`.
     """
-    fit, unseen = batches
-    segments = list(segments) if segments is not None else mlp_segments(model)
+    check_model(model)
+    fit, unseen = (as_batches(model, part) for part in _two_parts(batches))
+    segments = mlp_segments(model) if segments is None else each_segment(segments)
     acts = collect(model, fit, segments, progress=progress)
     held_out = collect(model, unseen, segments, progress=progress)
     found = _bases(bases, segments, acts, seed, progress)
-    if solver is None:
-        gates = [isinstance(found.get(s.hook_out), GateBasis) for s in segments]
-        solver = BuiltInWires() if all(gates) else GramLasso()
+    solver = default_solver(segments, found) if solver is None else solver
     circuit = build_circuit(
         model,
         segments,
@@ -91,7 +91,20 @@ def find_circuit(
     return Found(circuit, evaluate(model, circuit, unseen, held_out, means, seed=seed), held_out, model, unseen)
 
 
-def _bases(bases: Any, segments: Sequence[Segment], acts: Activations, seed: int, progress: bool) -> dict[str, Basis]:
+def _two_parts(batches: Any) -> Sequence[Any]:
+    if not isinstance(batches, tuple | list) or len(batches) != 2 or isinstance(batches[0], int | float | str):
+        raise DataError(
+            f"batches: expected two parts, (fitting, held out), got {type(batches).__name__}. "
+            "text_batches(model, texts) and image_batches() give both"
+        )
+    return batches
+
+
+def _bases(bases: Any, segments: Sequence[Segment], acts: Activations, seed: int, progress: bool) -> dict[str, Any]:
     if isinstance(bases, Mapping):
         return dict(bases)
+    if bases is not None and not hasattr(bases, "fit"):
+        raise ConfigError(
+            f"bases: expected a recipe, TrainedSAE() for instance, or hook name -> basis; got {type(bases).__name__}"
+        )
     return fit_bases({"": bases if bases is not None else TrainedSAE(seed=seed)}, segments, acts, progress)

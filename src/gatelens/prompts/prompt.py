@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from ..data.positions import positions
+from ..data.rows import without_surrogates
+from ..data.specials import Specials
 from ..errors import DataError, NonFiniteError
 
 
@@ -19,7 +22,7 @@ class Prompt:
     Attributes:
         inputs: what the model is called on: [1, T] token ids, or [n, d] pixels.
         texts: a text for each position; an image has one position.
-        keep: which positions count; BOS does not.
+        keep: which positions count; BOS and other special tokens do not.
         images: pixels, not tokens.
     """
 
@@ -49,7 +52,7 @@ class Prompt:
 def prompt_of(model: Any, given: Any) -> Prompt:
     """Text or token ids for a model with a vocabulary, pixels for one without.
 
-    Text is tokenised as `text_batches` does it: a BOS in front where the tokenizer has one. Ids are taken as they are.
+    Text is tokenised as `text_batches` does it: a BOS in front where the model puts one. Ids are taken as they are.
 
     Raises:
         DataError: empty, longer than the model's context, unknown tokens, text for a model of images or the reverse.
@@ -63,11 +66,13 @@ def prompt_of(model: Any, given: Any) -> Prompt:
     _check_ids(model, ids, vocabulary)
     tokenizer = getattr(model, "tokenizer", None)
     texts = [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]
-    bos = getattr(tokenizer, "bos_token_id", None)
-    keep = [not (place == 0 and i == bos) for place, i in enumerate(ids)]
+    found = positions(torch.tensor([ids]), Specials.of(model))
+    keep = found.keep[0].tolist()
     if not any(keep):
         raise DataError("the prompt is a BOS token and nothing else: expected at least one token that counts")
-    return Prompt(torch.tensor([ids]), tuple(texts), tuple(keep))
+    if not found.mask[0, : keep.index(True)].all():
+        raise DataError("the prompt begins with padding, which the model would read: give its ids without")
+    return Prompt(found.inputs, tuple(texts), tuple(keep))
 
 
 def _ids_of_text(model: Any, text: str) -> list[int]:
@@ -76,14 +81,14 @@ def _ids_of_text(model: Any, text: str) -> list[int]:
         raise DataError("the prompt is empty: expected at least one token. Give a text, or token ids")
     if tokenizer is None:
         raise DataError(f"this model has no tokenizer for the text {text[:40]!r}: give token ids, a list of integers")
-    ids = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    ids = list(tokenizer(without_surrogates(text), add_special_tokens=False, verbose=False)["input_ids"])
     unk, bos = getattr(tokenizer, "unk_token_id", None), getattr(tokenizer, "bos_token_id", None)
     if unk is not None and unk != bos and unk in ids:
         raise DataError(
             f"the model does not know {ids.count(unk)} of the {len(ids)} tokens of {text[:40]!r}: its tokenizer has "
             "only its sign for the unknown there. Write them otherwise"
         )
-    return ids if bos is None else [bos, *ids]
+    return [bos, *ids] if bos is not None and Specials.of(model).begins else ids
 
 
 def _ids(given: Any) -> list[int]:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..models import Model, check_model
+from ..errors import SegmentError
+from ..models import check_model
 from .outside import Outside
 from .segment import ACTIVATIONS as ACTIVATIONS
 from .segment import MLPWeights as MLPWeights
 from .segment import Segment as Segment
 
 
-def with_outside(model: Model, segments: Sequence[Segment]) -> list[Segment]:
+def each_segment(segments: Any) -> list[Segment]:
+    """Segments as a list, also of one that comes alone.
+
+    Raises:
+        SegmentError: something that is no segment.
+    """
+    if isinstance(segments, Segment):
+        return [segments]
+    found = list(segments) if isinstance(segments, Iterable) else [segments]
+    for segment in found:
+        if not isinstance(segment, Segment):
+            raise SegmentError(
+                f"expected segments, got {type(segment).__name__}: give mlp_segments(model), or a Segment of your own"
+            )
+    return found
+
+
+def with_outside(model: Any, segments: Sequence[Segment]) -> list[Segment]:
     """The segments, each knowing how a pass of this model shows where BOS and padding stand."""
     if all(segment.outside is not None for segment in segments):
         return list(segments)

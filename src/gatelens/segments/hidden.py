@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from operator import index
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..models import check_hook_names
 from .segment import MLPWeights, Segment
 
 
-def hidden_maps(model: Any, layers: Sequence[int] | None = None) -> list[Segment]:
+def hidden_maps(model: Any, layers: Any = None) -> list[Segment]:
     """Map i of a `HookedMLP`, from hidden layer i to i + 1, for each i in `layers` (None: all)."""
     return [_hidden_map(model, i) for i in chosen_layers(layers, model.n_hidden - 1)]
 

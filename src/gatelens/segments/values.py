@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import SegmentError
+from ..errors import DataError, SegmentError
 
 #: what attention holds for pairs of positions
 _PAIRS = ("hook_pattern", "hook_attn_scores", "hook_attention_weights")
@@ -121,6 +121,21 @@ def _advice(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
             "Its dimensions stand in another order: put a HookPoint behind a transpose in the model, and give its name"
         )
     return "It is no function of single positions (attention, experts, or pooling): choose another hook point"
+
+
+def rows_for(segment: Any, x: Tensor) -> Float[Tensor, "rows d_in"]:
+    """Rows at a segment's input, in the precision of its weights.
+
+    Raises:
+        DataError: another width, no rows, or no dense floating-point numbers.
+    """
+    fits = x.ndim == 2 and x.shape[1] == segment.d_in and x.is_floating_point() and x.layout == torch.strided
+    if not fits or not len(x):
+        raise DataError(
+            f"expected floating-point rows at {segment.hook_in}, [rows, {segment.d_in}], at least one; got {x.dtype} of shape "
+            f"{list(x.shape)}. Give collect(model, batches, segment)[{segment.hook_in!r}]"
+        )
+    return x if segment.mlp is None else x.to(segment.mlp.W_in.dtype)
 
 
 def check_order(run: Any, names: Sequence[str], inputs: Tensor, shape: Sequence[int]) -> None:

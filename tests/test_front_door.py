@@ -1,0 +1,188 @@
+"""Whatever is given to the front door, of whatever type, shape, dtype or device: it works, or the error is ours.
+
+Each function is called as it should be, with one or two of its arguments replaced by something strange.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gatelens as gl
+from gatelens.data import Batches
+from gatelens.errors import GateLensError
+
+HOOKS = ("hook_post.0", "hook_post.1")
+
+
+class Nothing:
+    """An object that is nothing in particular."""
+
+
+#: made anew for each call: a generator is read once
+STRANGE: dict[str, Callable[[], Any]] = {
+    "none": lambda: None,
+    "true": lambda: True,
+    "zero": lambda: 0,
+    "minus one": lambda: -1,
+    "huge": lambda: 10**30,
+    "half": lambda: 0.5,
+    "nan": lambda: float("nan"),
+    "text": lambda: "strange",
+    "no text": lambda: "",
+    "half a character": lambda: "\ud800",
+    "null character": lambda: "a\0b",
+    "bytes": lambda: b"strange",
+    "path": lambda: Path("/nowhere/at/all"),
+    "object": Nothing,
+    "class": lambda: Nothing,
+    "function": lambda: lambda *arguments: None,
+    "empty list": list,
+    "empty dict": dict,
+    "set": lambda: {1, 2},
+    "list of nothing": lambda: [None],
+    "list of texts": lambda: ["a", "b"],
+    "ragged list": lambda: [[1, 2], [3]],
+    "tuple": lambda: (1, 2, 3),
+    "dict": lambda: {"a": 1},
+    "dict of a hook": lambda: {HOOKS[0]: 1, HOOKS[1]: None},
+    "generator": lambda: (i for i in range(3)),
+    "single value": lambda: torch.tensor(1.0),
+    "empty tensor": lambda: torch.zeros(0),
+    "no rows": lambda: torch.zeros(0, 6),
+    "no columns": lambda: torch.zeros(6, 0),
+    "one dimension": lambda: torch.ones(6),
+    "another width": lambda: torch.ones(5, 7),
+    "three dimensions": lambda: torch.ones(2, 3, 6),
+    "whole numbers": lambda: torch.ones(5, 6, dtype=torch.int32),
+    "negative": lambda: -torch.ones(5, 6, dtype=torch.long),
+    "flags": lambda: torch.ones(5, 6, dtype=torch.bool),
+    "complex": lambda: torch.ones(5, 6, dtype=torch.complex64),
+    "double": lambda: torch.ones(5, 6, dtype=torch.float64),
+    "half precision": lambda: torch.ones(5, 6, dtype=torch.bfloat16),
+    "not a number": lambda: torch.full((5, 6), torch.nan),
+    "another device": lambda: torch.ones(5, 6, device="meta"),
+    "sparse": lambda: torch.eye(6).to_sparse(),
+    "array": lambda: np.ones((5, 6)),
+    "array of objects": lambda: np.array([Nothing()], dtype=object),
+    "array of texts": lambda: np.array(["a", "b"]),
+    "dict of tensors": lambda: {h: torch.ones(5, 7) for h in HOOKS},
+    "dict on another device": lambda: {h: torch.ones(5, 6, device="meta") for h in HOOKS},
+    "dict of whole numbers": lambda: {h: torch.ones(5, 6, dtype=torch.long) for h in HOOKS},
+    "dict of several lengths": lambda: {HOOKS[0]: torch.ones(5, 6), HOOKS[1]: torch.ones(4, 6)},
+}
+
+
+@functools.cache
+def model() -> Any:
+    return gl.HookedMLP((8, 6, 6, 3)).eval().requires_grad_(False)
+
+
+def data() -> Batches:
+    x = torch.rand(30, 8, generator=torch.Generator().manual_seed(0))
+    return Batches(x, torch.arange(30) % 3, batch_size=15)
+
+
+@functools.cache
+def acts() -> Any:
+    return gl.collect(model(), data(), HOOKS)
+
+
+@functools.cache
+def circuit() -> Any:
+    bases = {h: gl.Rotation(torch.eye(6)) for h in HOOKS}
+    return gl.build_circuit(model(), gl.mlp_segments(model()), bases, acts(), gl.GramLasso(mean_wires=2))
+
+
+def wires() -> Any:
+    return circuit().connectors[circuit().segments[0].name]
+
+
+#: function -> arguments that it works with
+CALLS: dict[str, Callable[[], dict[str, Any]]] = {
+    "load_model": lambda: {"name": "/nowhere/model", "fold_ln": True, "bridge": False, "device": "cpu", "dtype": "float32"},
+    "image_batches": lambda: {"source": "digits", "path": None, "rows": (4, 2), "seed": 0, "batch_size": 4},
+    "text_batches": lambda: {"model": None, "source": torch.ones(5, 6, dtype=torch.long), "rows": (2, 1), "length": 6, "seed": 0, "attention_mask": None, "held_out": None, "batch_size": 2, "column": "text"},
+    "mlp_segments": lambda: {"model": model(), "layers": None, "mlp_in": "mlp_in", "frozen_norm": False},
+    "collect": lambda: {"model": model(), "batches": data(), "points": HOOKS[0], "dtype": "float32", "shard_rows": 8, "progress": False},
+    "feature_jacobian": lambda: {"segment": circuit().segments[0], "x": torch.rand(4, 6), "basis_in": gl.Rotation(torch.eye(6)), "basis_out": gl.Rotation(torch.eye(6))},
+    "jacobian_columns": lambda: {"segment": circuit().segments[0], "x": torch.rand(4, 6)},
+    "sparsity": lambda: {"values": torch.rand(4, 6), "eps": (0.1,)},
+    "type_gates": lambda: {"connector": wires(), "f_in": acts()[HOOKS[0]], "f_out": acts()[HOOKS[1]], "seed": 0},
+    "build_circuit": lambda: {"model": model(), "segments": circuit().segments, "bases": circuit().bases, "acts": acts(), "solver": gl.GramLasso(mean_wires=2), "gates": False, "held_out": None, "info": None},
+    "evaluate": lambda: {"model": model(), "circuit": circuit(), "held_out": data(), "acts": acts(), "means": None, "baselines": None, "name": None, "seed": 0},
+    "splice": lambda: {"circuit": circuit(), "segments": None, "how": "connectors", "means": None, "keep": None, "hooks": None},
+    "find_circuit": lambda: {"model": model(), "batches": (data(), data()), "segments": None, "bases": circuit().bases, "solver": gl.GramLasso(mean_wires=2), "seed": 0, "progress": False},
+}  # fmt: skip
+#: recipes and solvers -> their settings, as they are by default
+RECIPES = [
+    name
+    for room in ("bases", "solvers")
+    for name in gl.FRONT_DOOR[room]
+    if dataclasses.is_dataclass(getattr(gl, name)) and name != "Rotation"
+]
+
+
+def only_our_errors(act: Callable[[], Any], what: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            act()
+        except GateLensError:
+            return
+        except Exception as error:
+            raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_work_as_they_are(name):
+    if name == "load_model":
+        return
+    getattr(gl, name)(**CALLS[name]())
+
+
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(st.data())
+def test_functions_take_it_or_say_why(name, data):
+    arguments = CALLS[name]()
+    for what in data.draw(st.lists(st.sampled_from(sorted(arguments)), min_size=1, max_size=2, unique=True), "which"):
+        arguments[what] = STRANGE[data.draw(st.sampled_from(sorted(STRANGE)), what)]()
+    only_our_errors(lambda: getattr(gl, name)(**arguments), name)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(st.data())
+def test_recipes_take_it_or_say_why(name, data):
+    recipe = getattr(gl, name)
+    settings_of = [p for p in inspect.signature(recipe).parameters if p != "self"]
+    if not settings_of:
+        return
+    what, value = data.draw(st.sampled_from(settings_of)), data.draw(st.sampled_from(sorted(STRANGE)))
+    only_our_errors(lambda: recipe(**{what: STRANGE[value]()}), f"{name}({what}={value})")
+
+
+def test_what_is_missing_or_unknown_is_named():
+    with pytest.raises(GateLensError, match=r"collect: missing a required argument: 'points'.*It takes"):
+        gl.collect(model(), data())
+    with pytest.raises(GateLensError, match=r"mlp_segments: got an unexpected keyword argument 'layer'"):
+        gl.mlp_segments(model(), layer=1)
+    with pytest.raises(GateLensError, match=r"GramLasso: `mean_wires` must be .*; got str 'many'"):
+        gl.GramLasso(mean_wires="many")
+
+
+def test_a_setting_may_have_its_old_name():
+    with pytest.warns(match="mean_wires"):
+        assert gl.GramLasso(mean_edges=3).mean_wires == 3
