@@ -482,10 +482,28 @@ def test_save_is_one_file_of_utf8_and_survives_lone_surrogates(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
 
 
-def test_a_large_page_is_not_put_into_a_notebook(page):
-    assert "too large" in document.Html("x" * (document.NOTEBOOK_LIMIT + 1))._repr_html_()
-    assert "sandbox" in document.Html("<p>small</p>")._repr_html_()
+def test_a_page_is_framed_in_a_notebook_and_a_large_one_saved_beside_it(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert page._repr_html_().startswith('<iframe sandbox="allow-scripts allow-downloads"')
     assert "<script" not in document.Html("<script>1</script>")._repr_html_()
+    large = document.Html("x" * (document.FRAME_LIMIT + 1))
+    link = re.search(r'href="([^"]+)"', large._repr_html_())[1]
+    assert (tmp_path / link).read_text() == large.text
+
+
+def test_panels_bring_their_bundle_once_a_session_and_are_complete_without(monkeypatch):
+    from itertools import count
+
+    from gatelens.views import panels
+
+    monkeypatch.setattr(panels, "_given", count(0))
+    made = views.token_panels([("h", [(["<i>", "b"], [1.0, -2.0])])])
+    first, second = made._repr_html_(), made._repr_html_()
+    assert (first.count("var CircuitsVis="), second.count("var CircuitsVis=")) == (1, 0)
+    assert "&lt;i&gt;" in second
+    assert "ColoredTokens" in made.show_code(bundled=False)
+    assert "<i>" not in second.replace("\\u003ci\\u003e", "")
+    assert made.text.startswith("<!doctype html>")
 
 
 def test_panels_escape_and_replace(tmp_path):

@@ -56,11 +56,19 @@ def _run(extra: list[str], address: str, timeout: float) -> subprocess.Completed
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def open_page(path: Path, dark: bool = False, fragment: str = "", wait_ms: int = 1500, timeout: float = HANGS) -> Seen:
+def open_page(
+    path: Path,
+    dark: bool = False,
+    fragment: str = "",
+    wait_ms: int = 1500,
+    timeout: float = HANGS,
+    width: int = 1200,
+) -> Seen:
     """Open a page from its file, let its scripts run, and read what happened."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "net.json"
-        extra = ["--enable-logging=stderr", f"--log-net-log={log}", f"--virtual-time-budget={wait_ms}", "--dump-dom"]
+        extra = ["--enable-logging=stderr", f"--log-net-log={log}", f"--virtual-time-budget={wait_ms}"]
+        extra += ["--dump-dom", f"--window-size={width},900"]
         done = _run([*extra, *(["--force-dark-mode"] if dark else [])], f"file://{path}{fragment}", timeout)
         console = re.findall(r"CONSOLE[^\]]*\] (.*)", done.stderr)
         return Seen(done.stdout, console, _requests(log))

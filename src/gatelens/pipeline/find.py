@@ -16,10 +16,12 @@ from ..data.given import as_batches
 from ..errors import ConfigError, DataError
 from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
+from ..lazy import shows_itself
 from ..models import check_model
 from ..segments import Segment, each_segment, mlp_segments
 
 
+@shows_itself
 @dataclass(frozen=True, eq=False)
 class Found:
     """What `find_circuit` found: the circuit, its evaluation, and the held-out activations that its page shows."""

@@ -27,8 +27,10 @@ from ..store import replace_file
 #: the page's own programs, run as one
 SCRIPTS = ("explore.js", "script.js")
 
-#: a notebook keeps every output in its file: a larger page is offered for saving instead
+#: a notebook keeps every output in its file: a value that would take more shows as it prints
 NOTEBOOK_LIMIT = 300_000
+#: a page up to this size is framed in a cell; a larger one is saved beside the notebook
+FRAME_LIMIT = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,19 @@ class Html:
         return f"Html({'page' if self.whole else 'fragment'}, {len(self.text.encode('utf-8', 'replace')):,} bytes)"
 
     def _repr_html_(self) -> str:
-        """Framed, so that neither the notebook's style nor the page's touches the other."""
+        """Framed, so that neither the notebook's style nor the page's touches the other; a large page is saved beside the
+        notebook, and linked."""
         if not self.whole:
             return self.text
-        if len(self.text) > NOTEBOOK_LIMIT:
-            size = f"{len(self.text) / 1e6:.1f} MB"
-            return f'<p>A page of {size}, too large for a notebook cell. Save it: <code>.save("page.html")</code></p>'
-        frame = f'<iframe sandbox="allow-scripts" width="100%" height="720" style="border:0" srcdoc="{escape(self.text)}"></iframe>'
-        return frame
+        data = self.text.encode("utf-8", "replace")
+        if len(data) > FRAME_LIMIT:
+            path = self.save(f"gatelens-{hashlib.sha256(data).hexdigest()[:10]}.html")
+            size = f"{len(data) / 1e6:.1f} MB"
+            return f'<p>A page of {size}, saved beside the notebook: <a href="{path}" target="_blank">{path}</a></p>'
+        return (
+            '<iframe sandbox="allow-scripts allow-downloads" width="100%" height="720" style="border:0" '
+            f'title="GateLens page" srcdoc="{escape(self.text)}"></iframe>'
+        )
 
 
 @cache
@@ -104,7 +111,7 @@ def document(
     The policy allows these very scripts by their hashes, inline style, pictures inside the page, and nothing else: no
     request of any kind, no script that came in with the data, no handler in an attribute.
     """
-    own = _compact_script("\n".join(asset(name) for name in SCRIPTS))
+    own = compact_script("\n".join(asset(name) for name in SCRIPTS))
     programs = [Markup(script) for script in (*scripts, own)]
     policy = "; ".join(
         (
@@ -221,7 +228,8 @@ def _mark(c: str, spaces: bool) -> str:
     return "\ufffd" if kind == "Cs" else c
 
 
-def _compact_script(text: str) -> str:
+def compact_script(text: str) -> str:
+    """The program without comments and indentation."""
     return "\n".join(line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("//"))
 
 

@@ -1,8 +1,8 @@
-"""What values show of themselves in a notebook: small fragments, readable without scripts, nothing fetched, fine when shown twice."""
+"""What values show of themselves in a notebook: small, apart from the notebook's style, nothing fetched, fine when shown twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,11 +11,15 @@ from markupsafe import Markup
 
 from . import images
 from .cards import card_list, card_of, order_key
-from .document import NOTEBOOK_LIMIT, asset, compact_style, count, fragment
+from .document import NOTEBOOK_LIMIT, count, fragment
 from .drawing import glyph_symbols
 from .explained import explained, sentence_of
 from .figures import report_tables
+from .isolated import isolated
+from .known_features import known as known_features
 from .matrix import layer_map
+from .picture import drawn
+from .sketch import Known, sketch_of
 from .summary import sentence
 
 #: gates that a circuit shows of itself
@@ -27,17 +31,16 @@ WIDEST = 512
 
 
 def show(value: Any) -> str:
-    """Markup for a `Circuit`, `Gate`, `Connector`, `Rotation`, `Report` or `PromptReading`; its printed form for anything else.
+    """Markup for a `Circuit`, `Gate`, `Connector`, `Found`, `JacobianPicture`, `Report`, `Rotation` or `PromptReading`; its
+    printed form for anything else.
 
     Under 300 KB: a value that would take more is shown as it prints.
     """
     draw = _DRAWN.get(_kind(value))
     body = draw(value) if draw else Markup("")
-    style = Markup(compact_style(asset("style.css") + asset("picture.css")))
-    text = str(fragment("notebook.html.j2", style=style, body=body)) if body else ""
-    return (
-        text if body and len(text.encode("utf-8", "replace")) < NOTEBOOK_LIMIT else f"<pre>{escape(repr(value))}</pre>"
-    )
+    text = isolated(body, repr(value)) if body else ""
+    small = len(text.encode("utf-8", "replace")) < NOTEBOOK_LIMIT
+    return text if body and small else f"<pre>{escape(repr(value))}</pre>"
 
 
 def _kind(value: Any) -> str:
@@ -67,14 +70,16 @@ def _rows_and_sizes(connector: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _circuit(circuit: Any) -> Markup:
-    gates = sorted(((g, name) for name, gs in circuit.gates.items() for g in gs), key=lambda pair: order_key(pair[0]))
-    read = [pair for pair in gates if str(pair[0].kind) != "not_read"][:BEST]
-    shown = _cards([card_of(g, name) for g, name in read], opened=0) if read else Markup("<p>No gate was read.</p>")
+    return _read(circuit, {}) + _pictured(circuit, {})
+
+
+def _read(circuit: Any, figures: Any) -> Markup:
+    """What was read, in a sentence and a table of the segments."""
     rows = [
         [
             s.name,
             repr(circuit.connectors.get(s.name, "no connector")),
-            count(sum(str(g.kind) != "not_read" for g in circuit.gates.get(s.name, [])), "gate"),
+            count(sum(sketch_of(g).grade != "none" for g in circuit.gates.get(s.name, [])), "rule"),
         ]
         for s in circuit.segments
     ]
@@ -83,7 +88,36 @@ def _circuit(circuit: Any) -> Markup:
         tables=[{"title": "Segments", "what": "", "head": ["segment", "connector", "read"], "rows": rows}],
         heading="",
     )
-    return Markup("<p>{}</p>").format(sentence(circuit, {})) + table + shown
+    return Markup("<p>{}</p>").format(sentence(circuit, figures)) + table
+
+
+def _pictured(circuit: Any, known: Mapping[str, Known]) -> Markup:
+    """The best gates as pictures; known: segment name -> what is known of its features."""
+    gates = sorted(((g, name) for name, gs in circuit.gates.items() for g in gs), key=lambda pair: order_key(pair[0]))
+    sketches = [sketch_of(g, known.get(name)) for g, name in gates[: 3 * BEST]]
+    best = [s for s in sketches if s.grade != "none"][:BEST]
+    if not best:
+        return Markup("<p>No rule was found.</p>")
+    pictures = Markup("").join(
+        Markup('<div class="one"><div class="pic">{}</div></div>').format(Markup(drawn(s))) for s in best
+    )
+    return Markup("<h3>The best gates</h3>") + Markup('<div class="best">{}</div>').format(pictures)
+
+
+def _found(found: Any) -> Markup:
+    known = {
+        s.name: known_features(found.circuit, found.held_out, segment=s.name, model=found.model, batches=found.batches)
+        for s in found.circuit.segments
+    }
+    figures = found.report.to_dict()
+    said = Markup("").join(Markup("<p>{}</p>").format(s) for s in (sentence_of(figures), found.report.summary()) if s)
+    return said + _pictured(found.circuit, known) + _read(found.circuit, figures)
+
+
+def _jacobians(picture: Any) -> Markup:
+    from .jacobians import jacobian_figure
+
+    return Markup('<div class="scroll rotated">{}</div>').format(Markup(jacobian_figure(picture)))
 
 
 def _rotation(rotation: Any) -> Markup:
@@ -114,6 +148,8 @@ def _prompt(reading: Any) -> Markup:
 _DRAWN: dict[str, Callable[[Any], Markup]] = {
     "PromptReading": _prompt,
     "Gate": _gate,
+    "Found": _found,
+    "JacobianPicture": _jacobians,
     "Connector": _connector,
     "Circuit": _circuit,
     "Rotation": _rotation,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from ..store import replace_file
 from .document import asset, compact_style
+from .isolated import isolated
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Drawing:
         return path
 
     def _repr_html_(self) -> str:
-        return f'<div style="max-width:520px">{self.alone}</div>'
+        return isolated(Markup('<div class="pic">{}</div>').format(Markup(self.svg)), repr(self))
 
     def __html__(self) -> str:
         return self.svg

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...basis.linear import Basis
 from ...errors import BasisError
 from ...jacobians import feature_jacobian, sparsity
+from ...lazy import shows_itself
 from ...segments import Segment
 from .recipe import JacobianRotation, chosen_rows
 from .result import FittedRotation, Invertible, Trace
@@ -20,6 +21,7 @@ SHARES = (0.03, 0.1, 0.3, 1.0)
 _MOST_ENTRIES = 2**25  # 128 MiB in float32: of wider segments fewer inputs are looked at
 
 
+@shows_itself
 @dataclass(frozen=True, eq=False)
 class JacobianPicture:
     """|J| of one fitted and one held-out input, in the model's basis and in the rotated one.
