@@ -229,5 +229,5 @@ def test_find_circuit_is_the_whole_walk(digits):
     model, fit, held_out = digits
     found = gl.find_circuit(model, (fit, held_out), bases=gl.TrainedSAE(expansion=1, k=5, samples=8000, batch_size=64))
     assert set(found.circuit.gates) == {s.name for s in found.circuit.segments}
-    assert "logic gates" in repr(found)
+    assert "obey a rule" in repr(found)
     assert 0.0 <= found.report.all_replaced["accuracy"] <= 1.0

@@ -15,8 +15,10 @@ from gatelens.errors import BasisError, ConfigError, DataError
 from gatelens.evaluation import circuit_wire_curves, measure_coverage, wire_curve
 from gatelens.evaluation.coverage import explained_variance, firings_explained, rule_says
 from gatelens.evaluation.recipes import PartialWires, split_wires
-from gatelens.gates import Gate, GateKind
+from gatelens.gates import Grade
+from gatelens.gates.rule import Literal, Rule
 from gatelens.models import HookedMLP
+from support.gates import ruled
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +38,20 @@ def known() -> tuple[HookedMLP, Circuit, Batches]:
     bases = gl.Neurons().fit(segments, gl.collect(model, data, segments))
     wires = Connector.from_dense(model.layers[1].weight.detach().clone(), model.layers[1].bias.detach().clone())
     gates = [
-        Gate(0, GateKind.OR, (0, 1), (1.0, 1.0), 0.0, excite=(0, 1), at_least=1, verified=True),
-        Gate(1, GateKind.AND, (2, 3), (1.0, 1.0), -1.0, excite=(2, 3), at_least=2, verified=False),
+        ruled(0, (0, 1), grade="verified"),
+        ruled(1, (2, 3), at_least=2, bias=-1.0),
     ]
     name = segments[0].name
     return model, Circuit(segments, bases, {name: wires}, {name: gates}), data
 
 
 def test_rules_say():
-    on = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 0]], dtype=torch.bool)
-    gate = Gate(0, GateKind.AND_NOT, (0, 1, 2), (1.0, 1.0, -1.0), 0.0, excite=(0, 1), inhibit=(2,), at_least=2)
-    assert rule_says(gate, on).tolist() == [False, True, False, False]
+    f = torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 0]])
+    assert rule_says(ruled(0, (0, 1), (2,), at_least=2), f).tolist() == [False, True, False, False]
+    high = replace(ruled(0, (0,)), rule=Rule((Literal(0, 1.5),)))
+    assert rule_says(high, 2 * f).tolist() == [True, True, True, False]
+    assert not rule_says(high, f).any()
+    assert not rule_says(replace(high, rule=None), f).any()
 
 
 def test_only_verified_gates_count(known):
@@ -69,14 +74,14 @@ def test_only_verified_gates_count(known):
 def test_nothing_verified_explains_nothing(known):
     model, circuit, data = known
     name = circuit.segments[0].name
-    nothing = replace(circuit, gates={name: [replace(g, verified=None) for g in circuit.gates[name]]})
-    other = replace(circuit, gates={name: [replace(g, verified=True) for g in circuit.gates[name]]})
+    nothing = replace(circuit, gates={name: [replace(g, grade=Grade.HOLDS) for g in circuit.gates[name]]})
+    other = replace(circuit, gates={name: [replace(g, grade=Grade.VERIFIED) for g in circuit.gates[name]]})
     report = measure_coverage(model, nothing, data, {"neurons": other, "random_weights": (model, nothing)})
     (found,) = report.circuit.values()
     assert (found.verified, found.firings, found.gap) == (0, 0, pytest.approx(0))
     assert found.variance == pytest.approx(0, abs=1e-6)
     assert report.sentence == (
-        "Verified gates explain 0 % of the output variance of this MLP (all gates that were read, adders too: 100 %); "
+        "Verified gates explain 0 % of the output variance of this MLP (all whose rule holds: 100 %); "
         "neurons at equal wires 100 %; a random model's 0 % (not measured: gates fitted to shuffled inputs)."
     )
     assert report.to_dict()["baselines"]["neurons"][name]["verified"] == 2

@@ -10,10 +10,12 @@ import torch
 from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import BasisError, DataError, SolverError
-from gatelens.gates import GateKind
+from gatelens.gates import GateKind, Grade
+from gatelens.gates.gate import Evidence
 from gatelens.planted import PlantedGate, check_basis, check_solver, score_gates, score_wires, true_connector
 from gatelens.planted.scores import read_signs
 from gatelens.solvers import ReluOMP
+from support.gates import ruled
 
 TRUTH = (
     PlantedGate(0, "copy", (0,), (1.0,), (1,), 1),
@@ -62,8 +64,11 @@ def test_readings_are_counted_as_by_hand():
     )
     assert scores.confusion["xor"][GateKind.OR] == 1
     assert "xor" in repr(scores)
-    for kind in (GateKind.NOT_READ, GateKind.ADDER):
-        assert score_gates(TRUTH, {3: kind}).wrong_definite == 0
+    assert score_gates(TRUTH, {3: GateKind.NOT_READ}).wrong_definite == 0
+    holds = ruled(3, (0, 1), mcc=0.8)
+    assert score_gates(TRUTH, [holds]).wrong_definite == 1
+    for abstains in (replace(holds, grade=Grade.WEAK), replace(holds, evidence=Evidence(cut_mcc=0.95))):
+        assert score_gates(TRUTH, [abstains]).wrong_definite == 0
 
 
 def test_signs_alone():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,12 +13,13 @@ from gatelens import stability
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError
-from gatelens.gates import Gate, GateKind
+from gatelens.gates import Grade
 from gatelens.models import HookedMLP
 from gatelens.models.training import Training
 from gatelens.stability.conditions import Condition, halves
 from gatelens.stability.matching import Matching
 from gatelens.stability.refits import compare_circuits
+from support.gates import ruled
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -84,24 +87,18 @@ def test_wire_jaccard_by_hand():
         stability.wire_jaccard(a, b, same(4), same(2))
 
 
-def gate(out: int, kind: GateKind, excite=(), inhibit=(), verified=True) -> Gate:
-    inputs = (*excite, *inhibit)
-    weights = (1.0,) * len(excite) + (-1.0,) * len(inhibit)
-    return Gate(out, kind, inputs, weights, 0.0, excite=excite, inhibit=inhibit, verified=verified)
-
-
 def test_gate_agreement_by_hand():
     a = [
-        gate(0, GateKind.OR, (0, 1)),
-        gate(1, GateKind.AND, (2, 3)),
-        gate(2, GateKind.AND_NOT, (0,), (1,), verified=False),
-        gate(3, GateKind.NOT_READ, (1,)),
+        ruled(0, (0, 1), grade="verified"),
+        ruled(1, (2, 3), at_least=2, grade="verified"),
+        ruled(2, (0,), (1,)),
+        ruled(3, (1,), grade="weak"),
     ]
     b = [
-        gate(0, GateKind.OR, (0, 1, 2)),  # the kind, and two of three inputs
-        gate(1, GateKind.OR, (2, 3)),  # another kind
-        gate(2, GateKind.AND_NOT, (1,), (0,)),  # the same inputs, their signs exchanged
-        gate(3, GateKind.OR, (1,)),
+        ruled(0, (0, 1, 2)),  # the kind, and two of three inputs
+        ruled(1, (2, 3)),  # another kind
+        ruled(2, (1,), (0,)),  # the same inputs, their signs exchanged
+        ruled(3, (1,)),
     ]
     found = stability.gate_agreement(a, b, same(4), same(4))
     assert found.gates == 3
@@ -112,6 +109,8 @@ def test_gate_agreement_by_hand():
     confirmed = stability.gate_agreement(a, b, same(4), same(4), verified=True)
     assert (confirmed.gates, confirmed.whole) == (2, 0.5)
     assert stability.gate_agreement(a[3:], b, same(4), same(4)).whole is None
+    weak = [replace(b[0], grade=Grade.WEAK), *b[1:]]  # the same rule, but it does not hold there
+    assert stability.gate_agreement(a[:1], weak, same(4), same(4)).kind == 0
 
 
 def toy(n: int = 400, seed: int = 0) -> Batches:

@@ -22,6 +22,7 @@ from gatelens.views import export, figures, matrix, steps
 from gatelens.views.contexts import FeatureRows, Windows
 from gatelens.views.document import NOTEBOOK_LIMIT
 from gatelens.views.wires import Wires
+from support.gates import ruled
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,7 @@ def test_a_wide_connector_falls_back_to_its_printed_form():
 
 def test_the_report_shows_its_sentence_and_tables():
     from gatelens.evaluation import Report
+    from gatelens.evaluation.rule_counts import gate_summary
 
     report = Report(
         model={"name": "m", "metric": "accuracy", "clean": 0.9, "ablated": 0.1},
@@ -68,14 +70,17 @@ def test_the_report_shows_its_sentence_and_tables():
             "a -> b": {"edges": 7, "median_r2": 0.5, "fvu": None, "max_fan_in": 2, "replaced": 0.7, "gap_closed": 0.75}
         },
         all_replaced={"accuracy": 0.7},
-        gates={"a -> b": {"outputs": 4, "not_read": 1, "logic": 2, "counts": {"adder": 1}, "verified": 1}},
+        gates={
+            "a -> b": gate_summary(
+                [ruled(o, (0,), firings=80, mcc=0.9, grade="verified" if o else "holds") for o in range(4)]
+            )
+        },
         baselines={
             "shuffled": {
                 "edges": 7,
                 "median_r2": 0.0,
                 "replaced": 0.2,
                 "logic": 0,
-                "adders": 0,
                 "verified": 0,
                 "outputs": 4,
             }
@@ -84,7 +89,7 @@ def test_the_report_shows_its_sentence_and_tables():
     text = "".join(Elements(report._repr_html_()).text)
     for part in (
         "7 wires and a linear map of 3 inputs past them",
-        "2 were read as logic gates",
+        "4 of 4 output features that fire often obey a rule",
         "<b>",
         "0.250",
         "0.700",

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import store
+from .activations import Activations
 from .activations.checking import check_together, rows_at
 from .activations.collecting import hook_names
 from .basis.features import encode_rows, output_features
@@ -184,9 +185,9 @@ class Circuit:
         lines = [f"Circuit({len(self.segments)} segments)"]
         for s in self.segments:
             gates = self.gates.get(s.name, [])
-            read = sum(str(g.kind) != "not_read" for g in gates)
+            read = sum(g.read for g in gates)
             lines.append(
-                f"  {s.name}: {self.connectors.get(s.name, 'no connector')}; {read} of {len(gates)} gates read"
+                f"  {s.name}: {self.connectors.get(s.name, 'no connector')}; {read} of {len(gates)} outputs obey a rule"
             )
         return "\n".join(lines)
 
@@ -235,7 +236,7 @@ def build_circuit(
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
     circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
-    return read_gates(circuit, features, held_out, progress=progress, **gate_options) if gates else circuit
+    return read_gates(circuit, features, held_out, progress, acts, **gate_options) if gates else circuit
 
 
 def default_solver(segments: Sequence[Segment], bases: Mapping[str, Basis]) -> Solver:
@@ -277,10 +278,19 @@ def read_gates(
     features: Mapping[str, Tensor],
     held_out: Mapping[str, Tensor] | None = None,
     progress: bool = False,
+    acts: Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> Circuit:
-    """The circuit with its outputs' gates typed on fitting features and evidenced on held-out activations."""
+    """The circuit with its outputs' rules found on fitting features and judged on held-out activations.
+
+    Args:
+        acts: the activations that the features were made from: where these and `held_out` know where their rows come from
+            (`Activations`), tables of tokens stand beside the rules.
+    """
     from .gates import type_gates
+
+    if isinstance(acts, Activations) and isinstance(held_out, Activations):
+        options = {"origins": (acts, held_out)} | options
 
     gates = {}
     unseen = features_at(circuit.segments, circuit.bases, held_out) if held_out is not None else None
@@ -295,7 +305,7 @@ def read_gates(
             rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])
             rest["x"] = held_out[segment.hook_in]
         f_in, f_out = features[segment.hook_in], features[segment.hook_out]
-        gates[segment.name] = type_gates(circuit.connectors[segment.name], f_in, f_out, **at, **rest)
+        gates[segment.name] = type_gates(circuit.connectors[segment.name], f_in, f_out, progress=progress, **at, **rest)
     return replace(circuit, gates=gates)
 
 

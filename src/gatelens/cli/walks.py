@@ -161,6 +161,6 @@ def basis_line(basis: Any) -> str:
 
 def best_gates(circuit: Any, count: int = 5) -> list[str]:
     """The gates with the best held-out evidence, a line each."""
-    read = [g for gates in circuit.gates.values() for g in gates if str(g.kind) != "not_read"]
+    read = [g for gates in circuit.gates.values() for g in gates if g.read]
     read.sort(key=lambda g: (not g.verified, -(g.mcc or 0.0), -g.firings))
     return [repr(gate) for gate in read[:count]]

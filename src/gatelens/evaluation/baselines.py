@@ -14,6 +14,7 @@ from ..basis.linear import Neurons
 from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
 from ..codes.csr import take_rows
 from ..connectors import Solver
+from ..segments import Segment
 from ..solvers.built_in import BuiltInWires
 from ..solvers.gram_lasso import GramLasso
 from ..solvers.virtual_weights import VirtualWeights
@@ -53,7 +54,7 @@ def baseline_circuits(
         connectors = connect(circuit.segments, circuit.bases, features, wires, sequential=False)
         found["virtual_weights"] = replace(circuit, connectors=connectors, gates={})
     if gates:
-        found["shuffled"] = read_gates(found["shuffled"], features, held_out, **gate_options)
+        found["shuffled"] = _shuffled_gates(found["shuffled"], features, held_out, **gate_options)
     return found
 
 
@@ -97,8 +98,26 @@ def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver, 
     """Connectors fitted to input rows in random order: every feature keeps its values, no row keeps its partner."""
     connectors = {}
     for segment in circuit.segments:
-        f_in = features[segment.hook_in]
-        order = torch.randperm(len(f_in), generator=torch.Generator().manual_seed(seed))
-        mixed = dict(features) | {segment.hook_in: take_rows(f_in, order)}
-        connectors |= connect([segment], circuit.bases, mixed, solver, sequential=False)
+        connectors |= connect([segment], circuit.bases, _mixed(features, segment, seed), solver, sequential=False)
     return replace(circuit, connectors=connectors, gates={})
+
+
+def _shuffled_gates(
+    circuit: Circuit,
+    features: Mapping[str, Tensor],
+    held_out: Mapping[str, Tensor] | None,
+    seed: int = 0,
+    **options: Any,
+) -> Circuit:
+    """Rules learned on the same shuffled rows, and judged on real ones."""
+    gates: dict[str, Any] = {}
+    for segment in circuit.segments:
+        part = replace(circuit, segments=[segment])
+        gates |= read_gates(part, _mixed(features, segment, seed), held_out, seed=seed, **options).gates
+    return replace(circuit, gates=gates)
+
+
+def _mixed(features: Mapping[str, Tensor], segment: Segment, seed: int) -> dict[str, Tensor]:
+    f_in = features[segment.hook_in]
+    order = torch.randperm(len(f_in), generator=torch.Generator().manual_seed(seed))
+    return dict(features) | {segment.hook_in: take_rows(f_in, order)}

@@ -21,7 +21,8 @@ from ..circuits import Circuit, features_at
 from ..codes.csr import blocks
 from ..data import Batches
 from ..errors import BasisError, DataError
-from ..gates import Gate, GateKind
+from ..gates import Gate
+from ..gates.grade import Grade
 from ..segments import Segment
 from .figures import gap_closed
 from .passes import Passes
@@ -40,7 +41,7 @@ class Coverage:
         variance: share of the segment's output variance that the verified gates' equations explain beyond stand-ins for all.
         firings: share of all firings of output features that verified rules say (and the feature does fire).
         gap: share of the metric that ablating every output costs and the verified gates win back; None when it costs nothing.
-        read, read_variance: outputs with any gate that was read (adders and unconfirmed ones too), and what those explain.
+        read, read_variance: outputs whose rule holds, tried in the model or not, and what those explain.
         all_variance, all_gap: the same with every output's equation, verified or not: what the wires could give.
         dictionary_variance: the same with the true features: what the dictionary could give.
     """
@@ -74,7 +75,7 @@ class CoverageReport:
         read = sum(c.read_variance for c in self.circuit.values()) / max(len(self.circuit), 1)
         said = (
             f"Verified gates explain {_percent(_mean(self.circuit))} of the output variance of {which} "
-            f"(all gates that were read, adders too: {_percent(read)})"
+            f"(all whose rule holds: {_percent(read)})"
         )
         names = {
             "neurons": "neurons at equal wires",
@@ -182,7 +183,7 @@ def _coverage(
     x, y = acts[segment.hook_in], acts[segment.hook_out]
     n = f_out.shape[1]
     verified = torch.zeros(n, dtype=torch.bool)
-    verified[[g.out for g in gates if g.verified]] = True
+    verified[[g.out for g in gates if g.grade == Grade.VERIFIED]] = True
     mean = torch.cat([b.sum(0, keepdim=True) for b in blocks(f_out, _ROWS)]).sum(0) / len(y)
     some = PartialOutputs(connector, verified, recipe, mean, seed)
     none = PartialOutputs(connector, torch.zeros_like(verified), recipe, mean, seed)
@@ -193,7 +194,7 @@ def _coverage(
 
     clean, ablated = passes.clean, score(none)
     read = torch.zeros(n, dtype=torch.bool)
-    read[[g.out for g in gates if g.kind != GateKind.NOT_READ]] = True
+    read[[g.out for g in gates if g.read]] = True
     readings = PartialOutputs(connector, read, recipe, mean, seed)
 
     def explained(wires: Any) -> float:
@@ -205,7 +206,7 @@ def _coverage(
         int(verified.sum()),
         int(connector.fan_in()[verified].sum()),
         explained(some) - held,
-        firings_explained([g for g in gates if g.verified], f_in, f_out),
+        firings_explained([g for g in gates if g.grade == Grade.VERIFIED], f_in, f_out),
         gap_closed(clean, ablated, score(some) if verified.any() else ablated),
         int(read.sum()),
         explained(readings) - held,
@@ -242,17 +243,20 @@ def firings_explained(gates: Sequence[Gate], f_in: Tensor, f_out: Tensor) -> flo
     """Share of all firings in f_out (of every feature) on which a gate's rule says that its output fires."""
     explained, fired = 0, 0
     for inside, outside in zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True):
-        on, out = inside > 0, outside > 0
+        out = outside > 0
         fired += int(out.sum())
         for gate in gates:
-            explained += int((rule_says(gate, on) & out[:, gate.out]).sum())
+            explained += int((rule_says(gate, inside) & out[:, gate.out]).sum())
     return explained / fired if fired else 0.0
 
 
-def rule_says(gate: Gate, on: Bool[Tensor, "rows m"]) -> Bool[Tensor, " rows"]:
-    """The rows on which the rule has its output fire: enough exciters on, no inhibitor on."""
-    enough = on[:, list(gate.excite)].sum(1) >= gate.at_least
-    return enough & ~on[:, list(gate.inhibit)].any(1)
+def rule_says(gate: Gate, f_in: Float[Tensor, "rows m"]) -> Bool[Tensor, " rows"]:
+    """The rows on which the rule has its output on; none for a gate without a rule."""
+    if gate.rule is None:
+        return torch.zeros(len(f_in), dtype=torch.bool)
+    level = torch.tensor([literal.level for literal in gate.rule.literals])
+    on = f_in[:, list(gate.rule.features)].cpu() > level
+    return torch.from_numpy(gate.rule.evaluate(on.numpy()))
 
 
 def _mean(found: Mapping[str, Coverage]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,12 +14,13 @@ from ..basis.linear import basis_width
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..data.given import as_batches
-from ..gates import Gate, GateKind
+from ..gates.grade import Grade
 from ..models import check_model
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
 from .passes import Passes
 from .report import Report
+from .rule_counts import gate_summary
 from .splicing import splice
 
 
@@ -171,28 +171,9 @@ def _baseline(bench: _Bench) -> dict[str, Any]:
         "median_r2": statistics.median(r2) if r2 else None,
         "replaced": bench.replaced(circuit.segments),
         "gap_closed": {n: c["gap_closed"] for n, c in parts.items()},
-        "read": sum(g.kind != GateKind.NOT_READ for g in gates) if gates else None,
-        "logic": sum(g.kind not in (GateKind.NOT_READ, GateKind.ADDER) for g in gates) if gates else None,
-        "adders": sum(g.kind == GateKind.ADDER for g in gates) if gates else None,
-        "verified": sum(bool(g.verified) for g in gates) if gates else None,
+        "logic": sum(g.read for g in gates) if gates else None,
+        "verified": sum(g.grade == Grade.VERIFIED for g in gates) if gates else None,
         "outputs": len(gates) or None,
-    }
-
-
-def gate_summary(gates: Sequence[Gate]) -> dict[str, Any]:
-    """Counts by kind, and the evidence: the MCC of the printed rules beside that of random parents."""
-    kinds = Counter(str(g.kind) for g in gates)
-    read = [g for g in gates if g.kind != GateKind.NOT_READ]
-    mcc = [g.mcc for g in read if g.mcc is not None]
-    control = [g.control_mcc for g in read if g.control_mcc is not None]
-    return {
-        "outputs": len(gates),
-        "counts": {str(k): kinds.get(str(k), 0) for k in GateKind},
-        "not_read": kinds.get(str(GateKind.NOT_READ), 0),
-        "logic": len(read) - kinds.get(str(GateKind.ADDER), 0),
-        "median_mcc": statistics.median(mcc) if mcc else None,
-        "median_control_mcc": statistics.median(control) if control else None,
-        "verified": sum(bool(g.verified) for g in read),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..lazy import shows_itself
+from .rule_counts import rules_sentence
 
 
 @shows_itself
@@ -49,21 +50,16 @@ class Report:
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
     def summary(self) -> str:
-        """One honest sentence: what was replaced by how much, what it cost, what was read."""
+        """What was read, beside its controls; then what was replaced by how much, and what that cost."""
         metric, clean = self.model["metric"], self.model["clean"]
         wires = sum(c["edges"] for c in self.connectors.values())
         bypassed = sum(b.get("bypassed", 0) for b in self.bases.values())
         past = f" and a linear map of {bypassed:,} inputs past them" if bypassed else ""
-        logic, adders, outputs = (sum(g[key] for g in self._gates()) for key in ("logic", "adders", "outputs"))
-        share = (
-            f"of {outputs:,} output features {logic:,} were read as logic gates and {adders:,} as adders"
-            if outputs
-            else "no gates were read"
-        )
-        return (
+        rules = rules_sentence(self.gates)
+        return (f"{rules} " if rules else "") + (
             f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {wires:,} wires{past}, {metric} is "
             f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
-            f"{show(self.model['ablated'])}); {share}."
+            f"{show(self.model['ablated'])})."
         )
 
     def __repr__(self) -> str:
@@ -88,7 +84,7 @@ class Report:
         if self.baselines:
             lines += [
                 "",
-                f"{'all replaced':<32}{'wires':>9}{'R2':>8}{m['metric'][:8]:>9}{'logic':>7}{'adders':>8}{'verified':>10}",
+                f"{'all replaced':<32}{'wires':>9}{'R2':>8}{m['metric'][:8]:>9}{'rules':>7}{'verified':>10}",
             ]
             lines.append(self._beside("this circuit", self._own()))
             lines += [self._beside(name, b) for name, b in self.baselines.items() if b]
@@ -96,23 +92,19 @@ class Report:
             lines += ["", *(f"rotation at {hook}: {found['verdict']}" for hook, found in self.rotations.items())]
         return "\n".join(lines)
 
-    def _gates(self) -> list[dict[str, Any]]:
-        return [{**g, "adders": g["counts"].get("adder", 0)} for g in self.gates.values()]
-
     def _own(self) -> dict[str, Any]:
         r2 = [c["median_r2"] for c in self.connectors.values() if c["median_r2"] is not None]
         return {
             "edges": sum(c["edges"] for c in self.connectors.values()),
             "median_r2": sorted(r2)[len(r2) // 2] if r2 else None,
             "replaced": self.all_replaced.get(self.model["metric"]),
-            "logic": sum(g["logic"] for g in self._gates()),
-            "adders": sum(g["adders"] for g in self._gates()),
-            "verified": sum(g["verified"] for g in self._gates()),
+            "logic": sum(g["logic"] for g in self.gates.values()),
+            "verified": sum(g["verified"] for g in self.gates.values()),
         }
 
     def _beside(self, name: str, b: Mapping[str, Any]) -> str:
         figures = f"{show(b.get('edges')):>9}{show(b.get('median_r2')):>8}{show(b.get('replaced')):>9}"
-        gates = f"{show(b.get('logic')):>7}{show(b.get('adders')):>8}{show(b.get('verified')):>10}"
+        gates = f"{show(b.get('logic')):>7}{show(b.get('verified')):>10}"
         return f"{name.replace('_', ' '):<32}{figures}{gates}"
 
 

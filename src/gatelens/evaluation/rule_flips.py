@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..gates import Gate, GateKind
+from ..gates import Gate
 from ..gates.interventions import Workbench
-
-UNREAD = (GateKind.NOT_READ, GateKind.ADDER)
+from ..gates.rule import Literal, Rule
 
 
 @dataclass
@@ -41,63 +41,58 @@ def rule_flips(bench: Workbench, gates: Sequence[Gate], rows: int = 32, most: in
     """For each gate that was read (or that only the model contradicted), `rows` rows each way; at most `most` gates,
     spread evenly over the outputs.
 
-    On to off: rows where the rule is open and the output fires; enough exciters are removed to close the rule.
-    Off to on: rows where the rule is closed and the output is silent; inhibitors are removed and enough exciters added,
-    at their mean value, to open it. Beside it: as many random active features removed, as many random ones added.
+    On to off: rows where the rule is open and the output is on; the fewest literals are switched that close the rule. Off to on:
+    rows where the rule is closed and the output is silent; the fewest are switched that open it, those switched on to their mean
+    above their level. Beside it: as many random active features removed, as many random ones added.
     Whether the output fires is read off what the model gives, also for dictionaries whose features are functions of the
     input: these would agree with themselves.
     """
     random, found = np.random.default_rng(seed), RuleFlips()
     ever = np.flatnonzero(bench.on_value > 0)
-    ruled = [g for g in gates if g.excite and (g.kind not in UNREAD or g.verified is not None)]
-    for gate in ruled[:: max(1, -(-len(ruled) // most))]:
+    ruled = [(g, g.rule) for g in gates if g.rule is not None and (g.read or g.verified is not None)]
+    for gate, rule in ruled[:: max(1, -(-len(ruled) // most))]:
         found.gates += 1
-        parents = [*gate.excite, *gate.inhibit]
-        on = np.stack([bench.f_in.dense(p) > 0 for p in parents], 1)
-        is_open = (on[:, : len(gate.excite)].sum(1) >= gate.at_least) & ~on[:, len(gate.excite) :].any(1)
-        fires, silent = bench.states(gate.out)
-        for name, start in (("on_off", is_open & fires), ("off_on", ~is_open & silent)):
+        on = np.stack([bench.f_in.dense(i.feature) > i.level for i in rule.literals], 1)
+        is_open = rule.evaluate(on)
+        fires = bench.f_out.dense(gate.out) > gate.level
+        positive, silent = bench.states(gate.out)
+        for name, start in (("on_off", is_open & positive & fires), ("off_on", ~is_open & silent)):
             chosen = np.flatnonzero(start)
             chosen = random.choice(chosen, min(rows, len(chosen)), replace=False)
             if not len(chosen):
                 continue
-            wanted = _closed(on[chosen], gate, random) if name == "on_off" else _opened(on[chosen], gate, random)
-            change = _change(bench, chosen, parents, on[chosen], wanted)
-            made = _fires(bench, gate.out, bench.moved(chosen, parents, change)) != (name == "on_off")
-            others = _random_edit(bench, chosen, parents, on[chosen], wanted, ever, random)
-            chance = _fires(bench, gate.out, others) != (name == "on_off")
+            wanted = _other_way(on[chosen], rule, random)
+            change = _change(bench, chosen, rule, on[chosen], wanted)
+            made = _fires(bench, gate, bench.moved(chosen, rule.features, change)) != (name == "on_off")
+            others = _random_edit(bench, chosen, rule.features, on[chosen], wanted, ever, random)
+            chance = _fires(bench, gate, others) != (name == "on_off")
             for place, count in enumerate((len(chosen), int(made.sum()), int(chance.sum()))):
                 found.counts[name][place] += count
     return found
 
 
-def _closed(on: np.ndarray, gate: Gate, random: np.random.Generator) -> np.ndarray:
-    """[rows, parents] which are to be on: the fewest exciters removed that close the rule, drawn at random."""
+def _other_way(on: np.ndarray, rule: Rule, random: np.random.Generator) -> np.ndarray:
+    """[rows, literals] which are to be on: the fewest changes, drawn at random, after which the rule says the opposite."""
+    patterns = np.array(list(product([False, True], repeat=on.shape[1])))
+    says = rule.evaluate(patterns)
     wanted = on.copy()
-    for row in wanted:
-        have = np.flatnonzero(row[: len(gate.excite)])
-        row[random.permutation(have)[: len(have) - gate.at_least + 1]] = False
+    for place, now in enumerate(rule.evaluate(on)):
+        other = random.permutation(np.flatnonzero(says != now))
+        wanted[place] = patterns[other[np.argmin((patterns[other] != on[place]).sum(1))]]
     return wanted
 
 
-def _opened(on: np.ndarray, gate: Gate, random: np.random.Generator) -> np.ndarray:
-    """[rows, parents] which are to be on: no inhibitor, and the fewest exciters added that open the rule."""
-    wanted = on.copy()
-    wanted[:, len(gate.excite) :] = False
-    for row in wanted:
-        lack = np.flatnonzero(~row[: len(gate.excite)])
-        missing = gate.at_least - (len(gate.excite) - len(lack))
-        row[random.permutation(lack)[: max(missing, 0)]] = True
-    return wanted
-
-
-def _change(
-    bench: Workbench, rows: np.ndarray, parents: Sequence[int], on: np.ndarray, wanted: np.ndarray
-) -> np.ndarray:
-    """[rows, parents] the change in value that switches parents that are not as wanted."""
-    value = bench.values(rows, parents)
-    target = np.where(wanted, np.where(on, value, bench.on_value[list(parents)]), np.minimum(value, 0))
+def _change(bench: Workbench, rows: np.ndarray, rule: Rule, on: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[rows, literals] the change in value that switches literals that are not as wanted."""
+    value = bench.values(rows, rule.features)
+    above = [_mean_above(bench, literal) for literal in rule.literals]
+    target = np.where(wanted, np.where(on, value, above), np.minimum(value, 0))
     return target - value
+
+
+def _mean_above(bench: Workbench, literal: Literal) -> float:
+    value = bench.f_in.on(literal.feature)[1]
+    return float(value[value > literal.level].mean()) if (value > literal.level).any() else literal.level
 
 
 def _random_edit(
@@ -124,5 +119,5 @@ def _random_edit(
     return x
 
 
-def _fires(bench: Workbench, out: int, x: torch.Tensor) -> np.ndarray:
-    return (bench.features(x, torch.tensor([out]))[:, 0] > 0).numpy()
+def _fires(bench: Workbench, gate: Gate, x: torch.Tensor) -> np.ndarray:
+    return (bench.features(x, torch.tensor([gate.out]))[:, 0] > gate.level).numpy()

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from ..lazy import shows_itself
 from .grade import Grade
-from .rule import GateKind as GateKind
-from .rule import Rule
+from .rule import GateKind, Rule
+from .tried import Tried
 
 #: a table of tokens that comes so close to a rule does as well
 AS_WELL = 0.05
+#: by how much a cut on the weighted sum must beat the rule before amounts are said to matter
+AMOUNTS = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Evidence:
 
     Attributes:
         fit_mcc: on the rows that chose it.
-        f1, iou, auprc: of the rule; the last of the weighted sum of its features (weights by least squares).
+        f1, iou, auprc: of the rule; the last of the weighted sum of its features (weights by least squares), or of its wires where
+            that does better.
         cut_mcc: of the best cut on that sum: where it is well above the rule's, amounts matter.
         level_quantile: of the output's positive values that its level is; 0 for the level zero.
         kept: share of the output's firings that are above its level. Rows between zero and the level do not count; between:
@@ -140,6 +143,7 @@ class Gate:
         grade: how much speaks for it; `why` says what keeps it from a better one.
         level: of the output, above which it counts as on.
         evidence, controls: more figures, and what stands beside them.
+        tried: what the model made of the rule, None where it was not tried.
         magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
         missed: a few held-out rows on which the output fired and the rule says it does not; false_alarms: the reverse.
         note: such as "A minus B" where one cell of the table cannot be seen.
@@ -175,11 +179,18 @@ class Gate:
     level: float = 0.0
     evidence: Evidence | None = None
     controls: Controls | None = None
+    tried: Tried | None = None
 
     @property
     def read(self) -> bool:
         """Whether its rule at least holds."""
         return self.grade in (Grade.HOLDS, Grade.VERIFIED)
+
+    @property
+    def amounts_matter(self) -> bool:
+        """Whether a cut on the weighted sum of its inputs does clearly better than its rule."""
+        cut = self.evidence.cut_mcc if self.evidence is not None else None
+        return cut is not None and self.mcc is not None and cut > self.mcc + AMOUNTS
 
     @property
     def table_does_as_well(self) -> bool | None:

@@ -17,6 +17,8 @@ QUANTILES = (0.0, 0.3, 0.55, 0.75)
 MEDIAN = 0.55
 #: fitting MCC that a higher level of the output must bring
 LEVEL_GAIN = 0.03
+#: fitting MCC from which no higher level is tried: what it would leave out are weaker causes, and not noise
+GOOD = 0.8
 #: a feature with fewer positive values has the level zero alone: its quantiles would be chance
 FEW = 20
 
@@ -27,7 +29,8 @@ class Levels:
 
     Attributes:
         inputs: quantiles of an input feature's positive values, ascending; 0 stands for the level zero.
-        outputs: the same for outputs; of several the best is chosen an output, a higher one only for `LEVEL_GAIN`.
+        outputs: the same for outputs; of several the best is chosen an output, a higher one only for `LEVEL_GAIN`
+            and where a lower one has no `GOOD` rule.
     """
 
     inputs: tuple[float, ...]

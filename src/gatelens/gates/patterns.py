@@ -138,6 +138,28 @@ def cost(rule: Rule) -> int:
 
 
 @dataclass(frozen=True)
+class Spare:
+    """A candidate that a rule leaves out: the best that it could bring, and the rows that it would decide."""
+
+    literal: Literal
+    gain: float
+    decides: int
+
+
+def spare(table: Patterns, rule: Rule) -> list[Spare]:
+    """The candidates that are of none of the rule's features, in the table's order."""
+    board = _Board(table, Terms(support=0))
+    places = [table.literals.index(literal) for literal in rule.literals]
+    says = rule.evaluate(table.on[:, places]).astype(np.float32)[None]
+    said, hit, decides = board.joined(says)
+    own = float(board.mcc(says[0] @ board.weights[1], says[0] @ board.weights[0]))
+    gain = board.mcc(hit, said)[:, 0] - own
+    best = gain.argmax(0)
+    free = np.flatnonzero(~board.same[places].any(0))
+    return [Spare(table.literals[j], float(gain[best[j], j]), int(decides[best[j], 0, j])) for j in free]
+
+
+@dataclass(frozen=True)
 class _States:
     """Rules under way: where they say on, what they are made of (as places in the table), how good they are."""
 
@@ -187,13 +209,17 @@ class _Board:
         made = tuple(((int(j),), 1) for j in keep)
         return _States(self.on.T[keep], made, score[keep], self.same[keep], np.zeros(len(keep)))
 
-    def longer(self, states: _States, width: int | None) -> _States:
-        """Each rule with one literal more, the best `width` of those that differ in what they count."""
-        said, hit = (states.says @ self.weights.T).T.astype(np.float64)[:, :, None]
-        both, both_hit = ((states.says * w) @ self.on for w in self.weights)
+    def joined(self, says: Float[np.ndarray, "rules p"]) -> tuple[Float[np.ndarray, "3 rules k"], ...]:
+        """Of each rule with each literal joined by each operation: rows on which it says on, hits, rows that this decides."""
+        said, hit = (says @ self.weights.T).T.astype(np.float64)[:, :, None]
+        both, both_hit = ((says * w) @ self.on for w in self.weights)
         new_said = np.stack([said + self.count - both, both, said - both])
         new_hit = np.stack([hit + self.fired - both_hit, both_hit, hit - both_hit])
-        decides = np.stack([self.count - both, said - both, both])
+        return new_said, new_hit, np.stack([self.count - both, said - both, both])
+
+    def longer(self, states: _States, width: int | None) -> _States:
+        """Each rule with one literal more, the best `width` of those that differ in what they count."""
+        new_said, new_hit, decides = self.joined(states.says)
         score = self.mcc(new_hit, new_said)
         score[(decides < self.terms.support) | states.used[None]] = -1.0
         order = np.argsort(-score, axis=None, kind="stable")

@@ -12,6 +12,7 @@ import torch
 from .gate import Controls, Evidence, Gate, TruthTable
 from .grade import HOLDS, OVER_NULLS, Grade
 from .rule import GateKind, Literal, Op, Rule
+from .tried import Tried
 
 
 def gate_to_dict(gate: Gate) -> dict[str, Any]:
@@ -26,7 +27,12 @@ def gate_from_dict(values: dict[str, Any]) -> Gate:
     for name in ("table", "intervention"):
         if known.get(name) is not None:
             known[name] = _table(known[name])
-    for name, read in (("rule", Rule.from_json), ("evidence", _evidence), ("controls", lambda v: Controls(**v))):
+    for name, read in (
+        ("rule", Rule.from_json),
+        ("evidence", _evidence),
+        ("controls", lambda v: Controls(**v)),
+        ("tried", Tried.from_json),
+    ):
         if known.get(name) is not None:
             known[name] = read(known[name])
     if "grade" in known:
@@ -59,7 +65,7 @@ def _evidence(values: dict[str, Any]) -> Evidence:
 def _plain(value: Any) -> Any:
     if isinstance(value, (Evidence, Controls)):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Rule):
+    if isinstance(value, (Rule, Tried)):
         return value.to_json()
     if isinstance(value, TruthTable):
         return {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from .levels import LEVEL_GAIN
+from .levels import GOOD, LEVEL_GAIN
 from .literals import Literals
 from .patterns import MOST_LITERALS, Patterns, Ranked, Terms, best_by_size, chosen
 from .scores import matthews
@@ -22,6 +22,8 @@ from .scores import matthews
 FIRST, EACH = 8, 3
 #: a lower level of a feature is preferred to a higher one that is better by no more than this
 SLACK = 0.005
+#: rows of an output, or of a rule, that are looked at for candidates; the rule itself is chosen on all rows
+SCANNED = 8_192
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Search:
         sums = self._strata(targets)
         best: tuple[float, Target, list[int]] | None = None
         for target, (with_on, with_unclear) in zip(targets, sums, strict=True):
-            if len(target.on) == 0:
+            if len(target.on) == 0 or (best is not None and best[0] >= GOOD):
                 continue
             score, numbers = self._candidates(target, with_on, self.literals.count - with_unclear)
             if best is None or score >= best[0] + LEVEL_GAIN:
@@ -121,11 +123,10 @@ class Search:
 
     def _strata(self, targets: Sequence[Target]) -> list[tuple[Float[np.ndarray, " l"], Float[np.ndarray, " l"]]]:
         """For each level: rows of each literal on which the output is on, and on which it is unclear. One pass over its rows."""
-        rows = np.concatenate([targets[0].on, targets[0].unclear])
+        rows, weight = _some(np.concatenate([targets[0].on, targets[0].unclear]))
         is_on = np.stack([np.isin(rows, target.on, assume_unique=True) for target in targets], 1)
-        with_on = self.literals.sums(rows, np.hstack([is_on, np.ones((len(rows), 1))]).astype(np.float32)).T.astype(
-            np.float64
-        )
+        groups = np.hstack([is_on, np.ones((len(rows), 1))]).astype(np.float32)
+        with_on = weight * self.literals.sums(rows, groups).T.astype(np.float64)
         return [(on, with_on[-1] - on) for on in with_on[:-1]]
 
     def _candidates(
@@ -150,11 +151,11 @@ class Search:
         self, walk: _Walk, with_on: Float[np.ndarray, " l"], count: Float[np.ndarray, " l"], positive: int, rows: int
     ) -> bool:
         """One literal more; False when none is worth it."""
-        said = np.flatnonzero(walk.says & self._clear)
+        said, weight = _some(np.flatnonzero(walk.says & self._clear))
         is_hit = self._on[said]
         groups = np.stack([is_hit, np.ones(len(said), bool)], 1).astype(np.float32)
-        both_hit, both = self.literals.sums(said, groups).T.astype(np.float64)
-        hit, n = int(is_hit.sum()), len(said)
+        both_hit, both = weight * self.literals.sums(said, groups).T.astype(np.float64)
+        hit, n = weight * is_hit.sum(), weight * len(said)
         scores = {
             "or": self._scored(hit + with_on - both_hit, n + count - both, count - both, positive, rows),
             "and": self._scored(both_hit, both, n - both, positive, rows),
@@ -216,4 +217,12 @@ class Search:
             if feature not in have and len(places) and len(numbers) < MOST_LITERALS:
                 numbers.append(feature * levels + int(places[0]))
                 have.add(feature)
-        return numbers
+        is_wire = set(wires)  # where two are as good as each other, the one that comes first is taken
+        return sorted(numbers, key=lambda j: j // levels not in is_wire)
+
+
+def _some(rows: Int[np.ndarray, " rows"]) -> tuple[Int[np.ndarray, " some"], float]:
+    """At most `SCANNED` of the rows, spread evenly, and how many each stands for."""
+    if len(rows) <= SCANNED:
+        return rows, 1.0
+    return rows[np.linspace(0, len(rows) - 1, SCANNED).astype(int)], len(rows) / SCANNED

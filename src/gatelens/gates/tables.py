@@ -6,17 +6,19 @@ nonzeros, so that 24,576 outputs over a million rows are counted as easily as 10
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import scipy.sparse
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..errors import DataError, NonFiniteError
 from .gate import TruthTable
+from .rule import Literal
 
 #: features of a dense matrix that are made sparse at once
 _COLUMNS = 64
@@ -122,6 +124,11 @@ class Cells:
     def parents(self) -> int:
         return len(self.count).bit_length() - 1
 
+    @property
+    def patterns(self) -> Bool[np.ndarray, "cells k"]:
+        """Which parents are on in each cell."""
+        return ((np.arange(len(self.count))[:, None] >> np.arange(self.parents)) & 1).astype(bool)
+
     def __add__(self, other: Cells) -> Cells:
         return Cells(self.count + other.count, self.fired + other.fired, self.total + other.total)
 
@@ -132,7 +139,7 @@ class Cells:
         fold = [np.bincount(onto, weights=x, minlength=1 << len(keep)) for x in (self.count, self.fired, self.total)]
         return Cells(*fold)
 
-    def table(self, source: Literal["observed", "interventional"] = "observed") -> TruthTable:
+    def table(self, source: typing.Literal["observed", "interventional"] = "observed") -> TruthTable:
         """As a value for people: all patterns of up to four parents, only the seen ones of more."""
         codes = np.arange(len(self.count))
         if self.parents > 4:
@@ -154,42 +161,35 @@ class Counter:
         self.f_in, self.f_out, self.rows = f_in, f_out, f_in.rows
         self.code = np.zeros(f_in.rows, np.uint16)
 
-    def cells(self, out: int, parents: Sequence[int]) -> Cells:
-        """The table of one output over at most 16 parents."""
-        size = 1 << len(parents)
-        rows, codes = self._patterns(parents)
+    def cells(self, out: int, literals: Sequence[Literal], level: float = 0.0) -> Cells:
+        """The table of one output over at most 16 literals; rows on which it lies between zero and its level do not count."""
+        size = 1 << len(literals)
+        rows, codes = self._patterns(literals)
         count = np.bincount(codes, minlength=size).astype(np.float64)
         count[0] = self.rows - len(rows)
         fired_rows, values = self.f_out.on(out)
-        fired_codes = self.code[fired_rows]
+        fired_codes, above = self.code[fired_rows], values > level
         self.code[rows] = 0
+        count -= np.bincount(fired_codes[~above], minlength=size)
+        fired_codes, values = fired_codes[above], values[above]
         fired = np.bincount(fired_codes, minlength=size).astype(np.float64)
         return Cells(count, fired, np.bincount(fired_codes, weights=values, minlength=size))
 
-    def counterexamples(
-        self, out: int, parents: Sequence[int], is_open: Callable[[np.ndarray], np.ndarray], most: int = 8
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Rows on which the output fired under a pattern that is not open, and the reverse; at most so many of each,
-        spread evenly over the rows."""
-        rows, codes = self._patterns(parents)
-        fired_rows = self.f_out.on(out)[0]
-        missed = fired_rows[~is_open(self.code[fired_rows])]
-        self.code[rows] = 0
-        false_alarms = np.setdiff1d(rows[is_open(codes)], fired_rows)
-        return _spread(missed, most), _spread(false_alarms, most)
-
-    def _patterns(self, parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Rows with any parent on, and their patterns; `self.code` holds these too, to be cleared by the caller."""
-        on = [self.f_in.on(parent)[0] for parent in parents]
-        for place, rows in enumerate(on):
-            self.code[rows] |= np.uint16(1 << place)
-        # a row with several parents on is taken once: with the lowest of them
+    def _patterns(self, literals: Sequence[Literal]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows with any literal on, and their patterns; `self.code` holds these too, to be cleared by the caller."""
+        on = []
+        for place, literal in enumerate(literals):
+            row, value = self.f_in.entries(literal.feature)
+            on.append(row[value > literal.level])
+            self.code[on[-1]] |= np.uint16(1 << place)
+        # a row with several literals on is taken once: with the lowest of them
         first = [rows[self.code[rows] & np.uint16((1 << place) - 1) == 0] for place, rows in enumerate(on)]
         rows = np.concatenate(first) if first else np.zeros(0, np.int64)
         return rows, self.code[rows]
 
 
-def _spread(rows: np.ndarray, most: int) -> tuple[int, ...]:
+def some_rows(rows: np.ndarray, most: int = 8) -> tuple[int, ...]:
+    """At most so many of the rows, spread evenly."""
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
     return tuple(int(r) for r in rows)
@@ -205,3 +205,10 @@ def halves(f: Columns) -> tuple[Columns, Columns]:
 def _part(f: Columns, keep: np.ndarray, start: int, rows: int) -> Columns:
     kept = np.concatenate([[0], np.cumsum(keep)])
     return replace(f, starts=kept[f.starts], row=f.row[keep] - start, value=f.value[keep], rows=rows)
+
+
+def every(f: Columns, step: int) -> Columns:
+    """Every so-manieth row."""
+    kept = f.row % step == 0
+    part = _part(f, kept, 0, -(-f.rows // step))
+    return replace(part, row=part.row // step)

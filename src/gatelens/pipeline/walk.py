@@ -207,7 +207,8 @@ class Walk:
         circuit = self._stored("circuit", partial(Circuit.load, segments=self.segments), made_from)
         if circuit is None:
             with self._room("gates"):
-                circuit = read_gates(connected, self.features, self.acts[1], self.progress, **self.gate_options)
+                held_out, fitted_on = self.acts[1], self.acts[0]
+                circuit = read_gates(connected, self.features, held_out, self.progress, fitted_on, **self.gate_options)
                 circuit.save(store.inside(self.out, "circuit"))
         self.manifest.record("circuit", made_from)
         return circuit
@@ -216,7 +217,18 @@ class Walk:
     def gate_options(self) -> dict[str, Any]:
         from ..gates import type_gates
 
-        reserved = ("connector", "f_in", "f_out", "held_out", "segment", "basis_in", "basis_out", "x")
+        reserved = (
+            "connector",
+            "f_in",
+            "f_out",
+            "held_out",
+            "segment",
+            "basis_in",
+            "basis_out",
+            "x",
+            "origins",
+            "progress",
+        )
         return keywords(type_gates, {"seed": self.config.seed} | self.config.gates, "gates", reserved)
 
     @cached_property

@@ -180,8 +180,13 @@ def score_gates(
     firings: Int[Tensor, " n"] | None = None,
     min_firings: int = 0,
 ) -> GateScores:
-    """Compare readings (gates, or output -> kind) with the planted kinds; outputs that were not read at all are left out."""
-    kind_of = read if isinstance(read, Mapping) else {gate.out: gate.kind for gate in read}
+    """Compare readings (gates, or output -> kind) with the planted kinds; outputs that were not read at all are left out.
+
+    A gate's rule counts as read when it holds; one of which is said that amounts matter is no definite label for an output that
+    has no rule.
+    """
+    graded = set() if isinstance(read, Mapping) else {g.out for g in read if g.amounts_matter}
+    kind_of = read if isinstance(read, Mapping) else {g.out: g.kind if g.read else GateKind.NOT_READ for g in read}
     confusion: dict[str, Counter[GateKind]] = defaultdict(Counter)
     in_class = right = abstained = outside = wrong = 0
     for gate in truth:
@@ -190,7 +195,7 @@ def score_gates(
         kind = kind_of[gate.out]
         confusion[gate.kind][kind] += 1
         if gate.out_of_class:
-            outside, wrong = outside + 1, wrong + (kind not in gate.accepted)
+            outside, wrong = outside + 1, wrong + (kind not in gate.accepted and gate.out not in graded)
         else:
             in_class, right = in_class + 1, right + (kind in gate.accepted)
             abstained += kind == GateKind.NOT_READ

@@ -24,7 +24,7 @@ IN_CLASS = MappingProxyType(
     }
 )
 
-#: gates that it cannot say: a typer should answer `not_read` (or `adder` for the graded sums)
+#: gates that it cannot say, so that no rule should hold (`not_read` among the readings); "A and (B or C)" may be read as it is
 OUT_OF_CLASS = MappingProxyType({"xor": 1 / 3, "and_or": 1 / 3, "graded": 1 / 3})
 
 #: planted kind -> the readings that are right
@@ -36,9 +36,9 @@ ACCEPTED: dict[str, tuple[GateKind, ...]] = {
     "and_not": (GateKind.AND_NOT,),
     "k_of_n": (GateKind.K_OF_N,),
     "mixed": (GateKind.MIXED,),
-    "xor": (GateKind.NOT_READ, GateKind.ADDER),
-    "and_or": (GateKind.NOT_READ, GateKind.ADDER),
-    "graded": (GateKind.NOT_READ, GateKind.ADDER),
+    "xor": (GateKind.NOT_READ,),
+    "and_or": (GateKind.NOT_READ, GateKind.MIXED),
+    "graded": (GateKind.NOT_READ,),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..connectors import Connector
 from ..errors import BasisError
-from ..gates import Gate, GateKind
+from ..gates import Gate
 from .matching import Matching
 
 
@@ -89,15 +89,11 @@ def gate_agreement(
     """
     table_out, table_in = outputs.table(), inputs.table()
     theirs = {gate.out: gate for gate in b}
-    chosen = [
-        gate
-        for gate in a
-        if gate.kind != GateKind.NOT_READ and table_out.get(gate.out) in theirs and (gate.verified or not verified)
-    ]
+    chosen = [gate for gate in a if gate.read and table_out.get(gate.out) in theirs and (gate.verified or not verified)]
     if not chosen:
         return Agreement(0, None, None, None, None, None, None, verified)
     real = [_compared(gate, theirs[table_out[gate.out]], table_in) for gate in chosen]
-    others = [gate for gate in b if gate.kind != GateKind.NOT_READ] or list(b)
+    others = [gate for gate in b if gate.read] or list(b)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(others), (max(200, len(chosen)),), generator=generator).tolist()
     random = [_compared(chosen[i % len(chosen)], others[j], table_in) for i, j in enumerate(drawn)]
@@ -110,7 +106,8 @@ def gate_agreement(
 def _compared(a: Gate, b: Gate, table: dict[int, int]) -> tuple[bool, float, bool]:
     ours = {(table.get(i), sign) for i, sign in _named(a)}
     jaccard = _jaccard(ours, set(_named(b)))
-    return a.kind == b.kind, jaccard, a.kind == b.kind and jaccard >= 0.5
+    alike = b.read and a.kind == b.kind
+    return alike, jaccard, alike and jaccard >= 0.5
 
 
 def _named(gate: Gate) -> list[tuple[int, int]]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..gates import Gate
+from ..gates import Gate, GateKind
 from .context_lines import context_line
 from .document import Html, figure, fragment, percent
 from .drawing import KIND_NAMES
 from .index import Row, kind_name, row_of
 from .labels import UNNAMED, Label
 from .picture import drawn
-from .sketch import Known, Sketch, sketch_of
+from .sketch import GRADES, Known, Sketch, grade_of, sketch_of
 from .truth import Pattern, patterns, shown_inputs
 
 
@@ -188,14 +188,13 @@ def card_list(cards: Sequence[Card], opened: int = 0) -> Markup:
 
 
 def order_key(gate: Gate, marks: bool = False) -> tuple:
-    """By evidence: logic before adders before what was not read; verified, then MCC, then firing count; never by hand.
+    """By evidence: grade, then MCC, then firing count; never by hand.
 
     Args:
         marks: the output fires mostly on punctuation: it comes after the others of its grade.
     """
     return (
-        ("adder", "not_read").index(str(gate.kind)) + 1 if str(gate.kind) in ("adder", "not_read") else 0,
-        -(gate.verified is True),
+        [*GRADES].index(grade_of(gate)),
         marks,
         -(gate.mcc if gate.mcc is not None else -1.0),
         -gate.firings,
@@ -207,7 +206,7 @@ def rule_in_words(gate: Gate) -> str:
     """The claim as a sentence."""
     kind = str(gate.kind)
     if kind == "not_read":
-        return f"Not read: {_spelled(gate.why) or 'no reason was recorded'}."
+        return f"No rule: {_spelled(gate.why) or 'no reason was recorded'}."
     claim = _condition(gate)
     if kind == "adder":
         nearest = f" The nearest rule of on and off: {claim}." if claim else ""
@@ -217,6 +216,8 @@ def rule_in_words(gate: Gate) -> str:
 
 def _condition(gate: Gate) -> str:
     """When the rule says on, as a clause; empty without a rule."""
+    if gate.rule is not None and (gate.rule.kind() == GateKind.MIXED or any(i.level for i in gate.rule.literals)):
+        return str(gate.rule)
     names = [f"IF_{i}" for i in gate.excite]
     if not names:
         return ""

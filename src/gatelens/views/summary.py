@@ -9,45 +9,37 @@ from typing import Any
 from ..evaluation.measure import basis_kind
 from ..gates import Gate
 from .document import count, figure, percent
+from .sketch import grade_of
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How the outputs of one or more segments were read."""
+    """How many outputs of one or more segments obey a rule: those whose rule holds or is verified, the verified, the weak."""
 
     outputs: int
-    logic: int
-    adders: int
+    read: int
     verified: int
+    weak: int
     tested: bool
 
     @classmethod
     def of(cls, gates: Iterable[Gate]) -> Tally:
         gates = list(gates)
-        kinds = [str(g.kind) for g in gates]
-        adders, unread = kinds.count("adder"), kinds.count("not_read")
-        verified = sum(g.verified is True and k != "not_read" for g, k in zip(gates, kinds, strict=True))
-        return cls(
-            len(gates), len(gates) - adders - unread, adders, verified, any(g.verified is not None for g in gates)
-        )
-
-    @property
-    def unread(self) -> int:
-        return self.outputs - self.logic - self.adders
+        grades = [grade_of(g) for g in gates]
+        verified, weak = grades.count("verified"), grades.count("weak")
+        read = verified + grades.count("holds")
+        return cls(len(gates), read, verified, weak, any(g.verified is not None for g in gates))
 
     def sentence(self) -> str:
-        """The share that was read at all; adders are said apart, for they are no logic."""
+        """The share that obeys a rule."""
         if not self.outputs:
             return "no gates were read"
-        adders = f" and {self.adders:,} as adders" if self.adders else ""
-        share = percent(self.logic / self.outputs)
-        return (
-            f"{self.logic:,} of {count(self.outputs, 'output feature')} ({share}) could be read as logic gates{adders}"
-        )
+        share = percent(self.read / self.outputs)
+        return f"{self.read:,} of {count(self.outputs, 'output feature')} ({share}) obey a rule that holds on held-out rows"
 
 
 def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
-    """How much was read at all: the first thing to know about the list below it."""
+    """How many obey a rule at all: the first thing to know about the list below it."""
     if not gates:
         return "No gates were read in this segment."
     tally = Tally.of(gates)
@@ -55,14 +47,11 @@ def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
     text += (
         f"; {tally.verified:,} are verified by intervention." if tally.tested else "; none was tested by intervention."
     )
-    if tally.unread:
-        text += (
-            " The others stay unread: their evidence does not carry a rule."
-            if tally.logic + tally.adders
-            else " None carries a rule; each says why."
-        )
+    rest = tally.outputs - tally.read - tally.weak
+    if tally.weak or rest:
+        text += f" The others: {tally.weak:,} with a weak rule, {rest:,} without any; each says why."
     if len(shown) < len(gates):
-        text += f" Shown: the first {len(shown):,} by evidence (logic before adders; then verified, MCC, firing count)."
+        text += f" Shown: the first {len(shown):,} by evidence (grade, then MCC, firing count)."
     return text
 
 
@@ -155,7 +144,7 @@ def _amount(share: float | None) -> str:
 def tiles(circuit: Any, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(name, figure, its null or its scale) for the first screen."""
     gates = [g for gs in circuit.gates.values() for g in gs]
-    read = [g for g in gates if str(g.kind) != "not_read"]
+    read = [g for g in gates if g.read]
     found: list[tuple[str, str, str]] = []
     model, replaced = figures.get("model") or {}, figures.get("all_replaced") or {}
     metric = model.get("metric")
@@ -170,11 +159,10 @@ def tiles(circuit: Any, figures: Mapping[str, Any]) -> list[tuple[str, str, str]
             )
         )
     mcc, control = _median([g.mcc for g in read]), _median([g.control_mcc for g in read])
-    found.append(("median MCC, gates read", figure(mcc), f"random parents {figure(control)}"))
+    found.append(("median MCC, rules that hold", figure(mcc), f"random parents {figure(control)}"))
     tally = Tally.of(gates)
-    beside = f"{tally.adders:,} adders, " if tally.adders else ""
     tested = f"{tally.verified:,} verified" if tally.tested else "none tested in the model"
-    found.append(("logic gates", f"{tally.logic:,}", f"of {count(tally.outputs, 'output')}; {beside}{tested}"))
+    found.append(("outputs that obey a rule", f"{tally.read:,}", f"of {count(tally.outputs, 'output')}; {tested}"))
     r2 = _median(
         [c.get("median_r2") for c in (figures.get("connectors") or {}).values()] if figures else [g.r2 for g in gates]
     )

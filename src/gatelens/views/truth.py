@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..gates import Gate, TruthTable
@@ -101,6 +102,9 @@ def over(table: TruthTable | None, columns: Sequence[int]) -> TruthTable | None:
 
 
 def _rule_says(gate: Gate, named: Sequence[int], pattern: Sequence[bool]) -> bool | None:
+    if gate.rule is not None:
+        state = dict(zip(named, pattern, strict=True))
+        return bool(gate.rule.evaluate(np.array([[state.get(i, False) for i in gate.rule.features]]))[0])
     if not gate.excite:
         return None
     on = {i for i, p in zip(named, pattern, strict=True) if p}

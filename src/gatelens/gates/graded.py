@@ -1,0 +1,92 @@
+"""The weighted sum of a rule's features: whether their amounts say more than which of them are on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from .scores import average_precision, matthews
+from .search import Target
+from .tables import Columns
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A sum over the features of a rule, on the rows where any of them is not zero; on all others it is zero.
+
+    Attributes:
+        z: [touched]; is_on: whether the output is there; on, rows: of all rows whose state is clear.
+    """
+
+    z: Float[np.ndarray, " touched"]
+    is_on: Bool[np.ndarray, " touched"]
+    on: int
+    rows: int
+
+    def average_precision(self) -> float | None:
+        """Of ranking all rows by the sum."""
+        return average_precision(self.z, self.is_on, 0.0, self.on, self.rows)
+
+    def best_cut(self) -> float:
+        """The cut above zero that predicts the output best; inf where the sum is nowhere above zero."""
+        above = np.flatnonzero(self.z > 0)
+        order = above[np.argsort(-self.z[above], kind="stable")]
+        if not len(order):
+            return np.inf
+        z, hit, said = self.z[order], np.cumsum(self.is_on[order]), np.arange(1, len(order) + 1)
+        last = np.append(z[1:] < z[:-1], True)  # equal sums fall on one side together
+        return float(z[np.argmax(np.where(last, matthews(hit, said, self.on, self.rows), -1.0))])
+
+    def cut_mcc(self, cut: float) -> float:
+        """Matthews correlation of "the sum is `cut` or more" with the output."""
+        said = self.z >= cut
+        return float(matthews(self.is_on[said].sum(), said.sum(), self.on, self.rows))
+
+
+@dataclass(frozen=True)
+class GradedSum:
+    """Weights of a rule's features, by least squares on whether the output is on."""
+
+    features: tuple[int, ...]
+    weights: Float[np.ndarray, " k"]
+
+    @classmethod
+    def fitted(cls, f: Columns, features: Sequence[int], target: Target) -> GradedSum:
+        """The regression of on (1) and off (0) on the features and a constant, over the rows whose state is clear."""
+        x, is_on = _values(f, features, target)
+        rows, on = f.rows - len(target.unclear), len(target.on)
+        mean = x.sum(0) / rows
+        gram = x.T @ x / rows - np.outer(mean, mean)
+        with_on = x[is_on].sum(0) / rows - mean * on / rows
+        gram[np.diag_indices_from(gram)] += 1e-9 * max(gram.trace(), 1e-12)
+        return cls(tuple(features), np.linalg.solve(gram, with_on))
+
+    def on(self, f: Columns, target: Target) -> Sums:
+        """The sum over some rows, beside an output."""
+        x, is_on = _values(f, self.features, target)
+        return Sums(x @ self.weights, is_on, len(target.on), f.rows - len(target.unclear))
+
+
+def _values(
+    f: Columns, features: Sequence[int], target: Target
+) -> tuple[Float[np.ndarray, "touched k"], Bool[np.ndarray, " touched"]]:
+    """The features' values where any is not zero, of the rows whose state is clear, and whether the output is on there."""
+    entries = [f.entries(feature) for feature in features]
+    touched = np.unique(np.concatenate([row for row, _ in entries]))
+    touched = touched[~_among(touched, target.unclear)]
+    x = np.zeros((len(touched), len(features)))
+    for place, (row, value) in enumerate(entries):
+        at = np.minimum(np.searchsorted(touched, row), max(len(touched) - 1, 0))
+        here = touched[at] == row if len(touched) else np.zeros(len(row), bool)
+        x[at[here], place] = value[here]
+    return x, _among(touched, target.on)
+
+
+def _among(rows: Int[np.ndarray, " rows"], some: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " rows"]:
+    """Which of ascending rows are among others, ascending too."""
+    if not len(some):
+        return np.zeros(len(rows), bool)
+    return some[np.minimum(np.searchsorted(some, rows), len(some) - 1)] == rows
