@@ -6,6 +6,7 @@ model embeds of a special token is the same numbers every time.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,13 @@ class Outside:
         hook = next((name for name in _EMBEDDINGS if name in getattr(model, "hook_dict", ())), None)
         if not ids or hook is None:
             return None
+        # nothing behind the embedding is needed, and of a model that was cut off nothing more can be had
+        deep = {"stop_at_layer": 0} if "stop_at_layer" in inspect.signature(model.forward).parameters else {}
         parts = []
         for some in torch.tensor(ids, device=device_of(model)).split(16):  # no row that is too long for the model
             with torch.no_grad():
-                parts.append(model.run_with_cache(some[:, None], names_filter=[hook])[1][hook][:, 0])
+                _, cache = model.run_with_cache(some[:, None], names_filter=[hook], **deep)
+            parts.append(cache[hook][:, 0])
         return cls(hook, torch.cat(parts).detach().cpu())
 
     def inside(self, embedded: Float[Tensor, "n T d"]) -> Bool[Tensor, "n T"]:
