@@ -12,7 +12,7 @@ import torch
 from gatelens.basis import Rotation
 from gatelens.errors import DataError
 from gatelens.gates.companions import Group, groups_of
-from gatelens.gates.group_trials import Subject, group_trials
+from gatelens.gates.group_trials import Subject, Sway, group_trials
 from gatelens.gates.interchange import interchanges
 from gatelens.gates.left_out import left_out
 from gatelens.gates.outside import Outside
@@ -267,6 +267,14 @@ def test_rates_by_hand():
     assert low == pytest.approx(0.4902, abs=1e-4)
     assert high == pytest.approx(0.9433, abs=1e-4)
     assert Rate().interval == (0.0, 1.0)
+
+
+def test_the_sway_of_a_literal_by_hand():
+    """Two pairs of patterns over four rows: the output follows the literal in 1, 1, .5 and 0 of the pairs."""
+    sway = Sway.of(np.array([[1.0, 1, 1, 0], [1, 1, 0, 0]]))
+    assert sway.mean == 0.625
+    assert sway.low == pytest.approx(0.625 - 2 * np.std([1, 1, 0.5, 0], ddof=1) / 2)
+    assert Sway.of(np.zeros((0, 4))) == Sway(0.0, 0.0)
 
 
 @pytest.mark.parametrize("together", [0.2, 0.7], ids=["m apart from a and b", "m a companion of a and b"])

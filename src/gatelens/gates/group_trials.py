@@ -25,6 +25,27 @@ Rates = Mapping[str, Rate]
 
 
 @dataclass(frozen=True)
+class Sway:
+    """How much more often the output is on where one literal opens the rule than where it closes it, the others held.
+
+    Attributes:
+        mean: over rows; low: its lower end, two standard errors (over rows) below.
+    """
+
+    mean: float
+    low: float
+
+    @classmethod
+    def of(cls, difference: Float[np.ndarray, "pairs rows"]) -> Sway:
+        """From what each pair of patterns made of each row: 1 where the output follows the literal, -1 where it goes against it."""
+        if not difference.size:
+            return cls(0.0, 0.0)
+        by_row = difference.mean(0)
+        error = by_row.std(ddof=1) / np.sqrt(len(by_row)) if len(by_row) > 1 else 1.0
+        return cls(float(by_row.mean()), float(by_row.mean() - 2 * error))
+
+
+@dataclass(frozen=True)
 class GroupTrial:
     """What the model made of one rule.
 
@@ -32,15 +53,15 @@ class GroupTrial:
         rates: of the literals set with their companions: on_on (stays on), off_off (stays off), on_off, off_on.
         control: the same of groups of other literals and of random active features, equal in number and length.
         alone: the same of the literals set without companions.
-        literals: of each literal in turn, wherever the rule hangs on it, all others held: how often the output is as the rule says
-            both with it off and with it on. The rates above pool all patterns, and an arm that does nothing hides in them.
+        sways: by how much each literal in turn moves the output, all others held. The rates pool all patterns, and an arm that does
+            nothing hides in them.
         on_rows, off_rows: rows of either kind; passes: rows that went through the segment for it.
     """
 
     rates: Rates
     control: Rates
     alone: Rates
-    literals: tuple[Rate, ...]
+    sways: tuple[Sway, ...]
     on_rows: int
     off_rows: int
     passes: int
@@ -172,13 +193,11 @@ def _rates(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> dict[str, 
     return {name: Rate.of(fires == says, p.changed & start & verdict) for name, (start, verdict) in cells.items()}
 
 
-def _each_literal(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> Iterator[Rate]:
+def _each_literal(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> Iterator[Sway]:
     """For each literal: patterns that differ in it alone and of which the rule says different things."""
-    right = fires == p.verdict[:, None]
     code = p.want @ (1 << np.arange(p.want.shape[1]))
     place = {c: i for i, c in enumerate(code.tolist())}
     for k in range(p.want.shape[1]):
         pairs = [(i, place.get(c ^ 1 << k)) for c, i in place.items() if not c >> k & 1]
-        pairs = [(i, j) for i, j in pairs if j is not None and p.verdict[i] != p.verdict[j]]
-        both = np.array([right[i] & right[j] for i, j in pairs]).reshape(len(pairs), -1)
-        yield Rate.of(both, np.ones_like(both))
+        pairs = [(i, j) if p.verdict[j] else (j, i) for i, j in pairs if j is not None and p.verdict[i] != p.verdict[j]]
+        yield Sway.of(np.array([fires[opens].astype(float) - fires[closes] for closes, opens in pairs]))

@@ -24,9 +24,9 @@ _WORDS = {
 def verified(rule: Rule, trial: GroupTrial, left_out: Sequence[LeftOut] = ()) -> tuple[bool | None, str]:
     """Whether a rule is verified, and if not why; None where it could not be tried.
 
-    All four rates are above a half, and each literal by itself decides in more than half of the cases in which the rule hangs on
-    it; switched on, the output follows at least five times as often as under the control, which moves it in at most a tenth;
-    switched off, more often than the control's whole interval (by rows); and nothing that the rule leaves out overturns it.
+    All four rates are above a half, and each literal by itself clearly moves the output the way the rule says; switched on,
+    the output follows at least five times as often as under the control, which moves it in at most a tenth; switched off, more
+    often than the control's whole interval (by rows); and nothing that the rule leaves out overturns it.
     """
     if min(trial.on_rows, trial.off_rows) < LEAST:
         return None, (
@@ -40,11 +40,11 @@ def verified(rule: Rule, trial: GroupTrial, left_out: Sequence[LeftOut] = ()) ->
             return None, "not tried in the model: no pattern of its literals changes the rule"
         if rate.tried and 2 * rate.made <= rate.tried:
             return False, f"with its literals set, the output {words} in {rate.made} of {rate.tried} cases"
-    for literal, rate in zip(rule.literals, trial.literals, strict=True):
-        if 2 * rate.made <= rate.tried:
-            return (
-                False,
-                f"{literal.words} decides as the rule says in {rate.made} of {rate.tried} cases in which the rule hangs on it",
+    for literal, sway in zip(rule.literals, trial.sways, strict=True):
+        if sway.low <= 0:
+            return False, (
+                f"{literal.words} does not clearly decide where the rule hangs on it: with it the output is as the rule says "
+                f"{sway.mean:+.0%} more often"
             )
     return _beside_control(trial, left_out)
 
