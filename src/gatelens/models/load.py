@@ -36,7 +36,7 @@ def load_model(
     fold_value_biases: bool = True,
     bridge: bool = False,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: str | torch.dtype = "float32",
     first_layers: int | None = None,
 ) -> Any:
     """A transformer with hook points, in evaluation mode, its weights frozen.
@@ -51,6 +51,7 @@ def load_model(
             not centred.
         bridge: a `TransformerBridge` instead of a `HookedTransformer`; with all four options on it runs in
             compatibility mode, with all four off it keeps the weights as they are.
+        dtype: of the weights, by name or as torch's own. What is collected is float32 whatever the model computes in.
         first_layers: load only so many blocks, for work that stops there. The model then refuses to be run to its
             logits, which would be those of another model.
 
@@ -62,9 +63,12 @@ def load_model(
         HubError: a hub name whose files are neither cached nor in reach.
     """
     wanted = Processing(fold_ln, center_writing_weights, center_unembed, fold_value_biases)
-    type_ = getattr(torch, dtype, None)
-    if not isinstance(type_, torch.dtype):
-        raise ModelError(f'dtype must be the name of a torch type such as "float32" or "bfloat16", got {dtype!r}')
+    type_ = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype).removeprefix("torch."), None)
+    if not isinstance(type_, torch.dtype) or not type_.is_floating_point:
+        raise ModelError(
+            f'dtype must be a torch type of real numbers, such as "float32" or torch.bfloat16, got {dtype!r}'
+        )
+    dtype = str(type_).removeprefix("torch.")
     source = find_local(name)
     if source is not None:
         store.refuse_pickle(source, ModelError)

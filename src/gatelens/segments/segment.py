@@ -108,16 +108,24 @@ class Segment:
         Raises:
             SegmentError: with the relative error (Frobenius norm) when it is over `tolerance`.
         """
-        with torch.no_grad():
-            ours = self.forward(x)
-        if ours.shape != y.shape:
-            raise SegmentError(
-                f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}"
-            )
-        error = ((ours - y).norm() / y.norm().clamp_min(1e-12)).item()
+        error = self.misses(x, y)
         if not error <= tolerance:
             raise SegmentError(
                 f"segment {self.name}: forward misses what the model computes by a relative error of {error:.2g} "
                 f"(at most {tolerance:g} is accepted). Something else acts between the two hook points: "
                 "another LayerNorm folding, or attention; choose other ends or give a `forward` of your own"
             )
+
+    def misses(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> float:
+        """The relative error of `forward` on cached rows, in the Frobenius norm.
+
+        Raises:
+            SegmentError: it gives another shape than the model.
+        """
+        with torch.no_grad():
+            ours = self.forward(x)
+        if ours.shape != y.shape:
+            raise SegmentError(
+                f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}"
+            )
+        return ((ours - y).norm() / y.norm().clamp_min(1e-12)).item()

@@ -7,52 +7,24 @@ it is; every segment proves itself on cached rows before it is handed out.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import SegmentError
 from ..models import check_hook_names, device_of
+from .bridged import POINTS, bridged_segment
 from .hidden import chosen_layers
+from .norms import Chain as Chain
+from .norms import Normalise as Normalise
+from .norms import behind_gain
 from .segment import ACTIVATIONS, MLPWeights, Segment
 
 ENDS = ("mlp_in", "resid_mid")
-
-
-@dataclass(frozen=True)
-class Normalise:
-    """LayerNorm or RMSNorm without gain and bias (those are in the weights that follow).
-
-    Attributes:
-        centre: subtract the mean over the width (LayerNorm), or not (RMSNorm).
-        eps: added to the mean square before the root.
-        frozen: the scale counts as a constant in derivatives; the values are the same.
-    """
-
-    centre: bool
-    eps: float
-    frozen: bool = False
-
-    def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        if self.centre:
-            x = x - x.mean(-1, keepdim=True)
-        scale = (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
-        return x / (scale.detach() if self.frozen else scale)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """`mlp` behind `prenorm`: the forward of a segment that begins in the residual stream."""
-
-    prenorm: Normalise
-    mlp: MLPWeights
-
-    def __call__(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
-        return self.mlp(self.prenorm(x))
+#: how far a segment in float32 may be from a model that computes in another type, relative: a few of its roundings
+TOLERANCES = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 
 
 def transformer_segments(
@@ -86,25 +58,23 @@ def transformer_segments(
             "(examples/04_your_own_hook_point.py)"
         )
     chosen = chosen_layers(layers, len(model.blocks))
-    segments = [_segment(model, layer, mlp_in, frozen_norm) for layer in chosen]
-    check_hook_names(model, [hook for s in segments for hook in (s.hook_in, s.hook_out)])
-    if check and segments:
-        _prove(model, segments, max(chosen) + 1)
-    return segments
+    segments = {layer: _segment(model, layer, mlp_in, frozen_norm) for layer in chosen}
+    check_hook_names(model, [hook for s in segments.values() for hook in (s.hook_in, s.hook_out)])
+    return _proved(model, segments, frozen_norm) if check and segments else [segments[layer] for layer in chosen]
 
 
 def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
     block, at = model.blocks[layer], f"blocks.{layer}."
     norm, mlp = getattr(block, "ln2", None), getattr(block, "mlp", None)
-    if mlp is None or norm is None or getattr(mlp, "W_in", None) is None or getattr(mlp, "W_out", None) is None:
+    _refuse_other_than_plain(model, layer, mlp)
+    parallel = bool(getattr(model.cfg, "parallel_attn_mlp", False))
+    if mlp_in == "resid_mid" and parallel:
         raise SegmentError(
-            f"block {layer} has no plain MLP (attention only, or a mixture of experts): "
-            "choose other layers, or write a Segment of your own"
+            f"block {layer} runs attention and MLP side by side, there is no resid_mid between them: "
+            'use mlp_in="mlp_in", which is there as the output is'
         )
-    if mlp_in == "resid_mid" and getattr(model.cfg, "parallel_attn_mlp", False):
-        raise SegmentError(
-            f'block {layer} runs attention and MLP side by side, there is no resid_mid: use mlp_in="mlp_in"'
-        )
+    if norm is None and not parallel and at + "mlp.hook_in" not in model.hook_dict:
+        raise SegmentError(f"block {layer} has no norm before its MLP that is known: write a Segment of your own")
     weights, gain, bias = _weights(model.cfg, mlp), _parameter(norm, "w", "weight"), _parameter(norm, "b", "bias")
     d, d_out = weights.W_in.shape[0], int(model.cfg.d_model)
     hook_out = at + "hook_mlp_out"
@@ -112,7 +82,7 @@ def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
         return Segment(at + "hook_resid_mid", hook_out, weights, d, d_out, weights)
     if mlp_in == "mlp_in" and at + "mlp.hook_in" in model.hook_dict:
         return Segment(at + "mlp.hook_in", hook_out, weights, d, d_out, weights)
-    weights = _behind_gain(weights, gain, bias)
+    weights = behind_gain(weights, gain, bias)
     if mlp_in == "mlp_in":
         return Segment(at + "ln2.hook_normalized", hook_out, weights, d, d_out, weights)
     prenorm = Normalise("RMS" not in str(model.cfg.normalization_type), float(model.cfg.eps), frozen)
@@ -121,56 +91,73 @@ def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
 
 def _weights(cfg: Any, mlp: Any) -> MLPWeights:
     act = str(cfg.act_fn)
-    if act not in ACTIVATIONS:
+    if act not in ACTIVATIONS and not hasattr(mlp, "original_component"):
         raise SegmentError(
             f"the MLP's nonlinearity is {act!r}; known are {', '.join(ACTIVATIONS)}. Write a Segment of your own"
         )
-    W_in, W_out, W_gate = mlp.W_in.detach(), mlp.W_out.detach(), getattr(mlp, "W_gate", None)
+    W_in, W_out, W_gate = mlp.W_in.detach().float(), mlp.W_out.detach().float(), getattr(mlp, "W_gate", None)
     b_in, b_out = _bias(mlp.b_in, W_in), _bias(mlp.b_out, W_out)
     if W_gate is not None and not hasattr(mlp, "gate") and b_in.any():
         # a HookedTransformer adds b_in behind the product, where it is a constant of the output
         b_out, b_in = b_out + b_in @ W_out, torch.zeros_like(b_in)
-    return MLPWeights(W_in, b_in, W_out, b_out, act, None if W_gate is None else W_gate.detach())
+    act = act if act in ACTIVATIONS else next(iter(ACTIVATIONS))  # a bridge is tried with every one
+    return MLPWeights(W_in, b_in, W_out, b_out, act, None if W_gate is None else W_gate.detach().float())
 
 
 def _bias(value: Tensor | None, matrix: Tensor) -> Tensor:
-    return matrix.new_zeros(matrix.shape[1]) if value is None else value.detach()
+    return matrix.new_zeros(matrix.shape[1]) if value is None else value.detach().float()
 
 
 def _parameter(norm: Any, *names: str) -> Tensor | None:
     for name in names:
         value = getattr(norm, name, None)
         if isinstance(value, Tensor):
-            return value.detach()
+            return value.detach().float()
     return None
 
 
-def _behind_gain(weights: MLPWeights, gain: Tensor | None, bias: Tensor | None) -> MLPWeights:
-    """The same MLP as a function of the normalised input, before the norm's gain and bias."""
-    W_in, W_gate, b_in = weights.W_in, weights.W_gate, weights.b_in
-    if bias is not None and bias.any():
-        if W_gate is not None:
-            raise SegmentError(
-                "a gated MLP behind a LayerNorm with a bias: load the model with fold_ln=True, "
-                "or begin at mlp_in of a bridge"
-            )
-        b_in = b_in + bias @ W_in
-    if gain is not None:
-        W_in = gain[:, None] * W_in
-        W_gate = None if W_gate is None else gain[:, None] * W_gate
-    return MLPWeights(W_in, b_in, weights.W_out, weights.b_out, weights.act, W_gate)
+def _refuse_other_than_plain(model: Any, layer: int, mlp: Any) -> None:
+    """Say by its name what the block has instead of one MLP."""
+    advice = "choose other layers, or write a Segment of your own (examples/04_your_own_hook_point.py)"
+    if mlp is None or getattr(model.cfg, "attn_only", False):
+        raise SegmentError(f"block {layer} has attention only, no plain MLP: {advice}")
+    experts = getattr(model.cfg, "num_experts", None)
+    if experts or f"blocks.{layer}.mlp.hook_router_scores" in model.hook_dict:
+        raise SegmentError(
+            f"block {layer} is a mixture of {experts or 'several'} experts, no plain MLP: which weights act depends on the token; {advice}"
+        )
+    for name in ("W_in", "W_out"):
+        if not isinstance(getattr(mlp, name, None), Tensor):
+            raise SegmentError(f"block {layer}: its {type(mlp).__name__} shows no {name}, it is no plain MLP; {advice}")
 
 
-def _prove(model: Any, segments: Sequence[Segment], blocks: int) -> None:
-    """Compare every segment with what the model computes on random tokens, one forward pass for all, no deeper than needed."""
+def _proved(model: Any, segments: Mapping[int, Segment], frozen: bool) -> list[Segment]:
+    """Each segment, compared with what the model computes on random tokens: one forward pass for all, no deeper than needed.
+
+    What a bridge wraps may do more between the points than its config says; it is looked for among what is known.
+    """
     length = min(16, int(model.cfg.n_ctx))
     tokens = torch.randint(int(model.cfg.d_vocab), (2, length), generator=torch.Generator().manual_seed(0))
-    names = [hook for s in segments for hook in (s.hook_in, s.hook_out)]
-    deep = {"stop_at_layer": blocks} if "stop_at_layer" in inspect.signature(model.forward).parameters else {}
+    names = {hook for s in segments.values() for hook in (s.hook_in, s.hook_out)}
+    names |= {f"blocks.{layer}.{name}" for layer in segments for name in POINTS} & set(model.hook_dict)
+    deep = (
+        {"stop_at_layer": max(segments) + 1} if "stop_at_layer" in inspect.signature(model.forward).parameters else {}
+    )
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens.to(device_of(model)), names_filter=names, **deep)
-    for segment in segments:
-        for hook in (segment.hook_in, segment.hook_out):
-            if hook not in cache:
-                raise SegmentError(f"{hook} exists but nothing passes through it in this model: choose other ends")
-        segment.check(cache[segment.hook_in].flatten(0, 1), cache[segment.hook_out].flatten(0, 1))
+        _, cache = model.run_with_cache(tokens.to(device_of(model)), names_filter=sorted(names), **deep)
+    return [_proof(model, layer, segment, cache, frozen) for layer, segment in segments.items()]
+
+
+def _proof(model: Any, layer: int, segment: Segment, cache: Any, frozen: bool) -> Segment:
+    rows = {hook: cache[hook].flatten(0, 1).float() for hook in cache if hook.startswith(f"blocks.{layer}.")}
+    missing = [hook for hook in (segment.hook_in, segment.hook_out) if hook not in rows]
+    tolerance = TOLERANCES.get(next(iter(cache.values())).dtype, 1e-3)
+    if not missing and segment.misses(rows[segment.hook_in], rows[segment.hook_out]) <= tolerance:
+        return segment
+    other = bridged_segment(model, layer, segment, rows, frozen, tolerance)
+    if other is not None:
+        return other
+    if missing:
+        raise SegmentError(f"{missing[0]} exists but nothing passes through it in this model: choose other ends")
+    segment.check(rows[segment.hook_in], rows[segment.hook_out], tolerance)
+    return segment
