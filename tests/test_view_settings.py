@@ -35,8 +35,17 @@ def folder(tmp_path_factory):
 
 
 def contents(folder) -> dict[str, str]:
-    kept = [p for p in folder.rglob("*") if p.is_file() and p.name not in ("index.html", "views.yaml", ".run.lock")]
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+    own = ("index.html", "views.yaml", ".run.lock", "manifest.json")
+    kept = [p for p in folder.rglob("*") if p.is_file() and p.name not in own]
+    parts = json.loads((folder / "manifest.json").read_text())
+    listed = {k: json.dumps(v) for k, v in _parts(parts).items() if "index.html" not in k}
+    return listed | {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+
+
+def _parts(value, name: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, part in value.items() for k, v in _parts(part, f"{name}/{key}").items()}
 
 
 def test_a_finished_run_is_redrawn_and_nothing_else_changes(folder, capsys):

@@ -246,10 +246,85 @@ def test_exports_for_others_are_valid_and_say_what_is_there(made):
     first = next(link for link in graph["links"] if link["source"].split("_")[1] == str(gate.inputs[0]))
     assert first["weight"] == pytest.approx(gate.weights[0] * float(made.acts[HOOK_IN][row, gate.inputs[0]]))
     assert "".join(graph["metadata"]["prompt_tokens"]) == graph["metadata"]["prompt"]
+    from_their_classes(graph)
     with pytest.raises(DataError, match="letters, digits"):
         views.attribution_graph(made.circuit, gate, row, rows, windows, slug="../up")
     with pytest.raises(DataError, match="did you mean 'circuit'"):
         views.schema("circiut")
+
+
+def from_their_classes(graph: dict) -> None:
+    """The graph is read by models with the fields of circuit-tracer 0.5.0's (frontend/graph_models), none guessed."""
+    from pydantic import BaseModel
+
+    class Metadata(BaseModel):
+        slug: str
+        scan: str
+        transcoder_list: list[str]
+        prompt_tokens: list[str]
+        prompt: str
+        node_threshold: float | None = None
+        schema_version: int | None = 1
+
+    class QParams(BaseModel):
+        pinnedIds: list[str]
+        supernodes: list[list[str]]
+        linkType: str
+        clickedId: str
+        sg_pos: str
+
+    class Node(BaseModel):
+        node_id: str
+        feature: int
+        layer: str
+        ctx_idx: int
+        feature_type: str
+        jsNodeId: str
+        clerp: str = ""
+        influence: float | None = None
+        activation: float | None = None
+
+    class Model(BaseModel):
+        metadata: Metadata
+        qParams: QParams
+        nodes: list[Node]
+        links: list[dict]
+
+    read = Model(**graph)
+    places = {n.node_id: n for n in read.nodes}
+    assert all(link["source"] in places and link["target"] in places for link in read.links)
+    for n in read.nodes:
+        if n.layer == "E":
+            assert (n.feature, n.jsNodeId) == (n.ctx_idx, f"{n.node_id.rpartition('_')[0]}-{n.ctx_idx}")
+        else:
+            layer, feature, _ = map(int, n.node_id.split("_"))
+            assert (n.feature, n.jsNodeId) == (export.cantor(layer, feature), f"{layer}_{feature}-0")
+
+
+def test_examples_mark_their_own_token_and_repeated_texts(made):
+    rows, windows = FeatureRows.of(made.acts[HOOK_IN]), Windows(made.acts, made.tokenizer)
+    found = views.feature_examples(rows, 2, windows)
+    for group in found["examples_quantiles"]:
+        texts = [tuple(e["tokens"]) for e in group["examples"]]
+        for k, example in enumerate(group["examples"]):
+            assert example["tokens_acts_list"][example["train_token_ind"]] > 0
+            assert example["is_repeated_datapoint"] == (texts[k] in texts[:k])
+
+
+def test_a_circuit_and_a_report_are_tables(made):
+    table = made.circuit.to_dataframe()
+    gates = made.circuit.gates[made.circuit.segments[0].name]
+    assert len(table) == len(gates)
+    for gate, row in zip(gates, table.to_dict("records"), strict=True):
+        assert (row["out"], row["kind"], row["inputs"]) == (gate.out, str(gate.kind), list(gate.inputs))
+        assert row["mcc"] == pytest.approx(gate.mcc)
+    from gatelens.evaluation import Report
+
+    report = Report(model={"name": "m", "metric": "ce", "clean": 3.0, "ablated": None}, bases={"a": {"fvu": 0.25}},
+                    connectors={}, all_replaced={}, gates={}, baselines={})  # fmt: skip
+    table = report.to_dataframe().set_index(["section", "figure"])["value"]
+    assert table["bases", "a.fvu"] == 0.25
+    assert table["model", "name"] == "m"
 
 
 def test_pairing_is_one_to_one():
@@ -272,5 +347,6 @@ def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatc
         for name in ("circuit", "report", "model"):
             walk.__dict__[name] = None
         walk.__dict__["acts"] = walk.__dict__["batches"] = (None, None)
+        walk.__dict__["sources"] = {}
         _ = walk.page
     assert asked == [False, True]

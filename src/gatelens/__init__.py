@@ -31,6 +31,7 @@ FRONT_DOOR: dict[str, tuple[str, ...]] = {
     "circuits": ("Circuit", "build_circuit"),
     "evaluation": ("evaluate", "splice", "Report"),
     "prompts": ("PromptReading",),
+    "views": ("label",),
     "pipeline": ("find_circuit",),
 }
 SUBMODULES = ("views", "planted", "stability", "invariants")
@@ -106,3 +107,4 @@ if TYPE_CHECKING:
     from .solvers import ReluOMP as ReluOMP
     from .solvers import SgdL1 as SgdL1
     from .solvers import VirtualWeights as VirtualWeights
+    from .views.labelling import label as label

@@ -20,7 +20,7 @@ from .connectors import Connector, Solver
 from .errors import ConfigError, DataError, ModelError, SegmentError, unknown
 from .gate_dictionaries.doors import taken_in
 from .gates import Gate
-from .gates.saving import gate_from_dict, gate_to_dict
+from .gates.saving import gate_from_dict, gate_row, gate_to_dict
 from .lazy import LATER, shows_itself
 from .models.fingerprint import active_hooks, weights_fingerprint
 from .saving import basis_from, basis_into
@@ -112,6 +112,13 @@ class Circuit:
         The schema is `views.schema("circuit")`. The bases' numbers are not in it: `save` keeps the whole circuit.
         """
         return LATER["circuit_json"](self)
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame, one row a gate: its rule in words, kind, grade, wires and figures beside their nulls."""
+        import pandas
+
+        gates = [(name, gate) for name, gates in self.gates.items() for gate in gates]
+        return pandas.DataFrame([{"segment": name} | gate_row(gate) for name, gate in gates])
 
     def save(self, folder: str | Path, bases: bool = True) -> None:
         """Write everything to a folder (safetensors and JSON, hashed); `Circuit.load` reads it back without the model.

@@ -45,6 +45,13 @@ class Report:
         """Plain JSON values, floats to six significant digits; NaN becomes None."""
         return _plain(asdict(self))
 
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame, one row a figure: the section, the dotted name within it, and the value; what is missing stays so."""
+        import pandas
+
+        rows = [(section, *pair) for section, value in self.to_dict().items() for pair in _flat(value)]
+        return pandas.DataFrame(rows, columns=["section", "figure", "value"])
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Report:
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
@@ -125,3 +132,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, value) of everything within a mapping; lists stay whole."""
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    return [pair for key, part in value.items() for pair in _flat(part, f"{name}.{key}" if name else str(key))]

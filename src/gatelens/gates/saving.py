@@ -20,6 +20,20 @@ def gate_to_dict(gate: Gate) -> dict[str, Any]:
     return {f.name: _plain(getattr(gate, f.name)) for f in fields(gate)}
 
 
+def gate_row(gate: Gate) -> dict[str, Any]:
+    """A gate as one row of a table: its rule in words, kind, grade, wires, and figures beside their null."""
+    plain = "out mcc precision recall firings base_rate level r2 verified bias why".split()
+    return {
+        **{name: getattr(gate, name) for name in plain},
+        "kind": str(gate.kind),
+        "grade": str(gate.grade),
+        "rule": None if gate.rule is None else str(gate.rule),
+        "random_parents": gate.control_mcc,
+        "inputs": list(gate.inputs),
+        "weights": list(gate.weights),
+    }
+
+
 def gate_from_dict(values: dict[str, Any]) -> Gate:
     """The gate that `gate_to_dict` wrote; one of an older version gets the rule that its inputs spell, and a grade."""
     known = {f.name: values[f.name] for f in fields(Gate) if f.name in values}

@@ -8,6 +8,7 @@ __getattr__ = lazy_names(
         "document": ("Html",),
         "circuit_page": ("page",),
         "saved": ("saved_in",),
+        "labelling": ("label",),
         "cards": ("card", "card_of"),
         "notebook": ("show",),
         "panels": ("panel", "token_panels"),

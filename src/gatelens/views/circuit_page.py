@@ -49,8 +49,8 @@ def page(
         model: for pixel fields, logit effects and Jacobians, and for its tokenizer; None leaves them out.
         tokenizer: when the model has none of its own and the rows are tokens.
         max_cards: gates shown with examples, the best of each segment by evidence; the index lists all there are.
-        labels: (hook name, feature) -> a name for it, shown as text; without them features are labelled with the tokens
-            (or classes) on which they fire most.
+        labels: (hook name, feature) -> a name for it, shown as text, such as `gl.label` gives; features without one are labelled
+            with the tokens (or classes) on which they fire most.
         token_panels: draw the strongest contexts with circuitsvis too; its bundle adds 1.3 MB, once.
         trace: connectors or matrices [out, in] as a fit went (`SgdL1.trace`), for a slider over its steps; a mapping
             segment name -> such a list where there are several segments.

@@ -1,6 +1,7 @@
 """Export: a circuit as JSON of our own schema, and, lossy, the files that Neuronpedia and circuit-tracer read.
 
-Our own JSON is whole. The feature-example file and the attribution graph follow the field lists that those projects publish;
+Our own JSON is whole. The feature-example file and the attribution graph follow what those projects publish: the classes of
+circuit-tracer 0.5.0's frontend, and the feature files that it and Neuronpedia read;
 a graph there is of one prompt, a circuit of ours of a whole corpus, so a graph holds one gate in one context. Experimental.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from .. import __version__
 from ..basis.linear import directions
 from ..errors import DataError, unknown
+from ..evaluation.measure import basis_kind
 from ..gates import Gate
 from ..gates.saving import gate_to_dict
 from .contexts import FeatureRows, Windows, groups, histogram
@@ -108,7 +110,7 @@ def feature_examples(
         {
             "index": int(feature),
             "examples_quantiles": [
-                {"quantile_name": g.name, "examples": [_example(windows, features, feature, int(r)) for r in g.rows]}
+                {"quantile_name": g.name, "examples": _examples(windows, features, feature, g.rows)}
                 for g in groups(features, feature, top, each, windows.marks())
             ],
             "top_logits": up,
@@ -134,9 +136,22 @@ def _logits(model: Any, hook: str, basis: Any, feature: int, windows: Windows) -
     return [windows.text(i) for i, _ in up], [windows.text(i) for i, _ in down]
 
 
-def _example(windows: Windows, features: FeatureRows, feature: int, row: int) -> dict[str, Any]:
-    shown = windows.window(row, features, feature)
-    return {"tokens": [t.text for t in shown], "tokens_acts_list": [float(t.value) for t in shown]}
+def _examples(windows: Windows, features: FeatureRows, feature: int, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Windows with the place of their own token, and whether the same text stood there before."""
+    found, seen = [], set()
+    for row in rows:
+        shown = windows.window(int(row), features, feature)
+        tokens = [t.text for t in shown]
+        found.append(
+            {
+                "tokens": tokens,
+                "tokens_acts_list": [float(t.value) for t in shown],
+                "train_token_ind": next((k for k, t in enumerate(shown) if t.centre), 0),
+                "is_repeated_datapoint": tuple(tokens) in seen,
+            }
+        )
+        seen.add(tuple(tokens))
+    return found
 
 
 def attribution_graph(
@@ -160,7 +175,8 @@ def attribution_graph(
     for what, text in (("slug", slug), ("scan", scan)):
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
             raise DataError(f"a graph's {what} may hold letters, digits, '_', '.' and '-' only; got {text!r}")
-    layer = _layer(circuit.segment(segment).hook_in)
+    part = circuit.segment(segment)
+    layer = _layer(part.hook_in)
     rows = windows.rows(row)
     tokens = [windows.text(int(windows.token[r])) for r in rows]
     place = rows.index(row)
@@ -185,6 +201,7 @@ def attribution_graph(
             "metadata": {
                 "slug": slug,
                 "scan": scan,
+                "transcoder_list": [_dictionary(circuit, part.hook_in), _dictionary(circuit, part.hook_out)],
                 "prompt_tokens": tokens,
                 "prompt": "".join(tokens),
                 "schema_version": 1,
@@ -197,6 +214,11 @@ def attribution_graph(
     )
 
 
+def _dictionary(circuit: Any, hook: str) -> str:
+    """Which dictionary stands at a hook point."""
+    return f"{hook}: {basis_kind(circuit.bases[hook])}"
+
+
 def _layer(hook: str) -> int:
     found = re.search(r"\.(\d+)", hook)
     return 2 * int(found[1]) if found else 0
@@ -207,11 +229,15 @@ def _node(
 ) -> dict[str, Any]:
     return {
         "node_id": node_id,
-        "feature": index if kind == "E" else cantor(layer, index),
+        "feature": place if kind == "E" else cantor(layer, index),
         "layer": "E" if kind == "E" else str(layer),
         "ctx_idx": place,
         "feature_type": kind_name,
-        "jsNodeId": node_id,
+        "token_prob": 0.0,
+        "is_target_logit": False,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+        "jsNodeId": f"E_{index}-{place}" if kind == "E" else f"{layer}_{index}-0",
         "clerp": clerp,
         "activation": value,
     }

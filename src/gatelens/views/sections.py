@@ -181,7 +181,7 @@ class _Part:
             given, seen = self.maker.labels, self.maker.source.labels
             hook = self.segment.hook_in if side == "in" else self.segment.hook_out
             rows = self.rows[0 if side == "in" else 1]
-            self.named[key] = given(hook, feature) if given else seen.short(rows, feature) if seen else UNNAMED
+            self.named[key] = (given and given(hook, feature)) or (seen.short(rows, feature) if seen else UNNAMED)
         return self.named[key]
 
     def markup(self, side: str, feature: int) -> Markup:
@@ -207,7 +207,7 @@ class _Part:
         maker, rows = self.maker, self.rows[0 if side == "in" else 1]
         hook = self.segment.hook_in if side == "in" else self.segment.hook_out
         seen = maker.source.labels
-        label = maker.labels(hook, feature) if maker.labels else seen.full(rows, feature) if seen else ""
+        label = (maker.labels and maker.labels(hook, feature)) or (seen.full(rows, feature) if seen else "")
         link = hosted_page(self.circuit.bases[hook], feature)
         name = f"{'IF' if side == 'in' else 'OF'}_{feature}"
         return maker.source.view(rows, hook, feature, side == "in", name=name, label=label, link=link)
