@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "dictionaries" / "smollm2" / "src" / "gatelens_smollm2"
 PARTED = "<|endoftext|>"
 WIDTH, K_IN, K_OUT = 3_072, 24, 16
-HELD_OUT_ROWS = 40_000
+#: held-out rows: one for so many fitting rows
+APART = 10
 LENGTH = 128
 #: rows whose output is so many times the median's length are sinks (punctuation, the first words); they would rule the fit
 SINK = 6.0
@@ -68,7 +69,7 @@ def batches(model: Any, data: Path, rows: int) -> tuple[gl.data.Batches, gl.data
     random.Random(0).shuffle(texts)
     fit = [text for text in texts if not is_kept_apart(text)]
     held = [text for text in texts if is_kept_apart(text)]
-    windows = rows // (LENGTH - 1), HELD_OUT_ROWS // (LENGTH - 1)
+    windows = rows // (LENGTH - 1), rows // APART // (LENGTH - 1)
     parts = gl.text_batches(model, fit, rows=windows, length=LENGTH, held_out=held, batch_size=32, seed=0)
     order = list(fit)
     random.Random(0).shuffle(order)  # as text_batches goes through them
