@@ -12,7 +12,7 @@ pytest.importorskip("gguf", reason='gguf is not installed: pip install "gatelens
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gatelens import load_model
+from gatelens import load_model, mlp_segments
 from gatelens.errors import ModelError
 from gatelens.models import gguf_cache
 from gatelens.models.fingerprint import model_record
@@ -121,6 +121,7 @@ def test_the_first_blocks_alone(folders, tmp_path):
         assert all(torch.equal(full[hook], part[hook]) for hook in hooks)
         assert model_record(first, hooks) == model_record(whole, hooks)
         assert model_record(first) != model_record(whole)
+        assert mlp_segments(first)[0].outside is not None  # nothing of it needs the blocks behind
         with pytest.raises(ModelError, match=r"first_layers=1, so its logits cannot be had.*Load it whole"):
             first(TOKENS)
         with pytest.raises(ModelError, match=r"first_layers = 3: .* has 2 blocks. Give a number from 1 to 2"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.errors import ModelError
+from gatelens.errors import BasisError, ModelError
 from gatelens.models import gguf_cache
 from gatelens.models.fingerprint import model_record
 
@@ -62,6 +62,36 @@ def test_the_first_blocks_are_those_of_the_whole(model):
     assert set(model_record(first, HOOKS)["blocks"]) == {"before", "0", "1"}
     with pytest.raises(ModelError, match="Load it whole"):
         first(TOKENS)
+
+
+def test_its_dictionaries_explain_what_they_have_not_seen(data_folder):
+    """On documents kept apart from all training: the error and the activity that their configs say, within a sixth."""
+    from gatelens.bases.sae.shipped import shipped_folder, training_documents
+    from gatelens.data.seen import document_hash, is_kept_apart
+
+    try:
+        shipped_folder("smollm2")
+    except BasisError as missing:
+        pytest.skip(str(missing))
+    text = (data_folder / "text" / "lambada_test.txt").read_text(encoding="utf-8").split("<|endoftext|>")
+    kept = [passage for passage in text if is_kept_apart(passage)][:40]
+    assert not {document_hash(passage) for passage in kept} & training_documents("smollm2")
+    first = gl.load_model("smollm2", first_layers=2)
+    batches, _ = gl.text_batches(first, kept, rows=(20, 1), length=128, held_out=["nothing is held out here " * 60])
+    (segment,) = gl.mlp_segments(first, layers=[1])
+    acts = gl.collect(first, batches, [segment])
+    x, y = acts[segment.hook_in], acts[segment.hook_out]
+    rows = y.norm(dim=1) < 6 * y.norm(dim=1).median()
+    bases = gl.PretrainedSAE("smollm2").fit([segment], acts)
+    transcoder = gl.Transcoder(path="smollm2").fit([segment], acts)[segment.hook_out]
+    for hook, value in ((segment.hook_in, x[rows]), (segment.hook_out, y[rows])):
+        f = bases[hook].encode(value)
+        left = (bases[hook].decode(f) - value).square().sum() / (value - value.mean(0)).square().sum()
+        said = bases[hook].cfg.metadata.measured
+        assert float(left) < 7 / 6 * said["fvu"] + 0.01
+        assert abs(float((f > 0).float().sum(1).mean()) / said["l0"] - 1) < 1 / 6
+    left = (transcoder.reconstruct(x[rows]) - y[rows]).square().sum() / (y[rows] - y[rows].mean(0)).square().sum()
+    assert float(left) < 7 / 6 * transcoder.transcoder.cfg.metadata.measured["fvu"] + 0.01
 
 
 def test_loading_takes_half_as_much_again_as_the_weights():
