@@ -174,6 +174,35 @@ def test_recipes_take_it_or_say_why(name, data):
     only_our_errors(lambda: recipe(**{what: STRANGE[value]()}), f"{name}({what}={value})")
 
 
+@functools.cache
+def mini() -> Any:
+    return gl.load_model("gpt2-mini")
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(st.lists(st.text(st.characters(codec=None, exclude_categories=[]), max_size=40), min_size=1, max_size=3))
+def test_any_prompt_gives_its_own_tokens(prompts):
+    """Surrogates, control characters and special tokens written out among them."""
+
+    def act() -> None:
+        found = gl.collect(mini(), prompts, "blocks.0.hook_mlp_out")
+        assert found.rows == len(found.token) > 0
+        assert mini().tokenizer.bos_token_id not in found.token.tolist()
+
+    only_our_errors(act, repr(prompts))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(
+    st.recursive(
+        st.integers(-200, 5000) | st.none() | st.floats() | st.text(max_size=3), lambda x: st.lists(x, max_size=5)
+    )
+)
+def test_any_nest_of_numbers_is_ids_or_refused(nest):
+    only_our_errors(lambda: gl.collect(mini(), nest, "blocks.0.hook_mlp_out"), repr(nest))
+    only_our_errors(lambda: gl.text_batches(mini(), nest, length=4), repr(nest))
+
+
 def test_what_is_missing_or_unknown_is_named():
     with pytest.raises(GateLensError, match=r"collect: missing a required argument: 'points'.*It takes"):
         gl.collect(model(), data())

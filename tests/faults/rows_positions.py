@@ -31,6 +31,8 @@ from gatelens import (
 )
 from gatelens.data import Batches
 from gatelens.errors import DataError, ModelError, SegmentError
+from gatelens.models.fingerprint import active_hooks
+from support.small_models import gpt2_folder
 
 HOOKS = ("blocks.0.hook_mlp_out", "blocks.0.hook_resid_post")
 BOS, PAD, EOS, WORDS = 0, 9, 8, 7
@@ -121,6 +123,48 @@ class Pooled(HookedRootModule):
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embed(tokens)
         return self.hook_out(x + x.mean(1, keepdim=True))
+
+
+def encoder(side: str) -> Any:
+    """A bidirectional encoder with CLS and SEP: its attention mask is passed on; positions that padding moves are refused."""
+    from transformer_lens import HookedEncoder
+
+    cfg = HookedTransformerConfig(
+        n_layers=1, d_model=8, n_ctx=12, d_head=4, n_heads=2, d_mlp=8, d_vocab=10, act_fn="gelu", device="cpu",
+        attention_dir="bidirectional",
+    )  # fmt: skip
+    model = HookedEncoder(cfg)
+    torch.manual_seed(0)
+    for value in model.parameters():
+        value.data.normal_(0, 0.3)
+    model.tokenizer = Tokens()
+    hook = "blocks.0.mlp.hook_post"
+
+    def inject(folder: Path) -> Injected:
+        def after(acts: Any) -> None:
+            _, cache = model.run_with_cache(torch.tensor([SENTENCES[1]]))
+            found, expected = acts[hook][acts.document == 1], cache[hook][0, 1:]
+            assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+        act = lambda: collect(model, padded(side), hook)  # noqa: E731
+        return Injected(act, after) if side == "right" else Injected(act)
+
+    return inject
+
+
+def bridge(folder: Path) -> Injected:
+    """A TransformerBridge reads no padding on the left either, and what its own modules record is no hook of the user's."""
+    model = load_model(gpt2_folder(folder / "model"), bridge=True)
+    ids, hook = [0, 5, 6, 7], "blocks.1.hook_mlp_out"
+    given = {"input_ids": torch.tensor([[0, 0, 0, *ids], [0, 9, 8, 7, 6, 5, 4]])}
+    given["attention_mask"] = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [1] * 7])
+
+    def after(acts: Any) -> None:
+        _, cache = model.run_with_cache(torch.tensor([ids]))
+        assert torch.allclose(acts[hook][acts.document == 0], cache[hook][0, 1:], rtol=1e-3, atol=1e-4)
+        assert active_hooks(model) == {}
+
+    return Injected(lambda: collect(model, given, hook), after)
 
 
 def inner_special(folder: Path) -> Injected:
@@ -343,6 +387,15 @@ ROWS = [
             ("of a bidirectional model", lambda: small("bidirectional", "rotary"), lambda side=side: padded(side)),
         )
     ),
+    Fault(31, "padding behind a sentence of an encoder", encoder("right")),
+    Fault(
+        31,
+        "padding before a sentence of an encoder",
+        encoder("left"),
+        ModelError,
+        ("a padded sentence differs from the sentence alone", "HookedEncoder", "pad on the other side"),
+    ),
+    Fault(31, "padding before a sentence of a bridge", bridge),
     Fault(31, "rows of several lengths", rows_of_the_sentence(small, lambda: SENTENCES)),
     Fault(
         31,

@@ -70,13 +70,13 @@ def capture(
             widths = {name: value.shape[1] for name, value in found.items()}
             _check_room(sum(widths.values()) * dtype.itemsize * whole, folder)
             out = {name: torch.empty(rows, width, dtype=dtype) for name, width in widths.items()}
-        if not proved and batch.mask is not None:
-            proved = prove_padding(model, batch.inputs, batch.mask, names, **deep)
         kept = batch.keep.flatten().nonzero()[:, 0]
         for name in names:
             value = found[name].detach().index_select(0, kept.to(found[name].device))
             _check_finite(value, name, index, dtype)
             out[name][at : at + len(kept)] = value.cpu()
+        if not proved and batch.mask is not None:
+            proved = prove_padding(model, batch.inputs, batch.mask, names, **deep)
         for name, value in zip(WHERE, _where(batch), strict=True):
             where[name][at : at + len(kept)] = value
         # hooks and cache hold one another in a circle: emptied, the tensors go now and not when Python next looks for circles

@@ -113,11 +113,18 @@ def _together(blocks: dict[str, str]) -> str:
 
 def active_hooks(model: Any) -> dict[str, int]:
     """How many hooks stand on each module (an SAE spliced in, an ablation left on): they change what is computed."""
-    hooks = {
-        name or "the model": len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
-        for name, module in model.named_modules()
-    }
+    hooks = {name or "the model": sum(map(_is_foreign, _hooks_of(module))) for name, module in model.named_modules()}
     return {name: count for name, count in hooks.items() if count}
+
+
+def _hooks_of(module: Any) -> list[Any]:
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return [hook for kind in kinds for hook in kind.values()]
+
+
+def _is_foreign(hook: Any) -> bool:
+    """Not what transformers and bridges put on their own modules in the first pass, to record what passes."""
+    return not str(getattr(hook, "__module__", "")).startswith(("transformers.", "transformer_lens.model_bridge."))
 
 
 def tokenizer_fingerprint(tokenizer: Any | None) -> str | None:

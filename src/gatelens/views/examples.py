@@ -110,7 +110,7 @@ class Pictures(Numbers):
     def __init__(self, acts: Any, batches: Any, model: Any, bases: Mapping[str, Any], source: Mapping[str, str]):
         super().__init__(acts)
         self.inputs = batches.inputs
-        self.side = images.side_of(self.inputs.shape[1])
+        self.side = images.side_of(self.inputs.flatten(1).shape[1])
         # a row's image: the one whose document it is, else the one at its place
         self.place = _places(acts.document, batches)
         self.model, self.bases, self.source = model, bases, source
