@@ -11,7 +11,9 @@ import scipy.sparse
 import torch
 
 import gatelens as gl
+from gatelens.circuits import build_circuit
 from gatelens.errors import DataError, SegmentError
+from gatelens.evaluation.rule_counts import gate_summary
 from gatelens.evaluation.shuffled_mlp import shuffled_segment
 from gatelens.gates.agreement import LEAST, Rows, agreement
 from gatelens.gates.effects import favourites, output_effects
@@ -213,3 +215,25 @@ def test_effects_of_outputs_are_sentences(text):
     whole = agreement(effects, f, np.zeros(OUTPUTS), rows).figures()
     assert shares == {name: whole[name] for name in shares}
     assert favourites([None])["agree"] is None
+
+
+def test_gates_say_what_their_outputs_favour(digits, tmp_path):
+    """A circuit of the last hidden layer: classes; of the one before: nothing, no linear way leads from there. Both are kept."""
+    model, fit, held_out = digits
+    segments = gl.mlp_segments(model)
+    acts, unseen = (gl.collect(model, part, segments) for part in (fit, held_out))
+    bases = gl.Neurons().fit(segments, acts)
+    circuit = build_circuit(model, segments, bases, acts, gl.GramLasso(mean_edges=4), held_out=unseen)
+    last, first = (circuit.gates[segments[i].name] for i in (-1, 0))
+    assert all(g.effect is None for g in first)
+    judged = [g.effect for g in last if g.effect.t is not None]
+    assert judged
+    assert all(e.over == "classes" and e.at == () and len(e.favoured) == 5 for e in judged)
+    weights = model.layers[-1].weight.detach()
+    assert all(g.effect.favoured[0] == int(weights[:, g.out].argmax()) for g in last)
+    circuit.save(tmp_path / "circuit")
+    kept = gl.Circuit.load(tmp_path / "circuit").gates[segments[-1].name]
+    assert [g.effect for g in kept] == [g.effect for g in last]
+    summary = gate_summary(last)
+    assert summary["agreement"]["outputs"] == len(judged)
+    assert gate_summary(first)["agreement"] is None

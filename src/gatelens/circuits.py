@@ -243,7 +243,7 @@ def build_circuit(
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
     circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
-    return read_gates(circuit, features, held_out, progress, acts, **gate_options) if gates else circuit
+    return read_gates(circuit, features, held_out, progress, acts, model, **gate_options) if gates else circuit
 
 
 def default_solver(segments: Sequence[Segment], bases: Mapping[str, Basis]) -> Solver:
@@ -286,6 +286,7 @@ def read_gates(
     held_out: Mapping[str, Tensor] | None = None,
     progress: bool = False,
     acts: Mapping[str, Tensor] | None = None,
+    model: Any = None,
     **options: Any,
 ) -> Circuit:
     """The circuit with its outputs' rules found on fitting features and judged on held-out activations.
@@ -293,8 +294,10 @@ def read_gates(
     Args:
         acts: the activations that the features were made from: where these and `held_out` know where their rows come from
             (`Activations`), tables of tokens stand beside the rules.
+        model: with it, and `held_out` that knows its tokens, each gate says what its output favours and whether that comes.
     """
     from .gates import type_gates
+    from .gates.gate_effects import with_effects
 
     if isinstance(acts, Activations) and isinstance(held_out, Activations):
         options = {"origins": (acts, held_out)} | options
@@ -312,7 +315,10 @@ def read_gates(
             rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])
             rest["x"] = held_out[segment.hook_in]
         f_in, f_out = features[segment.hook_in], features[segment.hook_out]
-        gates[segment.name] = type_gates(circuit.connectors[segment.name], f_in, f_out, progress=progress, **at, **rest)
+        found = type_gates(circuit.connectors[segment.name], f_in, f_out, progress=progress, **at, **rest)
+        if model is not None and isinstance(held_out, Activations) and unseen is not None:
+            found = with_effects(found, model, segment.hook_out, at["basis_out"], unseen[segment.hook_out], held_out)
+        gates[segment.name] = found
     return replace(circuit, gates=gates)
 
 

@@ -8,9 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..gates import Gate, GateKind, Grade
+from ..gates.effects import favourites
+from ..gates.tried import Tried
 
 #: held-out rows on which an output must be on to be counted among those that fire often
 OFTEN = 60
+#: accuracy less the placebo's, at the lower end of its interval, from which an interchange is clear
+AHEAD = 0.3
 #: MCC that shares are told over
 BARS = (0.5, 0.7, 0.8)
 #: what stands beside a rule, by its name in `Controls`
@@ -46,7 +50,30 @@ def gate_summary(gates: Sequence[Gate]) -> dict[str, Any]:
         "median_control_mcc": statistics.median(control) if control else None,
         "tried": sum(g.verified is not None for g in gates),
         "verified": grades.get(str(Grade.VERIFIED), 0),
+        "agreement": _agreement(gates),
+        "interchange": _interchange([g.tried for g in gates if g.tried is not None]),
     }
+
+
+def _agreement(gates: Sequence[Gate]) -> dict[str, Any] | None:
+    """Of outputs whose effect was judged, the shares that favour what comes next; with a rule that holds besides."""
+    shares = favourites([g.effect for g in gates])
+    if not shares["outputs"]:
+        return None
+    both = sum(g.read and g.effect is not None and g.effect.agrees for g in gates)
+    return shares | {"rule_and_agree": both / (shares["outputs"] or 1)}
+
+
+def _interchange(tried: Sequence[Tried]) -> dict[str, Any] | None:
+    """Of rules tried by swapping in other rows: mean accuracies, and the share clearly ahead of the placebo."""
+    known = [t for t in tried if t.interchange is not None and t.placebo is not None]
+    if not known:
+        return None
+    means = {
+        name: statistics.fmean(getattr(t, name) or 0.0 for t in known)
+        for name in ("interchange", "placebo", "shuffled")
+    }
+    return means | {"ahead": statistics.fmean(t.interval[0] >= AHEAD for t in known), "rules": len(known)}
 
 
 def _over(values: Sequence[float | None], bar: float) -> float | None:

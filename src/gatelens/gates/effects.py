@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from .agreement import CLEAR, Rows, agreement
 from .logit_effects import LogitEffects
 
 #: outputs of the model, current and previous tokens that are named
 _NAMED = 3
+#: outputs of the model that are kept of each feature
+_FAVOURED = 5
 #: a token is named from this share of the rows where the output is on
 _OFTEN = 0.1
 
@@ -47,6 +50,14 @@ class Effect:
         """Whether what it favours clearly comes more often where it is on."""
         return self.t is not None and self.t > CLEAR
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, lists and strings; `from_json` reads them back to the same value."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Effect:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
     def sentence(self, name: Callable[[int], str], of_rule: str = "") -> str:
         """`of (after all, one, well) -> us, them, her`.
 
@@ -59,6 +70,18 @@ class Effect:
         return f"{where}{after} -> {', '.join(map(name, self.favoured[:_NAMED]))}"
 
 
+@dataclass(frozen=True)
+class _Noted(LogitEffects):
+    """Effects that note what each block favours while they are gone through, so that they are computed once."""
+
+    favourites: list[np.ndarray] = field(default_factory=list)
+
+    def blocks(self) -> Iterator[tuple[int, Float[Tensor, "block outputs"]]]:
+        for start, z in super().blocks():
+            self.favourites.append(z.topk(min(_FAVOURED, z.shape[1])).indices.cpu().numpy())
+            yield start, z
+
+
 def output_effects(
     effects: LogitEffects, f_out: scipy.sparse.csr_matrix, levels: Float[np.ndarray, " n"], rows: Rows
 ) -> list[Effect]:
@@ -67,8 +90,9 @@ def output_effects(
     Raises:
         DataError: features of other rows, or no row of which it is known what comes next.
     """
-    found = agreement(effects, f_out, levels, rows)
-    favoured = np.concatenate([z.topk(min(5, z.shape[1])).indices.cpu().numpy() for _, z in effects.blocks()])
+    noted = _Noted(effects.directions, effects.readout, effects.over)
+    found = agreement(noted, f_out, levels, rows)
+    favoured = np.concatenate(noted.favourites)
     columns, read = f_out.tocsc(), []
     for out in range(f_out.shape[1]):
         span = slice(columns.indptr[out], columns.indptr[out + 1])

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..lazy import shows_itself
+from .effects import Effect
 from .grade import Grade
 from .rule import GateKind, Rule
 from .tried import Tried
@@ -144,6 +145,7 @@ class Gate:
         level: of the output, above which it counts as on.
         evidence, controls: more figures, and what stands beside them.
         tried: what the model made of the rule, None where it was not tried.
+        effect: what the output favours where it is on, and whether that comes; None where no linear way leads to the model's outputs.
         magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
         missed: a few held-out rows on which the output fired and the rule says it does not; false_alarms: the reverse.
         note: such as "A minus B" where one cell of the table cannot be seen.
@@ -180,6 +182,7 @@ class Gate:
     evidence: Evidence | None = None
     controls: Controls | None = None
     tried: Tried | None = None
+    effect: Effect | None = None
 
     @property
     def read(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .effects import Effect
 from .gate import Controls, Evidence, Gate, TruthTable
 from .grade import HOLDS, OVER_NULLS, Grade
 from .rule import GateKind, Literal, Op, Rule
@@ -46,6 +47,7 @@ def gate_from_dict(values: dict[str, Any]) -> Gate:
         ("evidence", _evidence),
         ("controls", lambda v: Controls(**v)),
         ("tried", Tried.from_json),
+        ("effect", Effect.from_json),
     ):
         if known.get(name) is not None:
             known[name] = read(known[name])
@@ -79,7 +81,7 @@ def _evidence(values: dict[str, Any]) -> Evidence:
 def _plain(value: Any) -> Any:
     if isinstance(value, (Evidence, Controls)):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, (Rule, Tried)):
+    if isinstance(value, (Rule, Tried, Effect)):
         return value.to_json()
     if isinstance(value, TruthTable):
         return {

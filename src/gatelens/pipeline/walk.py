@@ -208,7 +208,9 @@ class Walk:
         if circuit is None:
             with self._room("gates"):
                 held_out, fitted_on = self.acts[1], self.acts[0]
-                circuit = read_gates(connected, self.features, held_out, self.progress, fitted_on, **self.gate_options)
+                circuit = read_gates(
+                    connected, self.features, held_out, self.progress, fitted_on, self.model, **self.gate_options
+                )
                 circuit.save(store.inside(self.out, "circuit"))
         self.manifest.record("circuit", made_from)
         return circuit
