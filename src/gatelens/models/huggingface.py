@@ -17,6 +17,7 @@ from einops import EinopsError
 from torch import Tensor
 
 from ..errors import ModelError
+from .settings import refuse_unknown
 from .tensor_index import TensorIndex
 
 #: a head without weights of its own uses the embedding's
@@ -40,6 +41,11 @@ def _gpt2_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "normalization_type": "LN",
         "original_architecture": "GPT2LMHeadModel",
     }
+
+
+def _whole(number: float) -> float:
+    """An integer where it is one, as transformer-lens writes it."""
+    return int(number) if number == int(number) else float(number)
 
 
 def _llama_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def _llama_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "gated_mlp": True,
         "positional_embedding_type": "rotary",
         "rotary_dim": d_head,
-        "rotary_base": int(config.get("rope_theta") or rope.get("rope_theta") or 10000),
+        "rotary_base": _whole(config.get("rope_theta") or rope.get("rope_theta") or 10000),
         "rotary_adjacent_pairs": False,
         "original_architecture": "LlamaForCausalLM",
     }
@@ -79,6 +85,15 @@ def _llama_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 #: Hugging Face `model_type` -> its config in transformer-lens' words
 CONFIGS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"gpt2": _gpt2_config, "llama": _llama_config}
+#: the settings that these carry over, or refuse themselves
+MAPPED = {
+    "gpt2": ("n_embd", "n_layer", "n_positions", "n_ctx", "n_head", "n_inner", "vocab_size", "activation_function", "layer_norm_epsilon"),
+    "llama": (
+        "attention_bias", "head_dim", "hidden_act", "hidden_size", "intermediate_size", "max_position_embeddings", "mlp_bias",
+        "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps", "rope_parameters", "rope_scaling",
+        "rope_theta", "vocab_size",
+    ),
+}  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -109,6 +124,7 @@ def hooked_config(folder: Path) -> dict[str, Any]:
             f"{folder}: model_type is {kind!r}; a local folder becomes a HookedTransformer for {', '.join(CONFIGS)}. "
             "Any other architecture loads as a bridge: load_model(folder, bridge=True)"
         )
+    refuse_unknown(config, MAPPED[kind], folder / "config.json")
     try:
         settings = CONFIGS[kind](config)
     except KeyError as error:
@@ -143,6 +159,9 @@ class HuggingFaceFolder:
         self.path = folder
         self.settings: Mapping[str, Any] = hooked_config(folder) | ({"model_name": name} if name else {})
         self._tensors = TensorIndex(sorted(folder.glob("model*.safetensors")), checked)
+        self._tied = read_json(folder / "config.json").get(
+            "tie_word_embeddings", self.settings["original_architecture"] == "GPT2LMHeadModel"
+        )
         self._names = {name.removeprefix("transformer."): name for name in self._tensors}
         self._used: set[str] = set()
 
@@ -185,7 +204,8 @@ class HuggingFaceFolder:
     def _tensor(self, instead: Sequence[str], path: str) -> Tensor:
         """The tensor of that name, or of the one that it is tied to."""
         short = path.removeprefix("transformer.")
-        for name in (short, *instead):
+        names = (short, *instead) if self._tied else (short,)  # a head that is not tied must be there
+        for name in names:
             if name in self._names:
                 self._used.add(name)
                 return self._tensors[self._names[name]]

@@ -10,13 +10,14 @@ from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 from .. import store
 from ..errors import HubError, ModelError, StoreError, unknown
 from .assembly import Processing, Source, assemble
+from .compared import check_against_original
 from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
 from .huggingface import HuggingFaceFolder
 from .state_dict import TL_CONFIG, TL_WEIGHTS, StateDictFile
@@ -66,7 +67,7 @@ def load_model(
     type_ = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype).removeprefix("torch."), None)
     if not isinstance(type_, torch.dtype) or not type_.is_floating_point:
         raise ModelError(
-            f'dtype must be a torch type of real numbers, such as "float32" or torch.bfloat16, got {dtype!r}'
+            f'dtype must be the name of a torch type of real numbers, such as "float32", or torch.bfloat16 itself, got {dtype!r}'
         )
     dtype = str(type_).removeprefix("torch.")
     source = find_local(name)
@@ -82,11 +83,23 @@ def load_model(
         model, done = _from_disk(source, wanted, device, type_, first_layers)
     model.eval()
     model.requires_grad_(False)
+    if type(model).__name__ == "HookedTransformer" and first_layers is None and _is_folder(source):
+        check_against_original(model, source)
     model.loaded = {"name": str(name), "form": type(model).__name__, "dtype": dtype, **asdict(done)}
     model.loaded["first_layers"] = first_layers
     if first_layers is not None:
         model.ln_final.forward = partial(_cut_off, first_layers)
     return model
+
+
+def _is_folder(source: Path | None) -> TypeGuard[Path]:
+    """Whether it is a Hugging Face folder, in which the original model lies too."""
+    return (
+        source is not None
+        and source.is_dir()
+        and (source / "config.json").is_file()
+        and any(source.glob("model*.safetensors"))
+    )
 
 
 def _cut_off(first_layers: int, *_: Any) -> Any:
