@@ -439,6 +439,13 @@ def test_the_page_leads_with_pictures_and_marks_do_not_lead(many):
     assert marks
 
 
+def test_a_picture_shows_contexts_when_it_is_pointed_at(many):
+    _, text = many
+    lead = text[text.index('class="best"') : text.index('class="lead"')]
+    titles = re.findall(r"<title>([^<]*)</title>", lead)
+    assert any("of rows" in t and "[" in t for t in titles), "contexts of inputs"
+
+
 def test_a_feature_of_punctuation_is_one_of_marks():
     acts = Row([0, 1, 2, 3])
     labels = Texts(acts, Words([".", "\n", " he", "!"])).labels

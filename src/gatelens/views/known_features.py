@@ -41,7 +41,7 @@ def known_of(
     Args:
         label: ("in" | "out", feature) -> a name. views: (side, feature) -> its examples, for hovering and for thumbnails.
     """
-    views = views or {}
+    views = views if views is not None else {}  # one that is still empty is filled later
 
     @cache
     def typical(feature: int) -> float:
