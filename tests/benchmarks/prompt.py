@@ -81,14 +81,17 @@ def _worlds(data: Path, seed: int) -> Iterator[World | Figure]:
     tales = (data / "text" / "tinystories_1000.txt").read_text(encoding="utf-8").split(_texts.PARTED)
     recipe = gl.TrainedSAE(expansion=4, k=12, trainer="sparse", samples=200_000, batch_size=1_024, lr=2e-3, seed=seed)
     yield from _of_layers("stories260K", stories, [2], recipe, (tales[:800], tales[800:]), seed)
-    try:
-        recipe = gl.PretrainedSAE("smollm2")
-        recipe.load("blocks.1.hook_mlp_out")  # said before the model is loaded
+    recipe, layers = gl.PretrainedSAE("smollm2"), []
+    for layer in LAYERS:  # what is missing is said before the model is loaded
+        try:
+            recipe.load(f"blocks.{layer}.ln2.hook_normalized")
+            layers.append(layer)
+        except GateLensError as error:
+            yield Figure(f"SmolLM2 layer {layer}", None, note=f"not measured: {error}")
+    if layers:
         every = [*texts[0], *texts[1]]
         apart = [t for t in every if not is_kept_apart(t)], [t for t in every if is_kept_apart(t)]
-        yield from _of_layers("SmolLM2", gl.load_model("smollm2"), LAYERS, recipe, apart, seed)
-    except GateLensError as error:
-        yield Figure("SmolLM2", None, note=f"not measured: {error}")
+        yield from _of_layers("SmolLM2", gl.load_model("smollm2"), layers, recipe, apart, seed)
 
 
 def _of_layers(
