@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from .logit_effects import LogitEffects
 _NAMED = 3
 #: outputs of the model that are kept of each feature
 _FAVOURED = 5
+#: a token is among them if it comes next so many times, and in this share of the rows
+_SEEN, _SHARE = 3, 5e-5
 #: a token is named from this share of the rows where the output is on
 _OFTEN = 0.1
 
@@ -28,7 +31,7 @@ class Effect:
     """IF this output is on THEN these are favoured: tokens or classes, by number.
 
     Attributes:
-        over: "tokens" or "classes". favoured: the most raised, the strongest first.
+        over: "tokens" or "classes". favoured: the most raised of those that are seen to come, the strongest first.
         at: the current tokens at which it is mostly on, the most frequent first; after: the ones before these.
         rows: on which it is on and something is known to come next.
         mean, t: agreement with what really comes next, and its t over documents; held, held_t: with the current token held fixed. None
@@ -72,13 +75,15 @@ class Effect:
 
 @dataclass(frozen=True)
 class _Noted(LogitEffects):
-    """Effects that note what each block favours while they are gone through, so that they are computed once."""
+    """Effects that note what each block favours, among what is seen, while they are gone through: they are computed once."""
 
+    seen: Tensor | None = None
     favourites: list[np.ndarray] = field(default_factory=list)
 
     def blocks(self) -> Iterator[tuple[int, Float[Tensor, "block outputs"]]]:
         for start, z in super().blocks():
-            self.favourites.append(z.topk(min(_FAVOURED, z.shape[1])).indices.cpu().numpy())
+            common = z if self.seen is None else z.masked_fill(~self.seen.to(z.device), -torch.inf)
+            self.favourites.append(common.topk(min(_FAVOURED, z.shape[1])).indices.cpu().numpy())
             yield start, z
 
 
@@ -90,7 +95,7 @@ def output_effects(
     Raises:
         DataError: features of other rows, or no row of which it is known what comes next.
     """
-    noted = _Noted(effects.directions, effects.readout, effects.over)
+    noted = _Noted(effects.directions, effects.readout, effects.over, _common(effects, rows))
     found = agreement(noted, f_out, levels, rows)
     favoured = np.concatenate(noted.favourites)
     columns, read = f_out.tocsc(), []
@@ -105,6 +110,16 @@ def output_effects(
             )
         )  # fmt: skip
     return read
+
+
+def _common(effects: LogitEffects, rows: Rows) -> Tensor | None:
+    """[outputs] tokens that come next now and then: vocabularies hold thousands that hardly ever do, and these lie furthest out.
+
+    None where too few of them are seen to choose among, and for classes.
+    """
+    count = np.bincount(rows.target[rows.target >= 0], minlength=effects.readout.shape[1])
+    seen = count >= max(_SEEN, _SHARE * count.sum())
+    return torch.from_numpy(seen) if effects.over == "tokens" and seen.sum() >= _FAVOURED else None
 
 
 def _where(rows: Rows, on: Int[np.ndarray, " on"]) -> tuple[tuple[int, ...], tuple[int, ...]]:
