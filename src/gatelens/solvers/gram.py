@@ -19,13 +19,17 @@ from .sparse_rows import scipy_rows
 #: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64
 MAX_WIDTH = 16_384
 _ROWS = 8_192  # dense rows turned into float64 at a time
-_SPARSE_ROWS = 65_536  # sparse ones
+_FEATURES = 512  # features whose products with all others are formed at a time
 _SPARSE = 0.1  # where a smaller share of the entries is on, products of sparse rows are the faster ones
 
 
 @dataclass(frozen=True)
 class Gram:
-    """Sums over rows, in float64: n, F_in, F_out, F_in^T F_in, F_in^T F_out, F_out^2. `a + b` merges two parts of the rows."""
+    """Sums over rows: n, F_in, F_out, F_in^T F_in, F_in^T F_out, F_out^2. `a + b` merges two parts of the rows.
+
+    Sums are made in float64. The two matrices are kept in float32 where features are mostly off: there the mean that is
+    taken off later is small beside what is left, and half the memory is saved.
+    """
 
     rows: int
     sum_in: Float[Tensor, " m"]
@@ -71,19 +75,12 @@ class Gram:
     @classmethod
     def _of_sparse(cls, x: Any, y: Any) -> Gram:
         """The same from scipy's sparse rows: work in proportion to pairs of features that are on together."""
-        (rows, m), n = x.shape, y.shape[1]
-        in_in, in_out, sum_in, sum_out, squares = (np.zeros(shape) for shape in ((m, m), (m, n), m, n, n))
-        for start in range(0, rows, _SPARSE_ROWS):
-            a, b = (part[start : start + _SPARSE_ROWS].astype(np.float64) for part in (x, y))
-            for total, part in (
-                (in_in, (a.T @ a).toarray()),
-                (in_out, (a.T @ b).toarray()),
-                (sum_in, a.sum(0)),
-                (sum_out, b.sum(0)),
-                (squares, b.multiply(b).sum(0)),
-            ):
-                total += part
-        return cls(rows, *map(torch.from_numpy, (sum_in, sum_out, in_in, in_out, squares)))
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        by_feature = x.T.tocsr()
+        squares = y.multiply(y).sum(0)
+        in_in, in_out = (_products(by_feature, other) for other in (x, y))
+        sums = (torch.from_numpy(np.asarray(part)) for part in (x.sum(0), y.sum(0)))
+        return cls(x.shape[0], *sums, in_in, in_out, torch.from_numpy(np.asarray(squares)))
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(
@@ -98,18 +95,30 @@ class Gram:
     @property
     def covariance(self) -> tuple[Float[Tensor, "m m"], Float[Tensor, "m n"]]:
         """Centred sums of squares and products: of inputs with inputs, of inputs with outputs (an intercept is free)."""
-        mean_in = self.sum_in / self.rows
-        return self.in_in - torch.outer(mean_in, self.sum_in), self.in_out - torch.outer(mean_in, self.sum_out)
+        return self._centred(self.in_in, self.sum_in), self._centred(self.in_out, self.sum_out)
+
+    def _centred(self, products: Float[Tensor, "m k"], sums: Float[Tensor, " k"]) -> Float[Tensor, "m k"]:
+        mean_in = (self.sum_in / self.rows).to(products.dtype)
+        return torch.addr(products, mean_in, sums.to(products.dtype), alpha=-1)
 
     def covariance_of(self, out: int, parents: Tensor) -> tuple[Float[Tensor, "k k"], Float[Tensor, " k"]]:
-        """`covariance` restricted to one output and its parents."""
+        """`covariance` restricted to one output and its parents, in float64."""
         sums = self.sum_in[parents]
-        inner = self.in_in[parents][:, parents] - torch.outer(sums, sums) / self.rows
-        return inner, self.in_out[parents, out] - sums * self.sum_out[out] / self.rows
+        inner = self.in_in[parents[:, None], parents].double() - torch.outer(sums, sums) / self.rows
+        return inner, self.in_out[parents, out].double() - sums * self.sum_out[out] / self.rows
 
     def intercept(self, out: int, parents: Tensor, weights: Tensor) -> Tensor:
         """The bias that makes output `out`'s mean residual zero."""
         return (self.sum_out[out] - self.sum_in[parents] @ weights) / self.rows
+
+
+def _products(by_feature: Any, other: Any) -> Float[Tensor, "m k"]:
+    """F^T G from scipy's F^T [m, rows] and G [rows, k], a few hundred features at a time, kept in float32."""
+    found = torch.empty(by_feature.shape[0], other.shape[1])
+    for start in range(0, len(found), _FEATURES):
+        part = (by_feature[start : start + _FEATURES] @ other).toarray()
+        found[start : start + _FEATURES] = torch.from_numpy(part)
+    return found
 
 
 def _density(f: Tensor) -> float:

@@ -42,8 +42,9 @@ class ReluOMP:
         rows: most rows on which an output fires that its fit looks at, and as many for each parent.
         rho: share of an exciter's power outside those rows that counts against it.
         noise_factor: a wire explains at least this many times the residual variance; None: 2 ln(inputs) + 5.
-        tau: and at least this share of the output's power. Learned features leak into one another where they lie in
-            superposition: .03 keeps such wires out.
+        tau: and at least this share of the output's power; or, for an input that is rarely on, a third of the power on the
+            rows where it is. Learned features leak into one another where they lie in superposition: .03 keeps such
+            wires out.
         min_firings: an output that fires on fewer rows gets no wire.
         workers: processes; more than one maps the features from files.
         store: a folder that keeps the features' files and each block of outputs that is done, so that a fit that was

@@ -16,6 +16,10 @@ from .sparse_rows import SparseRows
 #: rarely explains much alone. They stay only if the removal of each would cost the full least gain.
 LOOK_AHEAD = 0.2
 
+#: an input that is rarely on need not explain much of the output's power, if it explains this share where it is on:
+#: what leaks from a direction that overlaps is small there, too
+WHERE_ON = 1 / 3
+
 #: most rounds of additions and removals
 ROUNDS = 4
 
@@ -146,6 +150,11 @@ class _Sample:
         value = self.entry_value * self.entry_value if square else self.entry_value
         return np.bincount(self.entry_column, row_factor[self.entry_place] * value, minlength=self.search.inputs.width)
 
+    def power_where_on(self, value: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " m"]:
+        """The power of the output on the rows where each input is on: as it is, or as it is read without the wire."""
+        power = self.v * np.maximum(self.y, value) ** 2
+        return np.bincount(self.entry_column, power[self.entry_place], minlength=self.search.inputs.width)
+
 
 def _select(sample: _Sample, settings: Settings) -> Parents:
     start_loss = float(sample.v @ sample.y**2)
@@ -177,8 +186,7 @@ def _add_all(
     room = settings.max_fan_in - len(sample.parents)
     room = room if most is None else min(room, most)
     for added in range(room):
-        least = share * _least_gain(sample, fit, settings, start_loss)
-        best = _best_addition(sample, fit, refused, least, settings.rho)
+        best = _best_addition(sample, fit, refused, settings, start_loss, share)
         if best is None:
             return fit, added
         sample.add(best)
@@ -186,14 +194,18 @@ def _add_all(
     return fit, room
 
 
-def _least_gain(sample: _Sample, fit: OneSided, settings: Settings, start_loss: float) -> float:
-    """What a parent must explain: C sigma^2 (sigma^2 the loss a firing), and a share tau of the loss without any."""
+def _least_gain(
+    sample: _Sample, fit: OneSided, settings: Settings, start_loss: float, where_on: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, " k"]:
+    """What a parent must explain: C sigma^2 (sigma^2 the loss a firing), and a share of the power, over all or where it is on."""
     sigma2 = fit.loss / max(1, sample.firings - len(sample.parents))
-    return max(settings.noise_factor * sigma2, settings.tau * start_loss)
+    return np.maximum(settings.noise_factor * sigma2, np.minimum(settings.tau * start_loss, WHERE_ON * where_on))
 
 
-def _best_addition(sample: _Sample, fit: OneSided, refused: set[int], least: float, rho: float) -> int | None:
-    """The input feature that promises to lower the loss most; None when none promises enough.
+def _best_addition(
+    sample: _Sample, fit: OneSided, refused: set[int], settings: Settings, start_loss: float, share: float
+) -> int | None:
+    """The input feature that promises to lower the loss most; None when none promises `share` of what it must.
 
     An exciter also opens rows outside the sample, so a share rho of the feature's power there counts against it; an
     inhibitor does no harm there. The evidence for it must exceed what the best of so many features has by chance.
@@ -202,13 +214,14 @@ def _best_addition(sample: _Sample, fit: OneSided, refused: set[int], least: flo
     slope = sample.column_sums(pull)
     seen = sample.column_sums(sample.v, square=True)
     unseen = np.maximum(sample.search.power * sample.on_rate - seen, 0.0)
-    size = np.where(slope > 0, seen + rho * unseen, seen)
+    size = np.where(slope > 0, seen + settings.rho * unseen, seen)
     gain = slope**2 / np.maximum(size, 1e-12)
     gain[sample.parents] = 0.0
     gain[list(refused)] = 0.0
+    gain[gain < share * _least_gain(sample, fit, settings, start_loss, sample.power_where_on(fit.value))] = 0.0
     while True:
         best = int(gain.argmax())
-        if gain[best] <= 0 or gain[best] < least:
+        if gain[best] <= 0:
             return None
         if sample.evidence(best, pull) >= 2 * math.log(len(gain)):
             return best
@@ -216,7 +229,7 @@ def _best_addition(sample: _Sample, fit: OneSided, refused: set[int], least: flo
 
 
 def _remove(sample: _Sample, fit: OneSided, settings: Settings, start_loss: float) -> tuple[OneSided, set[int]]:
-    """Drop, one at a time, the parent whose removal costs least, as long as that is too little; costs are of refits."""
+    """Drop, one at a time, the parent that falls shortest of what it must explain; what it explains is of a refit."""
     dropped: set[int] = set()
     while sample.parents:
         k = len(sample.parents)
@@ -224,8 +237,12 @@ def _remove(sample: _Sample, fit: OneSided, settings: Settings, start_loss: floa
             fit_one_sided(np.delete(sample.X, i, 1), sample.y, sample.v, np.delete(fit.weights, i), fit.bias)
             for i in range(k)
         ]
-        least = min(range(k), key=lambda i: refits[i].loss)
-        if refits[least].loss - fit.loss >= _least_gain(sample, fit, settings, start_loss):
+        read = np.array([r.value for r in refits]).T
+        power = sample.v @ (np.maximum(sample.y[:, None], read) ** 2 * (sample.X > 0))
+        wanted = np.maximum(_least_gain(sample, fit, settings, start_loss, power), 1e-300)
+        worth = (np.array([r.loss for r in refits]) - fit.loss) / wanted
+        least = int(worth.argmin())
+        if worth[least] >= 1:
             break
         dropped.add(sample.parents[least])
         sample.drop(least)

@@ -13,6 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+#: so many outputs are searched at once; more go in blocks of so many numbers, with room for so many times the budget
+_TOGETHER, _CACHED, _ROOM = 512, 2**19, 1.5
+#: an input of which a smaller share is left, given those before it, is a copy of them
+_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-8}
+
 
 @dataclass(frozen=True)
 class Path:
@@ -39,47 +44,76 @@ class Path:
         return [inputs[keep] for inputs, keep in zip(self.inputs, kept, strict=True)]
 
 
-def forward_selection(
-    covariance: Float[Tensor, "m m"], products: Float[Tensor, "m n"], budget: int, cap: int, tolerance: float = 1e-8
-) -> Path:
-    """Orthogonal least squares (Chen, Billings and Luo 1989), all outputs at once.
+def forward_selection(covariance: Float[Tensor, "m m"], products: Float[Tensor, "m n"], budget: int, cap: int) -> Path:
+    """Orthogonal least squares (Chen, Billings and Luo 1989), many outputs at once.
 
     Each step adds to each output the input that lowers its squared error most, given those that it has: a partial
-    Cholesky factorisation of the covariance, O(n m) numbers and O(n m steps) work a step. An output stops when its next
+    Cholesky factorisation of the covariance, O(m) numbers and O(m steps) work an output and step. An output stops when its next
     gain cannot be among the `budget` best of all; so no cap costs little more than a small one.
+
+    Outputs go in blocks that stay in the processor's cache. What a gain must be is known beforehand from a sample of the
+    outputs, with room to spare; where there are no more outputs than that, all go together.
 
     Args:
         covariance, products: centred sums of squares and products, as in `Gram.covariance`.
         budget: wires wanted over all outputs.
         cap: most inputs of any output.
     """
+    n = products.shape[1]
+    if n <= _TOGETHER:
+        return _selected(covariance, products, budget, cap)
+    sample = torch.linspace(0, n - 1, _TOGETHER, dtype=torch.float64).long()
+    room = round(_ROOM * budget * _TOGETHER / n)
+    tried = _selected(covariance, products[:, sample], room, cap).gains.flatten()
+    least = float(tried.topk(min(room, len(tried))).values[-1]) if len(tried) else 0.0
+    width = max(8, _CACHED // max(1, len(covariance)))
+    return _stacked(
+        [_selected(covariance, part, part.shape[1] * cap, cap, least) for part in products.split(width, dim=1)]
+    )
+
+
+def _selected(
+    covariance: Float[Tensor, "m m"], products: Float[Tensor, "m n"], budget: int, cap: int, least: float = 0.0
+) -> Path:
+    """`forward_selection` of outputs that are held at once; wires must be worth more than `least`."""
     n, m = products.shape[1], len(covariance)
-    left = covariance.diagonal().clone().expand(n, m).clone()  # what is left of each input's own variance, per output
+    tolerance = _TOLERANCE[covariance.dtype]
+    left = covariance.diagonal().repeat(n, 1)  # what is left of each input's own variance, per output
     smallest = tolerance * covariance.diagonal().clamp_min(tolerance)
-    residual = products.T.clone()  # covariance of each output's residual with each input
-    factors: list[Float[Tensor, "live m"]] = []
+    residual = products.T.clone(
+        memory_format=torch.contiguous_format
+    )  # covariance of each output's residual with each input
+    factors = residual.new_empty(n, 0, m)
     live = torch.arange(n)
     chosen, gains = [], []
     for _ in range(min(cap, m)):
-        score = torch.where(left > smallest, residual.square() / left, 0.0)
+        score = residual.square().div_(left).masked_fill_(left <= smallest, 0.0)
         gain, best = score.max(dim=1)
-        worthy = gain > _least_worth(gains, budget)
+        worthy = gain > max(least, _least_worth(gains, budget))
         if not worthy.any():
             break
         if not worthy.all():
-            live, left, residual = live[worthy], left[worthy], residual[worthy]
-            factors = [f[worthy] for f in factors]
+            live, left, residual, factors = live[worthy], left[worthy], residual[worthy], factors[worthy]
             gain, best = gain[worthy], best[worthy]
         chosen.append(torch.full((n,), -1).index_copy_(0, live, best))
         gains.append(torch.zeros(n, dtype=gain.dtype).index_copy_(0, live, gain))
-        factor = _orthogonalised(covariance[best], factors, best) / _at(left, best).sqrt()[:, None]
-        residual = residual - (_at(residual, best) / _at(left, best).sqrt())[:, None] * factor
-        left = left - factor.square()
+        size = _at(left, best).sqrt()[:, None]
+        factor = _orthogonalised(covariance[best], factors, best).div_(size)
+        residual.addcmul_(factor, _at(residual, best)[:, None] / size, value=-1)
+        left.addcmul_(factor, factor, value=-1)
         left[torch.arange(len(live)), best] = 0.0
-        factors.append(factor)
+        factors = torch.cat([factors, factor[:, None]], 1)
     if not chosen:
         return Path(torch.empty(n, 0, dtype=torch.long), torch.empty(n, 0, dtype=products.dtype))
     return Path(torch.stack(chosen, 1), torch.stack(gains, 1))
+
+
+def _stacked(parts: list[Path]) -> Path:
+    """The paths of several blocks of outputs, as long as the longest."""
+    steps = max(p.inputs.shape[1] for p in parts)
+    inputs = [torch.nn.functional.pad(p.inputs, (0, steps - p.inputs.shape[1]), value=-1) for p in parts]
+    gains = [torch.nn.functional.pad(p.gains, (0, steps - p.gains.shape[1])) for p in parts]
+    return Path(torch.cat(inputs), torch.cat(gains))
 
 
 def _least_worth(gains: list[Float[Tensor, " n"]], budget: int) -> float:
@@ -95,12 +129,14 @@ def _at(values: Float[Tensor, "live m"], column: Int[Tensor, " live"]) -> Float[
 
 
 def _orthogonalised(
-    rows: Float[Tensor, "live m"], factors: list[Tensor], best: Int[Tensor, " live"]
+    rows: Float[Tensor, "live m"], factors: Float[Tensor, "live steps m"], best: Int[Tensor, " live"]
 ) -> Float[Tensor, "live m"]:
     """The covariance with each new input, less what the inputs before it account for."""
-    for factor in factors:
-        rows = rows - _at(factor, best)[:, None] * factor
-    return rows
+    live, steps, _ = factors.shape
+    if not steps:
+        return rows
+    shares = factors.gather(2, best[:, None, None].expand(live, steps, 1))
+    return torch.baddbmm(rows[:, None], shares.transpose(1, 2), factors, alpha=-1).squeeze(1)
 
 
 def lasso_path(
