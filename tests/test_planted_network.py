@@ -9,7 +9,7 @@ from gatelens.basis.features import encode_rows
 from gatelens.planted import check_basis, plant_network, score_wires, word_network
 from gatelens.planted.network import HOOK_IN, HOOK_OUT, spread_directions
 from gatelens.solvers import GramLasso, ReluOMP
-from gatelens.solvers.size_rule import solver_for
+from gatelens.solvers.size_rule import BySize
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,23 @@ def test_apart_no_other_gate_reads_the_named_words():
     assert not ((f_in[:, index["said_after_quote"]] > 0) & (f_in[:, index["said"]] == 0)).any()
 
 
-def test_the_size_rule():
-    assert isinstance(solver_for(4096, 4096), GramLasso)
-    assert isinstance(solver_for(24_576, 24_576), ReluOMP)
-    assert isinstance(solver_for(100, 5000), ReluOMP)
-    assert isinstance(solver_for(10_000, 10_000, signed=True), GramLasso)
+@pytest.mark.parametrize(
+    ("widths", "sign", "expected"),
+    [
+        ((4096, 4096), 1, GramLasso()),
+        ((24_576, 24_576), 1, ReluOMP()),
+        ((100, 5000), 1, ReluOMP()),
+        ((10_000, 10_000), -1, GramLasso(signed=True)),
+    ],
+)
+def test_the_size_rule(widths, sign, expected):
+    rows = [torch.zeros(4, width).index_fill_(1, torch.tensor([0]), 1.0) for width in widths]
+    assert BySize().choose(rows[0], sign * rows[1]) == expected
+
+
+def test_the_solver_where_none_is_named_says_which_it_was(net, acts):
+    features = [encode_rows(net.dictionaries[hook], acts[hook]) for hook in (HOOK_IN, HOOK_OUT)]
+    found = BySize().fit(*features)
+    assert found.solver.startswith("GramLasso(")
+    assert found.solver.endswith(f"by size ({features[0].shape[1]} -> {features[1].shape[1]} features)")
+    assert torch.equal(found.weight.to_dense(), GramLasso().fit(*features).weight.to_dense())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from . import store
 from .activations import Activations
@@ -23,6 +22,7 @@ from .gates import Gate
 from .gates.saving import gate_from_dict, gate_row, gate_to_dict
 from .lazy import LATER, shows_itself
 from .models.fingerprint import active_hooks, weights_fingerprint
+from .progress import bar
 from .saving import basis_from, basis_into
 from .segments import Segment, each_segment, with_outside
 from .segments.outside import Outside
@@ -213,7 +213,7 @@ def build_circuit(
     gates: bool = True,
     held_out: Mapping[str, Tensor] | None = None,
     info: Mapping[str, Any] | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **gate_options: Any,
 ) -> Circuit:
     """Connect the bases of each segment and read the gates.
@@ -222,7 +222,7 @@ def build_circuit(
         model: for solvers and interventions that ask the model itself.
         bases: hook name -> basis, a sae-lens SAE or transcoder, a folder, or a pair (release, sae_id).
         acts: activations of the fitting part at the segments' hook points.
-        solver: makes each connector; None for `GramLasso()`, or for the wires that gate dictionaries have built in.
+        solver: makes each connector; None: by size (`BySize`), or the wires that gate dictionaries have built in.
         sequential: where a segment begins at the end of another, fit its connector again on the features that the one
             before predicts (solvers with `refit_on`).
         gates: read gates, on `held_out` activations when given.
@@ -239,7 +239,7 @@ def build_circuit(
             raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
     bases = taken_in(bases, segments)
     solver = default_solver(segments, bases) if solver is None else solver
-    features = features_at(segments, bases, acts)
+    features = features_at(segments, bases, acts, progress)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
     circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
@@ -247,12 +247,12 @@ def build_circuit(
 
 
 def default_solver(segments: Sequence[Segment], bases: Mapping[str, Basis]) -> Solver:
-    """The wires that gate dictionaries have built in, where every output has one; else `GramLasso()`."""
+    """The wires that gate dictionaries have built in, where every output has one; else by size: `GramLasso()` or `ReluOMP()`."""
     from .gate_dictionaries.gate_basis import GateBasis
-    from .solvers import GramLasso
     from .solvers.built_in import BuiltInWires
+    from .solvers.size_rule import BySize
 
-    return BuiltInWires() if all(isinstance(bases[s.hook_out], GateBasis) for s in segments) else GramLasso()
+    return BuiltInWires() if all(isinstance(bases[s.hook_out], GateBasis) for s in segments) else BySize()
 
 
 def connect(
@@ -261,12 +261,12 @@ def connect(
     features: Mapping[str, Tensor],
     solver: Solver,
     sequential: bool = True,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> dict[str, Connector]:
     """segment name -> connector, from features over the same rows."""
     connectors: dict[str, Connector] = {}
     predicted: dict[str, Tensor] = {}
-    for segment in tqdm(segments, disable=not progress, desc="connect", delay=2):
+    for segment in bar(segments, "connect", progress):
         at: Any = getattr(solver, "at", None)
         bound = at(segment, bases[segment.hook_in], bases[segment.hook_out]) if at else solver
         f_in, f_out = features[segment.hook_in], features[segment.hook_out]
@@ -284,7 +284,7 @@ def read_gates(
     circuit: Circuit,
     features: Mapping[str, Tensor],
     held_out: Mapping[str, Tensor] | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     acts: Mapping[str, Tensor] | None = None,
     model: Any = None,
     **options: Any,
@@ -303,8 +303,8 @@ def read_gates(
         options = {"origins": (acts, held_out)} | options
 
     gates = {}
-    unseen = features_at(circuit.segments, circuit.bases, held_out) if held_out is not None else None
-    for segment in tqdm(circuit.segments, disable=not progress, desc="gates", delay=2):
+    unseen = features_at(circuit.segments, circuit.bases, held_out, progress) if held_out is not None else None
+    for segment in bar(circuit.segments, "gates", progress):
         at = {
             "segment": segment,
             "basis_in": circuit.bases[segment.hook_in],
@@ -322,10 +322,12 @@ def read_gates(
     return replace(circuit, gates=gates)
 
 
-def features_at(segments: Sequence[Segment], bases: Mapping[str, Basis], acts: Mapping[str, Any]) -> dict[str, Tensor]:
+def features_at(
+    segments: Sequence[Segment], bases: Mapping[str, Basis], acts: Mapping[str, Any], progress: bool | None = None
+) -> dict[str, Tensor]:
     """hook name -> features; each hook point is encoded once."""
     features: dict[str, Tensor] = {}
-    for segment in segments:
+    for segment in bar(segments, "features", progress):
         hook_in, hook_out = segment.hook_in, segment.hook_out
         if hook_in in features and hook_out in features:
             continue

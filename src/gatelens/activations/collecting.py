@@ -10,7 +10,6 @@ from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data import Batches
 from ..data.given import as_batches
@@ -18,6 +17,7 @@ from ..distributed import this_worker, wait_for
 from ..errors import DataError, GateLensWarning
 from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
+from ..progress import bar
 from ..segments import Segment
 from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans
@@ -126,7 +126,7 @@ def collect(
     batches: Any,
     points: Any,
     store: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     *,
     dtype: str = "float32",
     shard_rows: int = 32_768,
@@ -140,7 +140,7 @@ def collect(
         store: a folder to keep them in, in checksummed shards; None keeps them in memory. A run that was stopped goes
             on where it was; shards of another model, other data or other hook points are refused. Of several workers
             (see `gatelens.distributed`) each does its share of the shards.
-        progress: show a bar on standard error.
+        progress: bars on standard error; None: where somebody watches.
         dtype: "float32" or "float16", how they are kept; what is read back is float32 again.
         shard_rows: positions in a shard, which bounds the memory that a store takes.
 
@@ -166,7 +166,7 @@ def collect(
     batches = as_batches(model, batches)
     heads = [name for point in chosen if isinstance(point, Segment) and point.reshape for name in _ends(point)]
     if store is None:
-        pieces = tqdm(batches, disable=not progress, desc="collect", delay=2)
+        pieces = bar(batches, "collect", progress)
         kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], whole=batches.rows, heads=heads)
         return Activations(*split_where({k: v.float() if k in names else v for k, v in kept.items()}), batches.name)
     return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress, heads)
@@ -179,7 +179,7 @@ def _collect_to(
     names: list[str],
     dtype: str,
     shard_rows: int,
-    progress: bool,
+    progress: bool | None,
     heads: list[str],
 ) -> Activations:
     positions = batches.keep[: batches.batch_size].numel()
@@ -201,7 +201,7 @@ def _collect_to(
         todo = list(out.missing(worker.owned(len(pieces))))
         for i, problem in out.damaged(todo):
             warnings.warn(f"shard {i} of {folder} is made again: {problem}", GateLensWarning, stacklevel=3)
-        for i in tqdm(todo, disable=not progress, desc=f"collect to {folder.name}", delay=2):
+        for i in bar(todo, f"collect to {folder.name}", progress):
             part = [batches.batch(b) for b in pieces[i]]
             rows = sum(int(batch.keep.sum()) for batch in part)
             made = (model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start, heads)

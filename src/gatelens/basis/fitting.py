@@ -25,7 +25,7 @@ def preflight(recipes: Mapping[str, Any], segments: Sequence[Segment]) -> None:
 
 
 def fit_bases(
-    recipes: Mapping[str, Any], segments: Sequence[Segment], acts: Mapping[str, Tensor], progress: bool = False
+    recipes: Mapping[str, Any], segments: Sequence[Segment], acts: Mapping[str, Tensor], progress: bool | None = None
 ) -> dict[str, Basis]:
     """hook name -> basis.
 
@@ -46,8 +46,8 @@ def fit_bases(
         raise ConfigError(f"bases: no recipe for {missing[0]}; give one, or one `use:` for all")
     bases: dict[str, Basis] = {}
     for hook, recipe in recipes.items():
-        if is_dataclass(recipe) and hasattr(recipe, "progress") and progress:
-            recipe = replace(recipe, progress=True)  # pyright: ignore[reportArgumentType]
+        if is_dataclass(recipe) and hasattr(recipe, "progress") and progress is not None:
+            recipe = replace(recipe, progress=progress)  # pyright: ignore[reportArgumentType]
         bases |= recipe.fit(segments, acts) if not hook else {hook: _at_one(recipe, hook, segments, acts)}
     return bases
 

@@ -16,6 +16,7 @@ from ..data import Batches
 from ..data.given import as_batches
 from ..gates.grade import Grade
 from ..models import check_model
+from ..progress import bar
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
 from .passes import Passes
@@ -33,7 +34,7 @@ def evaluate(
     baselines: Mapping[str, Circuit | tuple[Any, Circuit]] | None = None,
     name: str | None = None,
     seed: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Report:
     """Measure a circuit on data that nothing was fitted on.
 
@@ -54,11 +55,22 @@ def evaluate(
     circuit.check_model(model)
     held_out = as_batches(model, held_out)
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
+    with bar(room="evaluate", progress=progress):
+        return _measured(model, circuit, held_out, acts, means, baselines or {}, name, seed)
+
+
+def _measured(
+    model: Any,
+    circuit: Circuit,
+    held_out: Batches,
+    acts: Mapping[str, Tensor],
+    means: Mapping[str, Tensor] | None,
+    baselines: Mapping[str, Circuit | tuple[Any, Circuit]],
+    name: str | None,
+    seed: int | None,
+) -> Report:
     bench = _Bench(model, circuit, held_out, acts, means)
-    beside = {
-        n: _baseline(_Bench(*b, held_out) if isinstance(b, tuple) else bench.of(b))
-        for n, b in (baselines or {}).items()
-    }
+    beside = {n: _baseline(_Bench(*b, held_out) if isinstance(b, tuple) else bench.of(b)) for n, b in baselines.items()}
     return Report(
         model={
             "name": name or str(circuit.info.get("model", type(model).__name__)),

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import trange
 
 from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batches
 from ..models import run_cached, run_hooked
+from ..progress import bar
 from .splicing import splice
 
 
@@ -31,7 +31,7 @@ class Polish:
     feature_weight: float = 0.3
     batch_size: int = 512
     seed: int = 0
-    progress: bool = False
+    progress: bool | None = None
 
     def fit(self, model: Any, circuit: Any, batches: Batches) -> dict[str, Connector]:
         """Polished connectors of `circuit`, segment name -> connector, trained on the batches of the fitting part."""
@@ -42,7 +42,7 @@ class Polish:
         steps = self.epochs * -(-batches.examples // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         generator = torch.Generator().manual_seed(self.seed)
-        for _ in trange(self.epochs, disable=not self.progress, desc="polish", delay=2):
+        for _ in bar(range(self.epochs), "polish", self.progress):
             for rows in torch.randperm(batches.examples, generator=generator).split(self.batch_size):
                 loss = self._loss(model, polished, batches.part(rows, batches.name))
                 optimiser.zero_grad(set_to_none=True)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data import Batches
 from ..errors import DataError
 from ..models import device_of
+from ..progress import bar
 
 #: windows in which an output is removed
 WINDOWS = 4
@@ -57,7 +57,7 @@ def removals(
     outs: Sequence[int],
     batches: Batches,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> dict[int, Removal]:
     """The removal of each of some outputs; one that is on in no row is left out.
 
@@ -78,7 +78,7 @@ def removals(
     passes = _From(model, hook)
     alive = np.flatnonzero(np.diff(columns.indptr))
     found: dict[int, Removal] = {}
-    for out in tqdm(outs, disable=not progress, desc="removal", delay=2):
+    for out in bar(outs, "removal", progress):
         span = slice(columns.indptr[out], columns.indptr[out + 1])
         above = columns.data[span] > levels[out]
         where, value = place[columns.indices[span][above]], torch.from_numpy(columns.data[span][above])

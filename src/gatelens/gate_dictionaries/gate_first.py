@@ -75,7 +75,7 @@ class GateDictionary:
     tune_inputs: InputTuning | None = None
     on_logits: LogitTuning | None = None
     seed: int = 0
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self):
         if (

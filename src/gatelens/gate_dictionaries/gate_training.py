@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import trange
 
 from ..bases.sae.pair_training import falling, level, shuffled
 from ..codes.active import Chooser, Seen, decode_active, unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import stacked
+from ..progress import bar
 from .gate_start import GateStart
 from .normal_equations import NormalEquations
 
@@ -44,7 +44,7 @@ class GateTraining:
     rounds: int
     swap: int
     seed: int
-    progress: bool = False
+    progress: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class GateRun:
         s, rounds = self.settings, self._rounds()
         natural = s.batch_size if self.rows.partner is None else s.batch_size // 2
         batches = shuffled(len(self.rows.y), natural, self.generator)
-        for step in trange(s.steps, disable=not s.progress, desc="gates", delay=2):
+        for step in bar(range(s.steps), "gate dictionary", s.progress):
             for group in self.optimiser.param_groups:
                 group["lr"] = s.lr * falling(step, s.steps)
             scoring = any(0 <= r - step < _SCORED_BATCHES for r in rounds)

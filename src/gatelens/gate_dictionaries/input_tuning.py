@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import trange
 
 from ..bases.sae.pair_training import Beyond, PairRun, PairTraining, PairWeights, Scale, shuffled
 from ..bases.sae.trained import as_jumprelu, single_threshold
@@ -16,6 +15,7 @@ from ..codes.active import unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
+from ..progress import bar
 from ..segments import Segment
 from .gate_training import GateRun
 from .gate_units import Units
@@ -100,7 +100,7 @@ class _JointRun:
         natural = self.run.settings.batch_size if self.edits is None else self.run.settings.batch_size // 2
         batches = shuffled(len(self.x), natural, self.generator)
         steps = max(1, self.settings.samples // natural)
-        for step in trange(steps, disable=not self.run.settings.progress, desc="input dictionary", delay=2):
+        for step in bar(range(steps), "input dictionary", self.run.settings.progress):
             share = max(0.02, 1 - step / steps)
             for optimiser, lr in zip(self.optimisers, (self.settings.lr, self.run.settings.lr), strict=True):
                 for group in optimiser.param_groups:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import trange
 
 from ..bases.sae.pair_training import falling, shuffled
 from ..bases.sae.training import DictionaryTraining
 from ..basis.linear import Basis
 from ..codes.active import unit_rows_
 from ..errors import BasisError
+from ..progress import bar
 from ..segments import ACTIVATIONS, MLPWeights, Segment
 
 
@@ -81,7 +81,7 @@ class JacobianSAEPair(DictionaryTraining):
         optimiser = torch.optim.Adam([*inner.parameters(), *outer.parameters()], lr=self.lr)
         plan = self.schedule(len(x))
         steps, batches = plan.steps, shuffled(len(x), plan.batch_size, generator)
-        for step in trange(steps, disable=not self.progress, desc="dictionaries", delay=2):
+        for step in bar(range(steps), "dictionaries", self.progress):
             for group in optimiser.param_groups:
                 group["lr"] = self.lr * falling(step, steps)
             rows = x[next(batches)]

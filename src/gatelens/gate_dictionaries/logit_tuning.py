@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import trange
 
 from ..bases.sae.pair_training import falling
 from ..codes.active import decode_active, unit_rows_
@@ -18,6 +17,7 @@ from ..connectors import Connector
 from ..data import Batch, Batches
 from ..errors import BasisError
 from ..models import device_of, run_hooked
+from ..progress import bar
 from ..segments import Segment
 from .gate_basis import GateBasis
 
@@ -35,7 +35,7 @@ class LogitTuning:
     batches: Batches
     passes: int = 1
     lr: float = 3e-3
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self):
         if self.passes < 1 or self.lr <= 0:
@@ -57,7 +57,7 @@ class LogitTuning:
             betas=(0.9, 0.99),
         )
         steps = self.passes * len(self.batches)
-        for step in trange(steps, disable=not self.progress, desc="gates on logits", delay=2):
+        for step in bar(range(steps), "gates on logits", self.progress):
             for group in optimiser.param_groups:
                 group["lr"] = group["size"] * falling(step, steps)
             loss, count = divergence(self.model, self.batches.batch(step % len(self.batches)), segment, trained)

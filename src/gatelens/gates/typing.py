@@ -10,13 +10,13 @@ import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..basis import Basis
 from ..basis.features import decode_rows, output_features
 from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
 from ..errors import DataError, SolverError
+from ..progress import bar
 from ..segments import Segment
 from .gate import Gate
 from .grade import Grade
@@ -51,7 +51,7 @@ def type_gates(
     require_verified: bool = True,
     tried_at_most: int = 256,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> list[Gate]:
     """Find the rule that each output obeys best, on one part of the rows, and judge it on the other.
 
@@ -92,7 +92,7 @@ def type_gates(
         exact = _exact(segment, basis_in, basis_out, held_out[0])
     reader = Reader(connector, fit, judge, settings, exact)
     outputs = range(connector.weight.shape[0])
-    gates = [reader.read(out) for out in tqdm(outputs, disable=not progress, desc="rules", delay=2)]
+    gates = [reader.read(out) for out in bar(outputs, "rules", progress)]
     if segment is None or basis_in is None or basis_out is None or x is None:
         return gates
     known = held_out if held_out is not None and len(x) == len(held_out[0]) else None

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import scipy.sparse
-from tqdm import tqdm
 
+from ..progress import bar
 from .companions import groups_of
 from .group_trials import GroupTrial, Subject, group_trials
 from .interchange import Interchange, interchanges
@@ -50,7 +50,7 @@ def verify(
     rules: Mapping[int, Rule],
     fitting: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix],
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> dict[int, Verification]:
     """Try each rule in the model.
 
@@ -74,8 +74,8 @@ def verify(
         strict=True,
     )
     found: dict[int, Verification] = {}
-    bar = tqdm(tried, total=len(subjects), disable=not progress, desc="verify", delay=2)
-    for subject, trial, against, swapped, subsets in bar:
+    shown = bar(tried, "verify", progress, len(subjects))
+    for subject, trial, against, swapped, subsets in shown:
         holds, why = verified(subject.rule, trial, against)
         companions = tuple(group.companions for group in subject.groups)
         found[subject.out] = Verification(holds, why, trial, against, swapped, subsets, companions)

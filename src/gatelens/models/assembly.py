@@ -14,9 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..errors import GateLensError, ModelError
+from ..progress import bar
 
 #: buffers that transformer-lens makes itself
 _OWN_BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "rotary_cos_local", "rotary_sin_local")
@@ -88,7 +88,7 @@ def assemble(
     left = set(own)
     n_layers = model.cfg.n_layers
     with torch.no_grad():
-        for part in tqdm(range(-1, n_layers), desc=f"load {model.cfg.model_name}", delay=2, disable=None):
+        for part in bar(range(-1, n_layers), f"load {model.cfg.model_name}"):
             weights = source.outer(raw_cfg) if part < 0 else source.block(part, raw_cfg)
             of_part = {k: v for k, v in shapes.items() if k.startswith("blocks.") == (part >= 0)}
             if part >= 0:

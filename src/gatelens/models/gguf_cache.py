@@ -8,10 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from .. import store
 from ..errors import ModelError, StoreError
+from ..progress import bar
 from .gguf_files import GgufFile
 from .gguf_tokenizer import tokenizer_of_gguf
 from .huggingface import HuggingFaceFolder
@@ -104,9 +103,7 @@ def _converted(path: Path, folder: Path) -> store.Reading:
     with store.writing(folder, KIND) as out:
         out.json("config.json", file.config)
         _keep_tokenizer(out, tokenizer)
-        for i, part in enumerate(
-            tqdm(file.parts(), total=file.blocks + 1, desc=f"convert {path.name}", delay=2, disable=None)
-        ):
+        for i, part in enumerate(bar(file.parts(), f"convert {path.name}", total=file.blocks + 1)):
             name = f"model-{i + 1:05d}-of-{file.blocks + 1:05d}.safetensors"
             out.bytes(name, save(part, metadata={"format": "pt"}))  # transformers asks for that
             index |= dict.fromkeys(part, name)

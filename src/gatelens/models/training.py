@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-from tqdm import trange
 
 from ..data import Batches
+from ..progress import bar
 from .mlp import HookedMLP
 
 
@@ -25,13 +25,13 @@ class Training:
     lr: float = 2e-3
     weight_decay: float = 1e-2
 
-    def fit(self, model: HookedMLP, data: Batches, seed: int = 0, progress: bool = False) -> HookedMLP:
+    def fit(self, model: HookedMLP, data: Batches, seed: int = 0, progress: bool | None = None) -> HookedMLP:
         """Train `model` in place on `data` and return it in evaluation mode, its weights frozen."""
         order = torch.Generator().manual_seed(seed)
         steps = self.epochs * -(-data.examples // self.batch_size)
         optimiser = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for _ in trange(self.epochs, disable=not progress, desc="train", delay=2):
+        for _ in bar(range(self.epochs), "train", progress):
             for rows in torch.randperm(data.examples, generator=order).split(self.batch_size):
                 loss = F.cross_entropy(model(data.inputs[rows]), data.targets[rows])
                 optimiser.zero_grad(set_to_none=True)

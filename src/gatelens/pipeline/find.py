@@ -58,7 +58,7 @@ def find_circuit(
     bases: Any = None,
     solver: Solver | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
     **gate_options: Any,
 ) -> Found:
     """Collect, fit dictionaries, connect, read gates, evaluate.
@@ -68,7 +68,7 @@ def find_circuit(
             `collect` takes.
         segments: the stretches to explain, one or several; None for all MLPs.
         bases: a recipe, a mapping hook name -> basis, or None for BatchTopK SAEs four times as wide as the hook point.
-        solver: None for `GramLasso()`, or for the wires that gate dictionaries have built in.
+        solver: None: by size (`BySize`), or the wires that gate dictionaries have built in.
         gate_options: for `type_gates`.
     """
     check_model(model)
@@ -90,7 +90,13 @@ def find_circuit(
         **{"seed": seed, **gate_options},
     )
     means = {hook: x.mean(0) for hook, x in acts.items()}
-    return Found(circuit, evaluate(model, circuit, unseen, held_out, means, seed=seed), held_out, model, unseen)
+    return Found(
+        circuit,
+        evaluate(model, circuit, unseen, held_out, means, seed=seed, progress=progress),
+        held_out,
+        model,
+        unseen,
+    )
 
 
 def _two_parts(batches: Any) -> Sequence[Any]:
@@ -102,7 +108,9 @@ def _two_parts(batches: Any) -> Sequence[Any]:
     return batches
 
 
-def _bases(bases: Any, segments: Sequence[Segment], acts: Activations, seed: int, progress: bool) -> dict[str, Any]:
+def _bases(
+    bases: Any, segments: Sequence[Segment], acts: Activations, seed: int, progress: bool | None
+) -> dict[str, Any]:
     if isinstance(bases, Mapping):
         return dict(bases)
     if bases is not None and not hasattr(bases, "fit"):

@@ -16,7 +16,7 @@ from .building import build, keywords
 from .config import Config
 
 
-def model_from(config: Config, folder: Path, progress: bool = False, worker: Worker | None = None) -> Any:
+def model_from(config: Config, folder: Path, progress: bool | None = None, worker: Worker | None = None) -> Any:
     """The model that the config describes; one that is trained here is kept in `folder`.
 
     A HookedMLP is trained on the data's fitting part unless `weights` names a safetensors file with its state dict.
@@ -65,7 +65,7 @@ def _load_state(model: Any, state: Mapping[str, Any], source: str) -> None:
 
 
 def _trained(
-    model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool, worker: Worker
+    model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool | None, worker: Worker
 ) -> Any:
     from ..models.training import Training
 

@@ -22,7 +22,7 @@ def run(
     config: Config,
     out: str | Path | None = None,
     until: str = "view",
-    progress: bool = False,
+    progress: bool | None = None,
     restart: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Walk:

@@ -26,6 +26,7 @@ from ..errors import GateLensError, StoreError
 from ..evaluation.report import Report
 from ..gate_dictionaries.doors import taken_in
 from ..models.fingerprint import weights_fingerprint
+from ..progress import bar
 from ..saving import load_basis, save_basis
 from ..segments import Segment
 from .blocks import can_block, in_blocks
@@ -44,14 +45,14 @@ class Walk:
     Attributes:
         config: checked.
         out: the run folder.
-        progress: bars on standard error.
+        progress: bars on standard error; None: where somebody watches.
         worker: which of several processes this is. All of them collect, train dictionaries and solve blocks of outputs;
             the first does the rest.
     """
 
     config: Config
     out: Path
-    progress: bool = False
+    progress: bool | None = None
     timing_s: dict[str, float] = field(default_factory=dict)
     worker: Worker = field(default_factory=this_worker)
 
@@ -303,7 +304,8 @@ class Walk:
         """Time the room, and say in which room an exception of somebody else's code came up."""
         began = time.perf_counter()
         try:
-            yield
+            with bar(room=name, progress=self.progress):
+                yield
         except GateLensError:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ __getattr__ = lazy_names(
         "virtual_weights": ("VirtualWeights",),
         "mean_jacobian": ("MeanJacobian",),
         "built_in": ("BuiltInWires",),
+        "size_rule": ("BySize",),
         "calibration": ("calibrated", "thresholded"),
         "where_on": ("fitted_where_on",),
     },

@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from ..codes.csr import spread, take_rows
 from ..connectors import Connector
 from ..errors import GateLensWarning, SolverError
 from ..lazy import renamed
+from ..progress import bar
 from .calibration import calibrated
 from .gram import Gram
 from .one_sided import one_sided_fits
@@ -50,7 +50,7 @@ class GramLasso:
     newton_rows: int = 20_000
     signed: bool = False
     calibrate: bool | Literal["firing", "error"] = False
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self):
         if self.mean_wires <= 0 or (self.cap is not None and self.cap < 1):
@@ -71,8 +71,10 @@ class GramLasso:
         """
         if not self.signed:
             _warn_of_signs(f_out)
-        gram = Gram.of(f_in, f_out)
-        return self._fit_support(gram, self.select(gram), f_in, f_out)
+        with bar(room="GramLasso", progress=self.progress):
+            gram = Gram.of(f_in, f_out)
+            support = self.select(gram)
+        return self._fit_support(gram, support, f_in, f_out)
 
     def refit_on(self, connector: Connector, f_in: Tensor, f_out: Tensor) -> Connector:
         """The same wires, fitted again: to input features as another connector predicts them."""
@@ -107,7 +109,7 @@ class GramLasso:
         self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor
     ) -> list[tuple[Tensor, float]]:
         found = one_sided_fits(scipy_rows(x).tocsc(), scipy_rows(y).tocsc(), support, fits)
-        return list(tqdm(found, total=len(fits), disable=not self.progress, desc="one-sided fit", delay=2))
+        return list(bar(found, "one-sided fit", self.progress, len(fits)))
 
 
 def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:
@@ -120,9 +122,19 @@ def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Flo
     return weights.float(), float(gram.intercept(out, parents, weights))
 
 
+def lost_below_zero(f: Tensor) -> float:
+    """The share of the features' power that lies below zero."""
+    values = f.values() if f.layout == torch.sparse_csr else f
+    return float(values.clamp_max(0).square().sum() / values.square().sum().clamp_min(1e-30))
+
+
+def below_zero(f: Tensor) -> bool:
+    """Whether the features have a sign, which a ReLU cannot give."""
+    return lost_below_zero(f) > _LOST
+
+
 def _warn_of_signs(f_out: Tensor) -> None:
-    values = f_out.values() if f_out.layout == torch.sparse_csr else f_out
-    lost = float(values.clamp_max(0).square().sum() / values.square().sum().clamp_min(1e-30))
+    lost = lost_below_zero(f_out)
     if lost > _LOST:
         warnings.warn(
             f"{lost:.0%} of the output features' power lies below zero, and the wires end in a ReLU, which cannot give it: expected "

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from tqdm import tqdm
 
 from ..connectors import Connector
 from ..distributed import Worker, this_worker, wait_for
 from ..errors import SolverError
+from ..progress import bar
 from ..store.shards import ShardFolder, spans
 from .relu_omp_output import Search, Settings
 from .relu_omp_worker import KIND, Job, run_workers, solve_block, unpack
@@ -52,7 +52,7 @@ class ReluOMP:
             keeps nothing.
         block: outputs a block.
         seed: of the choice of rows.
-        progress: show a bar on standard error.
+        progress: bars on standard error; None: where somebody watches.
     """
 
     max_fan_in: int = 8
@@ -65,7 +65,7 @@ class ReluOMP:
     store: str | Path | None = None
     block: int = 64
     seed: int = 0
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self):
         for name in ("max_fan_in", "rows", "min_firings", "workers", "block"):
@@ -106,14 +106,14 @@ class ReluOMP:
         """The solved blocks of outputs, in order."""
         job = Job(self.settings(inputs.width), self.seed, self.block)
         blocks = spans(outputs.width, self.block)
-        bar = tqdm(total=len(blocks), disable=not self.progress, desc="ReluOMP", unit="block", delay=2)
+        shown = bar(room="ReluOMP", progress=self.progress, total=len(blocks), unit="block")
         worker = this_worker() if self.store is not None else Worker()
         if self.workers == 1 and self.store is None:
             search = Search(inputs, job.settings, self.seed)
             for span in blocks:
                 yield solve_block(search, outputs, span)
-                bar.update()
-            bar.close()
+                shown.update()
+            shown.close()
             return
         with ExitStack() as stack:
             folder = Path(self.store or stack.enter_context(tempfile.TemporaryDirectory(prefix="gatelens-")))
@@ -123,13 +123,13 @@ class ReluOMP:
                     search = Search(inputs, job.settings, self.seed)
                     for i in out.missing(worker.owned(len(blocks))):
                         out.write(i, solve_block(search, outputs, blocks[i]))
-                        bar.update()
+                        shown.update()
                     wait_for(out)
             else:
                 inputs.save(folder / "inputs")
                 outputs.save(folder / "outputs")
-                run_workers(folder, config, len(blocks), self.workers, bar)
-            bar.close()
+                run_workers(folder, config, len(blocks), self.workers, shown)
+            shown.close()
             with ShardFolder(folder / "blocks", KIND, config, len(blocks), worker.name) as out:
                 out.finish()
                 yield from (out.arrays(i) for i in range(len(blocks)))

@@ -194,12 +194,10 @@ def _add_all(
     return fit, room
 
 
-def _least_gain(
-    sample: _Sample, fit: OneSided, settings: Settings, start_loss: float, where_on: Float[np.ndarray, " k"]
-) -> Float[np.ndarray, " k"]:
-    """What a parent must explain: C sigma^2 (sigma^2 the loss a firing), and a share of the power, over all or where it is on."""
+def _least_gains(sample: _Sample, fit: OneSided, settings: Settings, start_loss: float) -> tuple[float, float]:
+    """What a parent must explain: C sigma^2 (sigma^2 the loss a firing); and a share of the output's power over all rows."""
     sigma2 = fit.loss / max(1, sample.firings - len(sample.parents))
-    return np.maximum(settings.noise_factor * sigma2, np.minimum(settings.tau * start_loss, WHERE_ON * where_on))
+    return settings.noise_factor * sigma2, settings.tau * start_loss
 
 
 def _best_addition(
@@ -218,11 +216,19 @@ def _best_addition(
     gain = slope**2 / np.maximum(size, 1e-12)
     gain[sample.parents] = 0.0
     gain[list(refused)] = 0.0
-    gain[gain < share * _least_gain(sample, fit, settings, start_loss, sample.power_where_on(fit.value))] = 0.0
+    noise, floor = (share * least for least in _least_gains(sample, fit, settings, start_loss))
+    gain[gain < noise] = 0.0
+    asked = floor <= noise
     while True:
         best = int(gain.argmax())
         if gain[best] <= 0:
             return None
+        if (
+            gain[best] < floor and not asked
+        ):  # what is left explains little over all rows: where it is on, perhaps enough
+            gain[gain < np.minimum(floor, share * WHERE_ON * sample.power_where_on(fit.value))] = 0.0
+            asked = True
+            continue
         if sample.evidence(best, pull) >= 2 * math.log(len(gain)):
             return best
         gain[best] = 0.0
@@ -239,7 +245,8 @@ def _remove(sample: _Sample, fit: OneSided, settings: Settings, start_loss: floa
         ]
         read = np.array([r.value for r in refits]).T
         power = sample.v @ (np.maximum(sample.y[:, None], read) ** 2 * (sample.X > 0))
-        wanted = np.maximum(_least_gain(sample, fit, settings, start_loss, power), 1e-300)
+        noise, floor = _least_gains(sample, fit, settings, start_loss)
+        wanted = np.maximum(np.maximum(noise, np.minimum(floor, WHERE_ON * power)), 1e-300)
         worth = (np.array([r.loss for r in refits]) - fit.loss) / wanted
         least = int(worth.argmin())
         if worth[least] >= 1:

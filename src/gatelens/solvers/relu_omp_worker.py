@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import store
 from ..errors import SolverError
+from ..progress import Bar
 from ..store.shards import ShardFolder, spans
 from .relu_omp_output import Parents, Search, Settings
 from .sparse_rows import SparseRows
@@ -68,7 +68,7 @@ def unpack(block: dict[str, np.ndarray]) -> list[Parents]:
     return [Parents(inputs, weights, float(bias)) for inputs, weights, bias in parts]
 
 
-def run_workers(folder: Path, config: dict[str, Any], count: int, workers: int, bar: tqdm) -> None:
+def run_workers(folder: Path, config: dict[str, Any], count: int, workers: int, shown: Bar) -> None:
     """Solve all blocks in `workers` processes; returns when they are done.
 
     Raises:
@@ -84,8 +84,8 @@ def run_workers(folder: Path, config: dict[str, Any], count: int, workers: int, 
         ]
         try:
             while any(process.poll() is None for process in running):
-                bar.n = len(list((folder / "blocks").glob("shard-*.safetensors")))
-                bar.refresh()
+                shown.n = len(list((folder / "blocks").glob("shard-*.safetensors")))
+                shown.refresh()
                 time.sleep(0.2)
         finally:
             for process in running:

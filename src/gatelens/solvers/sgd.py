@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from tqdm import trange
 
 from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import SolverError
 from ..lazy import renamed
+from ..progress import bar
 from ..segments import Segment
 from .virtual_weights import keep_largest, virtual_weights
 
@@ -41,7 +41,7 @@ class SgdL1:
     lr: float = 1e-3
     batch_size: int = 1024
     seed: int = 0
-    progress: bool = False
+    progress: bool | None = None
     place: tuple[Segment, Basis, Basis] | None = None
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> SgdL1:
@@ -108,7 +108,7 @@ class SgdL1:
         generator = torch.Generator().manual_seed(self.seed)
         W, b = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         optimiser = torch.optim.Adam([W, b], lr=self.lr)
-        for _ in trange(epochs, disable=not self.progress, desc="Adam", delay=2):
+        for _ in bar(range(epochs), "Adam", self.progress):
             if seen is not None:
                 seen(W.detach().clone(), b.detach().clone())
             for rows in torch.randperm(len(x), generator=generator).split(self.batch_size):

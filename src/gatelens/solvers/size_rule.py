@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-from ..connectors import Solver
-from .gram_lasso import GramLasso
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..connectors import Connector
+from .gram_lasso import GramLasso, below_zero
 from .relu_omp import ReluOMP
 
 #: widest end for which statistics of all pairs of features are formed
 GRAM_WIDTH = 4096
 
 
-def solver_for(width_in: int, width_out: int, max_fan_in: int = 8, signed: bool = False, seed: int = 0) -> Solver:
-    """`GramLasso` up to `GRAM_WIDTH` features, and for signed coordinates of any width; `ReluOMP` beyond.
+@dataclass(frozen=True)
+class BySize:
+    """The solver where none is named: `GramLasso()` up to 4,096 features, `ReluOMP()` beyond; connectors say which it was.
 
     GramLasso's statistics take (width_in + width_out) * width_in numbers and pay for dense features; ReluOMP needs
-    features that are mostly off, and never forms a matrix of pairs.
+    features that are mostly off, and never forms a matrix of pairs. Coordinates with a sign are for GramLasso at any width.
     """
-    if signed or max(width_in, width_out) <= GRAM_WIDTH:
-        return GramLasso(mean_wires=max_fan_in, signed=signed)
-    return ReluOMP(max_fan_in=max_fan_in, seed=seed)
+
+    seed: int = 0
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR."""
+        return self._told(self.choose(f_in, f_out).fit(f_in, f_out), f_in, f_out)
+
+    def refit_on(self, connector: Connector, f_in: Tensor, f_out: Tensor) -> Connector:
+        """The same wires fitted again to input features as another connector predicts them; ReluOMP's stay as they are."""
+        solver = self.choose(f_in, f_out)
+        return (
+            connector
+            if isinstance(solver, ReluOMP)
+            else self._told(solver.refit_on(connector, f_in, f_out), f_in, f_out)
+        )
+
+    def choose(self, f_in: Tensor, f_out: Tensor) -> GramLasso | ReluOMP:
+        """The solver for features of these widths and signs."""
+        signed = below_zero(f_out)
+        if signed or below_zero(f_in) or max(f_in.shape[1], f_out.shape[1]) <= GRAM_WIDTH:
+            return GramLasso(signed=signed)
+        return ReluOMP(seed=self.seed)
+
+    def _told(self, connector: Connector, f_in: Tensor, f_out: Tensor) -> Connector:
+        return replace(connector, solver=f"{connector.solver} by size ({f_in.shape[1]} -> {f_out.shape[1]} features)")

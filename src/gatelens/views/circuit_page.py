@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from .. import __version__
+from ..progress import bar
 from .cards import order_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
@@ -60,7 +61,8 @@ def page(
     figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
-    sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace).sections(max_cards)
+    with bar(room="drawing"):
+        sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace).sections(max_cards)
     best = sorted((c for s in sections for c in s.best), key=lambda c: order_key(c.gate))[:BEST]
     title = title or title_of(circuit, figures)
     body = fragment(

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import store
 from ..errors import DataError
+from ..progress import bar
 from .contexts import FeatureRows, Windows, groups
 from .known_features import rows_of
 from .labels import Labels
@@ -105,10 +105,10 @@ def label(
         windows = Windows(acts, tokenizer)
         tokens = Labels(acts.token, windows.text)
         found += [_Feature(segment.name, segment.hook_out, g.out, rows, windows, tokens, g.level) for g in gates]
-    texts = [_named(f, describe, answers) for f in tqdm(found, desc="names", delay=2, leave=False)]
+    texts = [_named(f, describe, answers) for f in bar(found, "names")]
     judged = judge if judge is not None else _by_tokens if describe is None else None
     labels = []
-    for place, feature in enumerate(tqdm(found, desc="judging names", delay=2, leave=False)):
+    for place, feature in enumerate(bar(found, "judging names")):
         other = texts[(place + 1 + len(found) // 2) % len(found)] if len(found) > 1 else None
         labels.append(_judged(feature, texts[place], other, judged, answers if judge is not None else None))
     answers.keep()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
-from tqdm import tqdm
 
+from ..progress import bar
 from .document import Html, document, fragment, visible
 from .drawing import glyph, glyph_symbols
 from .known_features import known
@@ -42,10 +42,7 @@ def prompt_page(reading: Any, local: int = LOCAL, title: str | None = None) -> H
         local: how many firings, those of the largest effect, are explained by a local reading.
     """
     strongest = reading.firings(most=local)
-    why = {
-        (f.layer.segment.name, f.position, f.out): f.why()
-        for f in tqdm(strongest, desc="local readings", delay=2, leave=False)
-    }
+    why = {(f.layer.segment.name, f.position, f.out): f.why() for f in bar(strongest, "local readings")}
     title = title or "What fires on this prompt"
     body = fragment("prompt.html.j2", title=title, symbols=glyph_symbols(), **_values(reading, why, LISTED, "at-"))
     return document(title, body)

@@ -66,7 +66,7 @@ def fit_rotation(
     lr: float | None = None,
     barrier: float = 0.03,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
     watcher: Watcher | None = None,
 ) -> FittedRotation | Invertible:
     """The rotation R for which R A is sparse, A being columns of many Jacobians side by side.

@@ -60,7 +60,7 @@ class JacobianRotation:
     lr: float | None = None
     barrier: float = 0.03
     seed: int = 0
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self):
         if self.direction not in ("forward", "backward", "both"):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
-from tqdm import tqdm
 
+from ...progress import bar
 from .result import Trace
 
 #: called after every iteration with the stage's name, the objective's value and the rotation so far
@@ -20,18 +20,18 @@ class Watch:
 
     Args:
         seconds: budget of elapsed time; None for none.
-        progress: show a bar on standard error.
+        progress: bars on standard error; None: where somebody watches.
         watcher: called after every iteration, with the rotation in full coordinates.
     """
 
-    def __init__(self, seconds: float | None = None, progress: bool = False, watcher: Watcher | None = None):
+    def __init__(self, seconds: float | None = None, progress: bool | None = None, watcher: Watcher | None = None):
         self.seconds, self.watcher, self.began = seconds, watcher, time.perf_counter()
         self.stages: list[str] = []
         self.values: list[float] = []
         self.times: list[float] = []
         self.embed: Callable[[Tensor], Tensor] = lambda rotation: rotation
         self.prefix = ""
-        self.bar = tqdm(disable=not progress, desc="rotation", unit="it", delay=2)
+        self.bar = bar(room="rotation", progress=progress)
 
     @contextmanager
     def run(self, name: str) -> Iterator[None]:

@@ -12,10 +12,10 @@ from dataclasses import KW_ONLY, dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import trange
 
 from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
 from ...errors import BasisError
+from ...progress import bar
 from .training import DictionaryTraining
 
 _RIDGE = 1e-3
@@ -187,7 +187,7 @@ class PairRun:
         steps = self.schedule.steps
         every = max(50, int(steps * _REVIVED_UNTIL / _REVIVALS))
         batches = shuffled(len(self.x), self.schedule.batch_size, self.generator)
-        for step in trange(steps, disable=not self.settings.progress, desc="dictionary", delay=2):
+        for step in bar(range(steps), "dictionary", self.settings.progress):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.schedule.lr * falling(step, steps)
             rows = next(batches)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import trange
 
+from ...progress import bar
 from .training import DictionaryTraining
 
 
@@ -26,7 +26,7 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
     optimiser = torch.optim.Adam([W, b, c], lr=recipe.lr)
     plan = recipe.schedule(len(x))
     steps = plan.steps
-    for step in trange(steps, disable=not recipe.progress, desc=f"tied SAE {hook}", delay=2):
+    for step in bar(range(steps), f"tied SAE {hook}", recipe.progress):
         for group in optimiser.param_groups:  # the last fifth anneals to a tenth, as for the others
             group["lr"] = recipe.lr * min(1.0, 0.1 + 4.5 * (1 - step / steps))
         batch = x[torch.randint(len(x), (plan.batch_size,), generator=rows)]

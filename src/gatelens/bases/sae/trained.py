@@ -16,6 +16,7 @@ from torch import Tensor
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis
 from ...errors import BasisError
+from ...progress import watched
 from ...segments import Segment
 from .pair_training import PairTraining, PairWeights, train_pair
 from .tied import train_tied
@@ -113,7 +114,7 @@ class TrainedSAE(DictionaryTraining):
             autocast=False,
         )
         sae = self._training_sae(x, d_sae)
-        with _bar(self.progress):
+        with _bar(watched(self.progress)):
             sae = SAETrainer(cfg=config, sae=sae, data_provider=_rows(x, plan.batch_size, self.seed)).fit()
         return inference_form(sae, hook)
 

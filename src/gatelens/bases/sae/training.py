@@ -40,7 +40,7 @@ class DictionaryTraining:
         batch_size: None: 512, fewer where that would leave less than a thousand steps.
         lr: of Adam.
         seed: of the initial weights and of the order of rows.
-        progress: show a bar on standard error.
+        progress: bars on standard error; None: where somebody watches.
     """
 
     expansion: int = 8
@@ -50,7 +50,7 @@ class DictionaryTraining:
     batch_size: int | None = None
     lr: float = 2e-3
     seed: int = 0
-    progress: bool = False
+    progress: bool | None = None
 
     def __post_init__(self):
         counts = {name: getattr(self, name) for name in ("expansion", "d_sae", "k", "samples", "batch_size")}

@@ -1,0 +1,95 @@
+"""Progress: who watches is shown a bar, and signs of life while one item takes long."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from gatelens import progress
+
+pty = pytest.importorskip("pty")  # not there on Windows
+
+HURRY = "from gatelens import progress; progress.AFTER, progress.EVERY = 0.05, 0.05\n"
+
+
+def on_a_terminal(script: str) -> str:
+    """What a script shows on standard error, where that is a terminal."""
+    here, there = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", HURRY + textwrap.dedent(script)], stdout=there, stderr=there)
+    os.close(there)
+    shown = b""
+    while True:
+        try:
+            part = os.read(here, 65_536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(here)
+    assert process.wait() == 0, shown.decode()
+    return shown.decode(errors="replace")
+
+
+def test_one_long_item_gives_signs_of_life_and_the_bar_ends():
+    shown = on_a_terminal("""
+        import contextlib, time
+        for _ in progress.bar([1, 2], "slow room"):
+            time.sleep(0.5)
+        with progress.bar(room="a clock"):
+            time.sleep(0.5)
+        @contextlib.contextmanager
+        def room():
+            with progress.bar(room="a room of a run"):
+                yield
+        with room():
+            time.sleep(0.5)
+    """)
+    assert shown.count("a room of a run: 00:") >= 3
+    assert shown.count("slow room:   0%") >= 3  # while the first item takes its time
+    assert "slow room: 100%" in shown
+    assert shown.count("a clock: 00:") >= 3
+
+
+def test_a_bar_that_an_error_left_open_is_silent():
+    shown = on_a_terminal("""
+        import time
+        def broken():
+            left = progress.bar(room="broken", total=9)
+            time.sleep(0.3)
+            return left
+        left = broken()
+        print("END", flush=True)
+        time.sleep(0.5)
+    """)
+    assert "broken" in shown.split("END")[0]
+    assert shown.split("END")[1].count("broken") <= 1  # closed at the end of the process
+
+
+def test_every_room_of_find_circuit_is_shown_on_a_terminal():
+    shown = on_a_terminal("""
+        import torch, warnings
+        import gatelens as gl
+        progress.AFTER = 0.0  # not even what is quickly done is left out
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(1)
+        batches = gl.image_batches("digits")
+        model = gl.HookedMLP((64, 32, 32, 10), seed=0)
+        gl.find_circuit(model, batches, bases=gl.TrainedSAE(expansion=1, k=5, samples=8000, batch_size=64)).page()
+    """)
+    for room in ("dictionary", "connect", "gates", "evaluate", "drawing"):
+        assert f"{room}:" in shown
+
+
+def test_nobody_watches_nothing_is_shown(capsys):
+    assert list(progress.bar([1, 2], "room")) == [1, 2]  # pytest's standard error is no terminal
+    with progress.bar(room="clock", progress=False) as clock:
+        clock.update()
+        clock.show()
+    assert capsys.readouterr().err == ""
+    assert progress.watched(True)
+    assert not progress.watched(False)
