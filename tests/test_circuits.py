@@ -132,7 +132,7 @@ def test_dead_features_come_back_within_a_short_training(monkeypatch):
     often = torch.tensor([0.08] * 20 + [0.01] * 20)
     values = 1 + 0.2 * torch.rand(20_000, 40, generator=generator)
     x = (torch.rand(20_000, 40, generator=generator) < often) * values @ directions
-    recipe = gl.TrainedSAE(d_sae=56, k=1.8, samples=150_000, batch_size=256)
+    recipe = gl.TrainedSAE(d_sae=56, k=1.8, samples=150_000, batch_size=256, trainer="sae-lens")
 
     def dead() -> int:
         return int((recipe.train(x).encode(x) > 0).any(0).logical_not().sum())

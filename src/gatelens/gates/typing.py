@@ -108,7 +108,7 @@ def _try(
     require: bool,
     most: int,
     seed: int,
-    progress: bool,
+    progress: bool | None,
 ) -> None:
     """Try rules that hold in the model, and write down what came of it."""
     holds = [gate.out for gate in gates if gate.grade == Grade.HOLDS and gate.rule is not None]
