@@ -18,6 +18,7 @@ import torch
 import gatelens as gl
 from gatelens.basis import Rotation
 from gatelens.circuits import Circuit
+from gatelens.errors import BasisError
 from gatelens.models.fingerprint import model_record
 from gatelens.models.load import has_hooked_transformer
 from support.small_models import TEXT, gpt2_folder, llama_folder
@@ -90,3 +91,45 @@ def test_small_networks_need_no_transformer():
     model = gl.HookedMLP((64, 12, 12, 10))
     acts = gl.collect(model, fit, gl.mlp_segments(model))
     assert acts.rows == 200
+
+
+def test_dictionaries_without_sae_lens(bridges, tmp_path, monkeypatch):
+    """Training by the sparse trainer, transcoders, and files in sae-lens' format need no sae-lens."""
+    from gatelens.bases.sae import files, trained
+    from gatelens.gate_dictionaries import transcoder
+    from gatelens.saving import load_basis, save_basis
+
+    for module in (files, trained, transcoder):  # where it works, as if it did not
+        monkeypatch.setattr(module, "sae_lens_works", lambda: False)
+    model = bridges["gpt2"]
+    fit, _ = gl.text_batches(model, TEXT, rows=(40, 12), length=16)
+    segments = gl.mlp_segments(model, layers=[1])
+    acts = gl.collect(model, fit, segments)
+    x, short = acts[segments[0].hook_in], {"d_sae": 48, "k": 4, "samples": 4000, "batch_size": 64}
+    sae = gl.TrainedSAE(trainer="sparse", **short).train(x)
+    assert type(sae).__module__.startswith("gatelens")
+    assert (x - sae.decode(sae.encode(x))).square().sum() < 0.9 * (x - x.mean(0)).square().sum()
+    sae.save_model(str(tmp_path / "sae"))
+    for again in (gl.PretrainedSAE(tmp_path / "sae").load(), gl.PretrainedSAE((str(tmp_path), "sae")).load()):
+        assert torch.equal(again.encode(x), sae.encode(x))
+    save_basis(sae, tmp_path / "kept")
+    assert torch.equal(load_basis(tmp_path / "kept").encode(x), sae.encode(x))
+    coder = gl.Transcoder(bypass=True, **short).fit(segments, acts)[segments[0].hook_out]
+    save_basis(coder, tmp_path / "coder")
+    assert torch.allclose(load_basis(tmp_path / "coder").reconstruct(x), coder.reconstruct(x), atol=1e-6)
+    with pytest.raises(BasisError, match='expected trainer="sparse"'):
+        gl.TrainedSAE(trainer="sae-lens", **short).train(x)
+
+
+def test_a_segment_is_the_same_under_either_form(tmp_path):
+    """The same hook gives the same values: a bridge's and, where it exists, a HookedTransformer's."""
+    folder = gpt2_folder(tmp_path / "mini")
+    raw = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
+    tokens = torch.randint(0, 200, (2, 9))
+    forms = [gl.load_model(folder, bridge=True, **raw)]
+    if has_hooked_transformer():
+        forms.append(gl.load_model(folder, **raw))
+    names = ["blocks.0.hook_mlp_out", "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"]
+    found = [model.run_with_cache(tokens, names_filter=names)[1] for model in forms]
+    for name in names:
+        assert torch.allclose(found[0][name], found[-1][name], atol=1e-4)

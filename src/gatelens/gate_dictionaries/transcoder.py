@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bases.sae.files import sae_lens_works
 from ..bases.sae.pair_training import PairTraining, PairWeights, train_pair
+from ..bases.sae.plain import PlainSAE
 from ..basis.linear import Basis
 from ..segments import Segment
 from .transcoder_basis import TranscoderBasis as TranscoderBasis
@@ -47,7 +49,13 @@ class Transcoder(PairTraining):
 
 
 def sae_lens_transcoder(found: PairWeights, hook_in: str, hook_out: str, jump: bool) -> Any:
-    """What training found as a sae-lens Transcoder, SkipTranscoder or their JumpReLU variants."""
+    """What training found as a sae-lens Transcoder, SkipTranscoder or their JumpReLU variants; their plain form without sae-lens."""
+    if not sae_lens_works():
+        tensors = {"W_enc": found.encoder.T, "b_enc": found.bias, "W_dec": found.dictionary, "b_dec": found.offset}
+        tensors |= {"threshold": torch.full_like(found.bias, found.threshold)} if jump else {}
+        tensors |= {"W_skip": found.bypass.T} if found.bypass is not None else {}
+        kind = ("jumprelu_" if jump else "") + ("skip_" if found.bypass is not None else "") + "transcoder"
+        return PlainSAE({"architecture": kind, "metadata": {"hook_name": hook_in, "hook_name_out": hook_out}}, tensors)
     from sae_lens.saes import transcoder as formats
     from sae_lens.saes.sae import SAEMetadata
 

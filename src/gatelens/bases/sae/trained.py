@@ -18,7 +18,9 @@ from ...basis.linear import Basis
 from ...errors import BasisError
 from ...progress import watched
 from ...segments import Segment
+from .files import sae_lens_works
 from .pair_training import PairTraining, PairWeights, train_pair
+from .plain import PlainSAE
 from .tied import train_tied
 from .training import DictionaryTraining, check_rows
 
@@ -96,6 +98,11 @@ class TrainedSAE(DictionaryTraining):
             return self._train_with_sae_lens(x, d_sae, hook)
 
     def _train_with_sae_lens(self, x: Float[Tensor, "rows d"], d_sae: int, hook: str) -> Any:
+        if not sae_lens_works():
+            raise BasisError(
+                'this needs sae-lens, which does not work with the transformer-lens that is installed: expected trainer="sparse" '
+                '(architecture "batchtopk"), which needs none. Or install transformer-lens < 4'
+            )
         from sae_lens import SAETrainer
         from sae_lens.config import SAETrainerConfig
 
@@ -156,7 +163,15 @@ def inference_form(sae: Any, hook: str) -> Any:
 
 
 def as_jumprelu(found: PairWeights, hook: str) -> Any:
-    """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold."""
+    """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold.
+
+    Where sae-lens does not work, as a `PlainSAE`, which is the same function and writes the same files.
+    """
+    if not sae_lens_works():
+        tensors = {"W_enc": found.encoder.T, "b_enc": found.bias, "W_dec": found.dictionary, "b_dec": found.offset}
+        tensors["threshold"] = torch.full_like(found.bias, found.threshold)
+        settings = {"architecture": "jumprelu", "apply_b_dec_to_input": False, "metadata": {"hook_name": hook or None}}
+        return PlainSAE(settings, tensors)
     from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
 
     d_sae, d_in = found.dictionary.shape
