@@ -54,7 +54,7 @@ def test_another_width_is_refused_before_the_model_runs(cache, tmp_path, monkeyp
     text = tmp_path / "text.txt"
     text.write_text("<|endoftext|>".join(TEXT), encoding="utf-8")
     monkeypatch.setattr(
-        "gatelens.pipeline.walk.collect", lambda *a, **k: pytest.fail("the model was run over the data")
+        "gatelens.pipeline.state.collect", lambda *a, **k: pytest.fail("the model was run over the data")
     )
     changes = [f"data.source={text}", "data.rows=[24, 8]", "data.length=32"]
     config = read_config(CONFIGS / "gpt2.yaml", changes)

@@ -35,9 +35,9 @@ PROBE = textwrap.dedent("""
 
     def walk_of(sizes, rows, held_out):
         from gatelens.pipeline.config import check_config
-        from gatelens.pipeline.walk import Walk
+        from gatelens.pipeline.running import state_of
 
-        walk = Walk(check_config({
+        walk = state_of(check_config({
             "name": "measured",
             "model": {"use": "HookedMLP", "sizes": sizes},
             "data": {"source": "digits"},
@@ -45,7 +45,7 @@ PROBE = textwrap.dedent("""
             "solver": {"use": "GramLasso", "mean_wires": 2},
         }), Path(sys.argv[1]))
         batches = data(rows, 0, sizes[0]), data(held_out, 1, sizes[0])
-        walk.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": batches}
+        walk.source.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": batches}
         return walk
 """)
 
@@ -115,14 +115,14 @@ def test_the_work_stays_within_its_estimate():
 #: a run of all rooms from data of its own; the highest point of each room, on top of model and data
 ROOMS = textwrap.dedent("""
     from gatelens.pipeline.estimating import estimates
-    from gatelens.pipeline.running import _STEPS, ROOMS
+    from gatelens.pipeline.running import ROOMS, enter
 
     walk = walk_of([64, 1024, 16, 10], 12000, 3000)
     said = {e.what: e.memory for e in estimates(walk, "view", ROOMS)}
     before, found = now(), {}
     for room in ROOMS:
         now()
-        _STEPS[room](walk)
+        enter(walk, room)
         found[room] = said[room], most() - before
     print(json.dumps(found))
 """)
@@ -144,6 +144,7 @@ STUDIES = textwrap.dedent("""
     from gatelens.bases.rotation.baselines import rotation_report
     from gatelens.cli import rotate
     from gatelens.pipeline import estimating_studies as estimating, studies
+    from gatelens.pipeline.source import FromConfig
 
     def rotating(walk):
         fit, held_out = walk.acts
@@ -152,7 +153,7 @@ STUDIES = textwrap.dedent("""
         rotate._draw(walk, bases, recipe)
 
     recipe, found = JacobianRotation(iterations=1), {}
-    studies._retrained = lambda walk: None
+    FromConfig.retrained = lambda self, folder: None
     for study, walk, estimate, work in (
         ("rotate", walk_of([16, 208, 208, 10], 2000, 1000), lambda w: estimating.rotation_estimate(w, recipe), rotating),
         ("rank", walk_of([16, 208, 208, 10], 2000, 1000), estimating.rank_estimate, lambda w: studies.rank_study(w, [8])),

@@ -334,8 +334,9 @@ def test_pairing_is_one_to_one():
 
 
 def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatch):
+    from gatelens.pipeline import finishing
     from gatelens.pipeline.config import check_config
-    from gatelens.pipeline.walk import Walk
+    from gatelens.pipeline.running import state_of
 
     plain = {"name": "x", "model": {}, "data": {}, "bases": {"use": "Neurons"}}
     asked = []
@@ -343,10 +344,10 @@ def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatc
         views, "page", lambda *a, **k: asked.append(k["token_panels"]) or views.Html("page"), raising=False
     )
     for extra in ({}, {"views": {"token_panels": True}}):
-        walk = Walk(check_config(plain | extra), tmp_path)
-        for name in ("circuit", "report", "model"):
-            walk.__dict__[name] = None
-        walk.__dict__["acts"] = walk.__dict__["batches"] = (None, None)
-        walk.__dict__["sources"] = {}
-        _ = walk.page
+        state = state_of(check_config(plain | extra), tmp_path)
+        for name in ("circuit", "model"):
+            state.__dict__[name] = None
+        state.__dict__["acts"] = state.source.__dict__["batches"] = (None, None)
+        state.__dict__["recipes"] = {}
+        finishing.draw(state, None)
     assert asked == [False, True]

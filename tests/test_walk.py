@@ -15,7 +15,7 @@ import yaml
 
 from gatelens.cli import main
 from gatelens.errors import ConfigError, DataError, GateLensWarning, HubError, StoreError
-from gatelens.pipeline import read_config, run
+from gatelens.pipeline import finishing, read_config, run
 from gatelens.pipeline.config import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ SMALL = {
     "evaluation": {"baselines": ["neurons", "virtual_weights", "shuffled"], "ladder": {"causal_rows": 50}},
 }
 REPORT_KEYS = "model bases connectors all_replaced ladder gates baselines rotations timing_s versions seed".split()
-CONNECTOR_KEYS = "solver wires mean_fan_in max_fan_in outputs_without_wires median_r2 fvu replaced gap_closed".split()
+CONNECTOR_KEYS = "solver edges mean_fan_in max_fan_in outputs_without_edges median_r2 fvu replaced gap_closed".split()
 
 
 def small(**changes):
@@ -51,7 +51,7 @@ def test_two_threads_change_no_figure_by_more_than_a_hundredth(finished, tmp_pat
         other = run(small(), tmp_path / "run", until="evaluate")
     finally:
         torch.set_num_threads(threads)
-    ours, theirs = (dict(_figures(walk.report.to_dict())) for walk in (finished[0], other))
+    ours, theirs = (dict(_figures(finishing.report(walk).to_dict())) for walk in (finished[0], other))
     assert ours.keys() == theirs.keys()
     assert len(ours) > 20
     for name, value in ours.items():
@@ -99,7 +99,7 @@ def test_run_folder_and_report(finished):
     assert report["model"]["metric"] == "accuracy"
     assert report["model"]["clean"] > report["model"]["ablated"]
     assert set(report["timing_s"]) >= {"collect", "bases", "connect", "gates", "evaluate"}
-    assert "np." not in repr(walk.report)
+    assert "np." not in repr(finishing.report(walk))
 
 
 def test_same_seed_same_bytes(finished, tmp_path):
@@ -117,9 +117,9 @@ def test_finished_rooms_are_not_done_again(finished, monkeypatch):
         raise AssertionError("this room was finished")
 
     monkeypatch.setattr(sae.TrainedSAE, "train", never)
-    monkeypatch.setattr("gatelens.pipeline.walk.connect", never)
+    monkeypatch.setattr("gatelens.pipeline.state.connect", never)
     walk = run(small(), out, until="evaluate")
-    assert walk.report.model["clean"] > 0
+    assert finishing.report(walk).model["clean"] > 0
 
 
 def test_another_config_is_refused_with_the_difference(finished):
@@ -204,10 +204,10 @@ def test_a_file_that_is_no_config(text, tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_is_sound(path):
     """Names, keys and types of all configs; each is also run somewhere: digits here, the others with their data."""
-    from gatelens.pipeline.running import check_settings
-    from gatelens.pipeline.walk import Walk
+    from gatelens.pipeline.running import check_settings, state_of
 
-    check_settings(Walk(read_config(path), Path("unused")))
+    config = read_config(path)
+    check_settings(state_of(config, "unused"), config)
 
 
 def test_command_exit_codes(tmp_path, capsys):

@@ -13,8 +13,9 @@ from . import store
 from .activations import Activations
 from .activations.checking import check_together, rows_at
 from .activations.collecting import hook_names
-from .basis.features import encode_rows, output_features
+from .basis.features import encode_rows
 from .basis.linear import Basis
+from .basis.output import output_features
 from .connectors import Connector, Solver
 from .errors import ConfigError, DataError, ModelError, SegmentError, unknown
 from .gate_dictionaries.doors import taken_in
@@ -26,6 +27,8 @@ from .progress import bar
 from .saving import basis_from, basis_into
 from .segments import Segment, each_segment, with_outside
 from .segments.outside import Outside
+from .solvers.protocol import as_solver
+from .solvers.size_rule import default_solver
 
 
 @shows_itself
@@ -238,21 +241,12 @@ def build_circuit(
         if hook not in bases:
             raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
     bases = taken_in(bases, segments)
-    solver = default_solver(segments, bases) if solver is None else solver
+    solver = default_solver(segments, bases) if solver is None else as_solver(solver)
     features = features_at(segments, bases, acts, progress)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
     circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
     return read_gates(circuit, features, held_out, progress, acts, model, **gate_options) if gates else circuit
-
-
-def default_solver(segments: Sequence[Segment], bases: Mapping[str, Basis]) -> Solver:
-    """The wires that gate dictionaries have built in, where every output has one; else by size: `GramLasso()` or `ReluOMP()`."""
-    from .gate_dictionaries.gate_basis import GateBasis
-    from .solvers.built_in import BuiltInWires
-    from .solvers.size_rule import BySize
-
-    return BuiltInWires() if all(isinstance(bases[s.hook_out], GateBasis) for s in segments) else BySize()
 
 
 def connect(
@@ -266,12 +260,12 @@ def connect(
     """segment name -> connector, from features over the same rows."""
     connectors: dict[str, Connector] = {}
     predicted: dict[str, Tensor] = {}
+    solver = as_solver(solver)
     for segment in bar(segments, "connect", progress):
-        at: Any = getattr(solver, "at", None)
-        bound = at(segment, bases[segment.hook_in], bases[segment.hook_out]) if at else solver
+        bound = solver.at(segment, bases[segment.hook_in], bases[segment.hook_out])
         f_in, f_out = features[segment.hook_in], features[segment.hook_out]
         connector = bound.fit(f_in, f_out)
-        if sequential and segment.hook_in in predicted and hasattr(bound, "refit_on"):
+        if sequential and segment.hook_in in predicted:
             f_in = predicted[segment.hook_in]
             connector = bound.refit_on(connector, f_in, f_out)
         connectors[segment.name] = connector

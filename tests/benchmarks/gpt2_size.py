@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from gatelens.bench import Figure
-from gatelens.pipeline.walk import Walk
+from gatelens.pipeline.state import State
 from support.small_models import flat_topk_config, gpt2_folder, in_hub_cache, sae_folder
 
 SEEDS = (0,)
@@ -91,7 +91,7 @@ def _dictionary(seed: int, centre: torch.Tensor | None) -> dict[str, torch.Tenso
     }
 
 
-def _walk(folder: Path, hub: Path, until: str) -> Walk:
+def _walk(folder: Path, hub: Path, until: str) -> State:
     from support.small_models import TEXT
 
     os.environ["HF_HUB_CACHE"] = str(hub)

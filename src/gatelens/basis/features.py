@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,33 +28,6 @@ def decode_rows(basis: Basis, f: Tensor) -> Float[Tensor, "rows d"]:
     """The activations that features stand for; CSR rows are made dense a few thousand at a time."""
     with torch.no_grad():
         return torch.cat([basis.decode(part) for part in blocks(f, _ROWS)])
-
-
-def decoded_output(
-    basis_out: Any, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]
-) -> Float[Tensor, "rows d"]:
-    """The output that features stand for, with what a linear bypass carries beside them (skip transcoders, gates with one).
-
-    Args:
-        x: the rows at the segment's input, which a bypass reads.
-    """
-    parts = []
-    for code, row in zip(f.split(_ROWS), x.split(_ROWS), strict=True):
-        beside = basis_out.bypass(row) if hasattr(basis_out, "bypass") else None
-        parts.append(basis_out.decode(code) if beside is None else basis_out.decode(code) + beside)
-    return torch.cat(parts)
-
-
-def output_features(basis_out: Any, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
-    """The features that a connector is to predict.
-
-    An SAE or a rotation reads them from the output y. A dictionary made for a pair of hook points (a transcoder, a
-    gate-first dictionary) computes them from the segment's input x: it has `features_from`.
-    """
-    if hasattr(basis_out, "features_from"):
-        with torch.no_grad():
-            return torch.cat([basis_out.features_from(part) for part in x.split(_ROWS)])
-    return encode_rows(basis_out, y)
 
 
 def dense_rows(f: Tensor) -> Float[Tensor, "rows f"]:

@@ -1,10 +1,10 @@
-"""What a basis is, and the linear ones: the neurons themselves, principal components, any rotation."""
+"""Linear bases: the neurons themselves, principal components, any rotation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,22 +14,9 @@ from ..activations.collecting import hook_names
 from ..errors import BasisError
 from ..lazy import shows_itself
 from ..segments import Segment
-
-
-@runtime_checkable
-class Basis(Protocol):
-    """Coordinates at a hook point. sae-lens SAEs satisfy it as they are."""
-
-    def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]: ...
-
-    def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]: ...
-
-
-@runtime_checkable
-class BasisRecipe(Protocol):
-    """Settings from which bases are fitted, all segments at once: rotations of neighbours are coupled."""
-
-    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]: ...
+from .protocol import Basis as Basis
+from .protocol import BasisRecipe as BasisRecipe
+from .recipe import RecipeDefaults
 
 
 @shows_itself
@@ -60,7 +47,7 @@ class Rotation:
 
 
 @dataclass(frozen=True)
-class Neurons:
+class Neurons(RecipeDefaults):
     """The basis that the model itself uses: feature i is neuron i."""
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
@@ -73,7 +60,7 @@ def neurons(width: int, like: Tensor) -> Rotation:
 
 
 @dataclass(frozen=True)
-class PCA:
+class PCA(RecipeDefaults):
     """Principal components of the activations, the largest variance first.
 
     Attributes:
@@ -84,6 +71,10 @@ class PCA:
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         return {h: self._fit(acts[h]) for h in hook_names(segments)}
+
+    def shape_at(self, hook: str, width: int) -> tuple[int, float]:
+        features = min(self.components or width, width)
+        return features, float(features)
 
     def _fit(self, x: Float[Tensor, "rows d"]) -> Rotation:
         mean = x.mean(0, dtype=torch.float64)
@@ -156,3 +147,12 @@ def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:
     raise BasisError(
         f"{type(basis).__name__} has neither W_enc nor matrix: its encoder's directions are not known. Use a solver that needs no weights"
     )
+
+
+def basis_kind(basis: Any) -> str:
+    """What a basis is called in reports."""
+    label, config = getattr(basis, "label", None), getattr(basis, "cfg", None)
+    if label:
+        return str(label)
+    architecture = getattr(config, "architecture", None)
+    return f"sae:{architecture()}" if callable(architecture) else type(basis).__name__

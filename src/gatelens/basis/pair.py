@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import BasisError
 from ..segments import Segment
 
+_ROWS = 4_096
+
 
 @dataclass(frozen=True)
 class PairShape:
@@ -56,6 +58,34 @@ class PairBasis(ABC):
 
     #: the wires that the features are made of; None for features that are not made of wires
     connector: Any = None
+    reads_output = False
+
+    @property
+    def seconds(self) -> float | None:
+        """What its training took, where it says so."""
+        return None
+
+    def source(self, segment: Segment) -> str:
+        """The hook point whose rows the features are computed from."""
+        return segment.hook_in
+
+    def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """The features, a few thousand rows at a time."""
+        with torch.no_grad():
+            return torch.cat([self.features_from(part) for part in x.split(_ROWS)])
+
+    def read(self, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
+        """`features_from`, by the name that every output dictionary has."""
+        return self.features_from(rows)
+
+    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """`read_off`, by the name that every output dictionary has."""
+        return self.read_off(x, y)
+
+    def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
+        """The output that the features stand for, with what a linear bypass carries beside them."""
+        y, beside = self.decode(f), self.bypass(x)
+        return y if beside is None else y + beside
 
     def parts(self) -> dict[str, Any]:
         """What the dictionary is composed of and is saved as itself: name -> basis or connector."""
@@ -95,8 +125,7 @@ class PairBasis(ABC):
 
     def reconstruct(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
         """The whole of what this dictionary says about y: features and bypass."""
-        y, beside = self.decode(self.features_from(x)), self.bypass(x)
-        return y if beside is None else y + beside
+        return self.decoded(self.features_from(x), x)
 
     def read_off(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
         """What an output y shows of each feature, every other feature taken at its word: f + (y - reconstruct(x)) D / |D|^2.

@@ -35,10 +35,10 @@ def add_verbs(verbs: Any) -> None:
 def show_hooks(options: argparse.Namespace) -> int:
     from ..pipeline.config import read_config
     from ..pipeline.hooks import hook_table
-    from ..pipeline.walk import Walk
+    from ..pipeline.running import state_of
 
     config = read_config(options.config, options.changes, options.safe, only_model=True)
-    sys.stdout.write(hook_table(Walk(config, Path("runs") / config.name)) + "\n")
+    sys.stdout.write(hook_table(state_of(config)) + "\n")
     return 0
 
 

@@ -33,6 +33,11 @@ def add_verbs(verbs: Any) -> None:
         parser.add_argument(
             "--json", action="store_true", help="print the report as JSON, and nothing else, on standard output"
         )
+        parser.add_argument(
+            "--quick",
+            action="store_true",
+            help="the circuit's own figures and their page; no baselines, coverage, curves",
+        )
         add_estimate(parser)
         parser.set_defaults(act=act)
 
@@ -98,11 +103,9 @@ def stated(estimate: Any, options: argparse.Namespace) -> bool:
 
 def walk_of(config: Any, out: str | None) -> Any:
     """The walk of a config in its run folder; nothing is done yet."""
-    from pathlib import Path
+    from ..pipeline.running import state_of
 
-    from ..pipeline.walk import Walk
-
-    return Walk(config, Path(out or f"runs/{config.name}"), progress=sys.stderr.isatty())
+    return state_of(config, out, sys.stderr.isatty())
 
 
 def act(options: argparse.Namespace) -> int:
@@ -112,17 +115,18 @@ def act(options: argparse.Namespace) -> int:
     config = config_of(options)
     preflight(config)
     from ..pipeline import run
+    from ..pipeline.finishing import report
 
     room = VERBS[options.verb][0]
     if options.estimate:
         return _estimate(config, options.out, room)
-    walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say)
+    walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say, options.quick)
     if not walk.worker.first:  # one of several processes speaks
         return 0
     if options.json and room in ("evaluate", "view"):
-        sys.stdout.write(json.dumps(walk.report.to_dict(), indent=1) + "\n")
+        sys.stdout.write(json.dumps(report(walk, options.quick).to_dict(), indent=1) + "\n")
         return 0
-    sys.stdout.write(f"{_shown(walk, room)}\n")
+    sys.stdout.write(f"{_shown(walk, room, options.quick)}\n")
     return 0
 
 
@@ -139,7 +143,9 @@ def _estimate(config: Any, out: str | None, room: str) -> int:
     return 0
 
 
-def _shown(walk: Any, room: str) -> str:
+def _shown(walk: Any, room: str, quick: bool) -> str:
+    from ..pipeline.finishing import report
+
     if room == "collect":
         return "\n".join(map(repr, walk.acts))
     if room == "bases":
@@ -148,12 +154,12 @@ def _shown(walk: Any, room: str) -> str:
         return repr(walk.connected)
     if room == "gates":
         return "\n".join([repr(walk.circuit), "", *best_gates(walk.circuit)])
-    text = "\n".join([repr(walk.report), "", *best_gates(walk.circuit)])
-    return text if room == "evaluate" else f"{text}\n\n{walk.page}"
+    text = "\n".join([repr(report(walk, quick)), "", *best_gates(walk.circuit)])
+    return text if room == "evaluate" else f"{text}\n\n{walk.out / 'index.html'}"
 
 
 def basis_line(basis: Any) -> str:
-    from ..evaluation.measure import basis_kind
+    from ..basis.linear import basis_kind
 
     config = getattr(basis, "cfg", None)
     return f"{basis_kind(basis)}, {config.d_in} -> {config.d_sae}" if hasattr(config, "d_sae") else repr(basis)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..basis.linear import Neurons
+from ..basis.output import at_output
 from ..circuits import Circuit, build_circuit, connect, features_at, read_gates
 from ..codes.csr import take_rows
 from ..connectors import Solver
 from ..segments import Segment
-from ..solvers.built_in import BuiltInWires
-from ..solvers.gram_lasso import GramLasso
+from ..solvers.protocol import as_solver
 from ..solvers.virtual_weights import VirtualWeights
 
 
@@ -38,8 +38,7 @@ def baseline_circuits(
     virtual_weights: the circuit's dictionaries, its number of wires, wires from the weights alone.
     shuffled: the circuit's dictionaries, each input feature's rows shuffled before the fit: the null. Evaluated on real rows.
     """
-    if isinstance(solver, BuiltInWires):
-        solver = GramLasso(mean_wires=max(_wires(circuit), 1) / _outputs(circuit))
+    solver = as_solver(solver).for_others(max(_wires(circuit), 1) / _outputs(circuit))
     neurons = Neurons().fit(circuit.segments, acts)
     features = features_at(circuit.segments, circuit.bases, acts)
     options = {"gates": gates, "held_out": held_out, **gate_options}
@@ -79,19 +78,13 @@ def _outputs(circuit: Circuit) -> int:
 
 
 def _made_for_pairs(circuit: Circuit) -> bool:
-    return any(hasattr(b, "features_from") for b in circuit.bases.values())
+    return not all(at_output(b).reads_output for b in circuit.bases.values())
 
 
 def _for_neurons(solver: Any, circuit: Circuit, acts: Mapping[str, Tensor]) -> Any:
     """The solver with its budget set so that the fewer neurons get as many wires in all as the circuit has."""
     wanted = _wires(circuit) / max(sum(s.d_out for s in circuit.segments), 1)
-    if hasattr(solver, "signed") and any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments):
-        solver = replace(solver, signed=True)
-    if hasattr(solver, "mean_wires"):
-        return replace(solver, mean_wires=wanted, cap=None)
-    if hasattr(solver, "max_fan_in"):
-        return replace(solver, max_fan_in=max(1, round(wanted)))
-    return solver
+    return solver.with_budget(wanted, signed=any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments))
 
 
 def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver, seed: int = 0) -> Circuit:

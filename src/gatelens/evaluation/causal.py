@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..basis import Basis, directions
-from ..basis.features import encode_rows, output_features
+from ..basis.features import encode_rows
+from ..basis.output import at_output, output_features
 from ..connectors import Connector
 from ..errors import DataError
 from ..gates import Gate
@@ -205,7 +206,8 @@ def edit_figures(
     rate, on_value = _statistics(basis_in, x)
     steps = directions(basis_in, len(rate)).to(x)
     errors = _Errors()
-    off, on = (_BorneOut(), _BorneOut()) if hasattr(basis_out, "features_from") else (_Flips(), _Flips())
+    dictionary = at_output(basis_out)
+    read, borne_out = (_Flips(), _Flips()), (_BorneOut(), _BorneOut())
     for part in x.split(_ROWS):
         f = encode_rows(basis_in, part, sparse=False)
         change = edit(f, rate, on_value, generator)
@@ -213,22 +215,23 @@ def edit_figures(
         with torch.no_grad():
             y, y_after = segment.forward(part), segment.forward(part + step)
             p, p_after = connector(f), connector(f + change)
-            predicted = basis_out.decode(p_after) - basis_out.decode(p)
-            if hasattr(basis_out, "bypass_change"):
-                predicted = predicted + basis_out.bypass_change(change.to(x), step)  # pyright: ignore
+            predicted = basis_out.decode(p_after) - basis_out.decode(p) + dictionary.bypass_change(change.to(x), step)
         slope = torch.func.jvp(segment.forward, (part,), (step,))[1]
         order = torch.randperm(len(part), generator=generator).to(x.device)
         errors.before.append(y)
         errors.add(y_after - y, connector=predicted, jacobian=slope.detach(), shuffled=predicted[order])
         said, says = p > 0, p_after > 0
-        if isinstance(off, _BorneOut) and isinstance(on, _BorneOut):
+        if not dictionary.reads_output:
+            off, on = borne_out
             along = [c @ directions(basis_out, p.shape[1]).T for c in (predicted, y_after - y, (y_after - y)[order])]
             off.add(said & ~says, *along)
             on.add(~said & says, *along)
-        elif isinstance(off, _Flips) and isinstance(on, _Flips):
+        else:
+            off, on = read
             was, now = (_dense(output_features(basis_out, a, b)) > 0 for a, b in ((part, y), (part + step, y_after)))
             off.add(was, ~now, said & ~says, said == says)
             on.add(~was, now, ~said & says, said == says)
+    off, on = read if dictionary.reads_output else borne_out
     return {
         "r2": errors.r2("connector"),
         "local_jacobian_r2": errors.r2("jacobian"),

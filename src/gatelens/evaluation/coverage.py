@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..activations.collecting import collect, hook_names
-from ..basis.features import decoded_output
+from ..basis.output import decoded_output
 from ..circuits import Circuit, features_at
 from ..codes.csr import blocks
 from ..data import Batches

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..basis.features import decode_rows, decoded_output
+from ..basis.features import decode_rows
 from ..basis.linear import Basis
+from ..basis.output import decoded_output
 from ..codes.csr import blocks
 from ..connectors import Connector
 
@@ -35,9 +36,8 @@ def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Tensor) -> d
     active = torch.zeros(f.shape[1], dtype=torch.long)
     for block in blocks(f, _ROWS):
         active += (block != 0).sum(0)
-    decodable = hasattr(basis, "decode")
     return {
-        "fvu": fvu(x, decode_rows(basis, f)) if decodable else None,
+        "fvu": fvu(x, decode_rows(basis, f)),
         "l0": float(active.sum()) / len(f),
         "dead": int((active == 0).sum()),
     }

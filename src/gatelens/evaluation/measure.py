@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from ..activations.collecting import collect, hook_names
-from ..basis.linear import basis_width
+from ..basis.linear import basis_kind, basis_width
+from ..basis.output import at_output
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..data.given import as_batches
@@ -138,14 +139,15 @@ class _Bench:
 
     def _basis(self, hook: str, basis: Any) -> dict[str, Any]:
         x = self.acts[hook]
-        reads = not hasattr(basis, "features_from")  # a dictionary of a pair of points cannot be spliced in by itself
+        dictionary = at_output(basis)
+        reads = dictionary.reads_output  # a dictionary of a pair of points cannot be spliced in by itself
         return {
             "kind": basis_kind(basis),
             "d_in": x.shape[1],
             "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
             **dictionary_figures(basis, x, self.features[hook]),
             "spliced": self._spliced([], how="dictionaries", hooks=[hook]) if reads else None,
-            "bypassed": getattr(basis, "bypassed", 0),
+            "bypassed": dictionary.bypassed,
         }
 
     def connectors(self) -> dict[str, Any]:
@@ -187,12 +189,3 @@ def _baseline(bench: _Bench) -> dict[str, Any]:
         "verified": sum(g.grade == Grade.VERIFIED for g in gates) if gates else None,
         "outputs": len(gates) or None,
     }
-
-
-def basis_kind(basis: Any) -> str:
-    """What a basis is called in reports."""
-    label, config = getattr(basis, "label", None), getattr(basis, "cfg", None)
-    if label:
-        return str(label)
-    architecture = getattr(config, "architecture", None)
-    return f"sae:{architecture()}" if callable(architecture) else type(basis).__name__

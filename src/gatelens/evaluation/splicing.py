@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..activations.collecting import hook_names
-from ..basis.features import decoded_output
+from ..basis.output import at_output, decoded_output
 from ..errors import ConfigError, DataError
 from ..segments import Segment, each_segment
 from ..segments.outside import Outside
@@ -48,7 +48,7 @@ def splice(
     if how == "dictionaries":
         at = hook_names(segments) if hooks is None else hooks
         widths = {name: d for s in circuit.segments for name, d in ((s.hook_in, s.d_in), (s.hook_out, s.d_out))}
-        spliced = [h for h in at if not hasattr(circuit.bases[h], "features_from")]
+        spliced = [h for h in at if at_output(circuit.bases[h]).reads_output]
         return where.around([(h, where.through(_reconstruct(circuit.bases[h]), widths.get(h))) for h in spliced])
     if how == "mean":
         if means is None:

@@ -52,6 +52,10 @@ class GateBasis(PairBasis):
         return f"{told}; {past}" if self.bypassed else told
 
     @property
+    def seconds(self) -> float | None:
+        return self.info.get("seconds")
+
+    @property
     def bypassed(self) -> int:
         return 0 if self.bypass_in is None else int((self.bypass_in != 0).any(1).sum())
 

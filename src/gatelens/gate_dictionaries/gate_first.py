@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..basis.features import output_features
 from ..basis.linear import Basis, check_width, directions
+from ..basis.output import at_output, output_features
+from ..basis.recipe import RecipeDefaults, as_recipe
 from ..codes.csr import spread
 from ..codes.rows import Codes
 from ..connectors import Connector
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
 from ..segments import Segment
+from ..store.estimate import Estimate, in_all, training
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_start import allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
@@ -31,7 +33,7 @@ BYPASSES = ("none", "dense", "all")
 
 
 @dataclass(frozen=True)
-class GateDictionary:
+class GateDictionary(RecipeDefaults):
     """Gates of at most `fan_in` input features each, trained to explain the segment's output.
 
     f_out = JumpReLU(W f_in + b) with `fan_in` nonzeros in each row of W, y ~ f_out D + b0 (+ f_in V). What is minimised is
@@ -115,6 +117,25 @@ class GateDictionary:
             gates = self.train(segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out])
             found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
         return found
+
+    has_wires = True
+
+    def shape_at(self, hook: str, width: int) -> tuple[int, float]:
+        """Either end: the input dictionary's features, or as many gates as the dictionary has that they start from."""
+        known = [
+            as_recipe(r).shape_at(hook, width) for r in (self.inputs, self.outputs) if callable(getattr(r, "fit", None))
+        ]
+        return max([*known, *([] if len(known) == 2 else [(8 * width, self.l0)])])
+
+    def estimate(self, hook: str, rows: int, width: int) -> Estimate:
+        """The dictionaries' training, and the table in which new parents are found."""
+        features, _ = self.shape_at(hook, width)
+        table = min(8 * features * features, int(self.memory_gib * 2**30))
+        parts = dict(training(rows, width, features, self.batch_size).parts) | {"the table of parents": table}
+        return in_all("bases", parts, disk=4 * (2 * width + 2) * features)
+
+    def watched(self, progress: bool) -> GateDictionary:
+        return replace(self, progress=progress)
 
     def train(
         self,
@@ -235,8 +256,7 @@ def _check(segment: Segment, basis_in: Basis, start: Any) -> None:
     """Refuse dictionaries of other widths, and those of a pair that were made for another segment."""
     check_width(basis_in, segment.hook_in, segment.d_in)
     check_width(start, segment.hook_out, segment.d_out)
-    if hasattr(start, "check"):
-        start.check(segment)
+    at_output(start).check(segment)
 
 
 def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) -> Any:

@@ -38,6 +38,9 @@ class Transcoder(PairTraining):
             return {s.hook_out: read_transcoder(self.path, s, self.sae_id) for s in segments}
         return {s.hook_out: self.train(acts[s.hook_in], acts[s.hook_out], s.hook_in, s.hook_out) for s in segments}
 
+    def for_null(self, hook: str, width: int, features: int, active: float, seed: int) -> Transcoder | None:
+        return None if self.path is not None else self  # a folder's is the other model's
+
     def train(
         self, x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], hook_in: str = "", hook_out: str = ""
     ) -> TranscoderBasis:

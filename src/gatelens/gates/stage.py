@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..basis import Basis, directions
-from ..basis.features import encode_rows, output_features
+from ..basis.features import encode_rows
+from ..basis.output import output_features
 from ..basis.pair import PairBasis
 from ..codes.csr import to_csr
 from ..errors import DataError

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..basis import Basis
-from ..basis.features import decode_rows, output_features
+from ..basis.features import decode_rows
+from ..basis.output import output_features
 from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
 from ..errors import DataError, SolverError

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..basis.features import decoded_output, encode_rows, output_features
+from ..basis.features import encode_rows
 from ..basis.linear import PCA, Rotation
+from ..basis.output import at_output, decoded_output, output_features
 from ..codes.csr import spread, stack_csr, take_rows, to_csr
 from ..codes.rows import Codes
 from ..connectors import Connector
@@ -23,6 +24,7 @@ from ..evaluation.readings import TABLE_ROWS, read_share
 from ..evaluation.rivals import dense_ridge, linear_wires, ridge_to_output
 from ..evaluation.splicing import blended
 from ..segments import Segment
+from ..solvers.protocol import as_solver
 from .rungs import Ladder as Ladder
 
 _BLOCK = 2_048
@@ -45,8 +47,7 @@ class Entry:
         """The solver's, fitted; `f_out` is not needed where the connector is there already."""
         if f_out is None:
             return self.solver
-        at = getattr(self.solver, "at", None)
-        return (at(segment, basis_in, self.basis_out) if at else self.solver).fit(f_in, f_out)
+        return as_solver(self.solver).at(segment, basis_in, self.basis_out).fit(f_in, f_out)
 
     def features(self, x: Tensor, y: Tensor) -> Tensor:
         return self.target(x, y) if self.target else output_features(self.basis_out, x, y)
@@ -165,7 +166,7 @@ class _Walk:
             "read": self._read(entry, connector, f_out, self.f_held, true),
             "edges": connector.wires,
             "fan_in": int(connector.fan_in().max()),
-            "seconds": getattr(entry.basis_out, "info", {}).get("seconds", seconds),
+            "seconds": seconds if (known := at_output(entry.basis_out).seconds) is None else known,
             **self._metric(lambda x: decoded_output(entry.basis_out, connector(self.basis_in.encode(x)), x)),
             **self.causal(entry.basis_out, connector),
         }
@@ -201,7 +202,8 @@ class _Walk:
 
     def _own(self, entry: Entry) -> bool:
         """Whether the entry's features are by definition what its connector says: a gate dictionary on its own inputs."""
-        return getattr(entry.basis_out, "connector", None) is entry.solver and entry.basis_out.basis_in is self.basis_in
+        wires = at_output(entry.basis_out).connector
+        return wires is not None and wires is entry.solver and entry.basis_out.basis_in is self.basis_in
 
     def _targets(self, entry: Entry) -> Tensor:
         """CSR: what the entry's connector is to predict on the fitting rows."""

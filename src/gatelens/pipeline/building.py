@@ -14,6 +14,13 @@ import gatelens
 
 from ..errors import ECHOED, ConfigError, shown, unknown
 
+#: recipes beside the front door that a config names as they are called
+BY_NAME = {
+    "SegmentSAE": "gatelens.bases.sae",
+    "InputTuning": "gatelens.gate_dictionaries",
+    "LogitTuning": "gatelens.gate_dictionaries",
+}
+
 
 def find(name: str, where: str) -> Callable[..., Any]:
     """What `use:` names: a front-door name, or `module:Name`.
@@ -22,13 +29,13 @@ def find(name: str, where: str) -> Callable[..., Any]:
         ConfigError: an unknown name, with the nearest; a module that cannot be imported.
     """
     if ":" not in name:
-        known = [n for n in gatelens.__all__ if n not in gatelens.SUBMODULES]
+        known = [n for n in gatelens.__all__ if n not in gatelens.SUBMODULES] + list(BY_NAME)
         if name not in known:
             raise ConfigError(
                 f"{where}: {unknown('name', name, known)}. Your own goes as `use: your_module:YourName`, which is imported "
                 "and called: a config is code"
             )
-        return getattr(gatelens, name)
+        return getattr(import_module(BY_NAME[name]), name) if name in BY_NAME else getattr(gatelens, name)
     module, _, attribute = name.partition(":")
     try:
         found = getattr(import_module(module), attribute)
@@ -96,7 +103,17 @@ def check(
     for key, value in (defaults or {}).items():
         if key in parameters(use):
             section.setdefault(key, value)
+    section = {key: _nested(value, f"{where}.{key}", defaults or {}) for key, value in section.items()}
     return use, keywords(use, section, where, reserved)
+
+
+def _nested(value: Any, where: str, defaults: Mapping[str, Any]) -> Any:
+    """A recipe that a recipe takes, and so on inwards: a section with `use:`, or a mapping of names to such sections."""
+    if not isinstance(value, Mapping):
+        return value
+    if "use" in value:
+        return build(value, where, **defaults)
+    return {key: _nested(below, f"{where}.{key}", defaults) for key, below in value.items()}
 
 
 def parameters(use: Callable[..., Any]) -> list[str]:

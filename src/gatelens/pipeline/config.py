@@ -16,7 +16,8 @@ class Evaluation(BaseModel):
     """What is measured beside the circuit itself, and whether its wires are polished at the model's output first.
 
     `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves. `ladder`: keywords of
-    `Measure` ({} for its defaults): each segment's circuit between ceilings, gate-free rivals and null; null for none.
+    `Measure` ({} for its defaults): each segment's circuit between ceilings, gate-free rivals and null; null for none. `coverage`:
+    what share of the layer's output verified gates explain.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -24,6 +25,7 @@ class Evaluation(BaseModel):
     polish: dict[str, Any] | None = None
     ladder: dict[str, Any] | None = None
     curve_rows: int = Field(default=2000, ge=0)
+    coverage: bool = True
 
 
 class Views(BaseModel):
@@ -50,7 +52,7 @@ class Config(BaseModel):
     data: dict[str, Any]
     segments: dict[str, Any] = {}
     bases: dict[str, Any]
-    solver: dict[str, Any] = {"use": "GramLasso"}
+    solver: dict[str, Any] | None = None
     gates: dict[str, Any] = {}
     evaluation: Evaluation = Evaluation()
     views: Views = Views()
@@ -89,6 +91,18 @@ def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = Fals
 
         check_safe(config)
     return config
+
+
+def check_evaluation(values: Mapping[str, Any]) -> Evaluation:
+    """Keywords of the section `evaluation`, checked."""
+    try:
+        return Evaluation(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"evaluation: {unknown('key', key, Evaluation.model_fields)}") from error
+        raise ConfigError(f"evaluation.{key}: {first['msg'].lower()}, got {shown(first['input'])}") from error
 
 
 def check_config(values: Mapping[str, Any], source: str = "config") -> Config:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from ..bases.rotation import JacobianRotation
-from ..bases.sae.training import LARGEST
 from ..invariants.rank import MAX_ENTRIES
 from ..invariants.report import COMPARED, INPUTS
-from ..store.estimate import Estimate, collecting, features, in_all, only_the_largest, training
+from ..store.estimate import Estimate, collecting, features, in_all, only_the_largest
 from .shapes import Shapes
+from .state import State
 from .studies import RANK_EXAMPLES
 
-if TYPE_CHECKING:
-    from .walk import Walk
 
-
-def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
+def rotation_estimate(state: State, recipe: JacobianRotation) -> Estimate:
     """`gatelens rotate`, once the activations are collected.
 
     The columns of one hook point are held as drawn, scaled and in blocks, with as many held out and as many of noise, or with
     those at points nearby, which are drawn, scaled, joined to the others and in blocks; whole Jacobians are held for the
     picture, of fitted and held-out inputs, before and after.
     """
-    shapes = Shapes.of(walk)
+    shapes = Shapes.of(state)
     inputs = min(recipe.inputs, shapes.fit)
     columns, whole = [], []
     for segment in shapes.segments:
@@ -40,10 +37,10 @@ def rotation_estimate(walk: Walk, recipe: JacobianRotation) -> Estimate:
     return in_all("rotate", read | only_the_largest(work))
 
 
-def rank_estimate(walk: Walk) -> Estimate:
+def rank_estimate(state: State) -> Estimate:
     """`gatelens rank`: one segment after the other."""
-    shapes = Shapes.of(walk)
-    fit, _ = walk.batches
+    shapes = Shapes.of(state)
+    fit, _ = state.batches
     few = fit.take(RANK_EXAMPLES[fit.metric]).rows
     widest = max(shapes.segments, key=lambda s: s.d_in * s.d_out)
     numbers = widest.d_in * widest.d_out
@@ -62,15 +59,14 @@ def rank_estimate(walk: Walk) -> Estimate:
     return in_all("rank", {"the activations": kept} | only_the_largest(work))
 
 
-def stability_estimate(walk: Walk) -> Estimate:
+def stability_estimate(state: State) -> Estimate:
     """`gatelens stability`: the first circuit is kept while another is found from activations in memory, and compared."""
-    shapes = Shapes.of(walk)
+    shapes = Shapes.of(state)
     fit, held_out = shapes.fit // 2, shapes.held_out  # each reading is found on one half
-    batch = getattr(walk.recipes.get(""), "batch_size", None) or LARGEST
-    trained = [training(fit, d, shapes.wide[hook][0], batch).parts for hook, d in shapes.widths.items()]
+    trained = [e.parts for e in replace(shapes, fit=fit).fitting()]
     refit = {
-        "training a dictionary": max(sum(p.values()) - p["the activations"] for p in trained),
-        "the fit of the wires": shapes.features(fit) + shapes.solving(walk.solver),
+        "training a dictionary": max(sum(p.values()) - p.get("the activations", 0) for p in trained),
+        "the fit of the wires": shapes.features(fit) + shapes.solving(shapes.solver(state)),
         "reading the gates": shapes.features(fit) + shapes.features(held_out) + shapes.by_column(fit + held_out),
         "matching the features": _matching(shapes),
     }

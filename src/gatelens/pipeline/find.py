@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..activations.collecting import Activations, collect
+from ..activations.collecting import Activations
 from ..bases.sae.trained import TrainedSAE
-from ..basis.fitting import fit_bases
-from ..circuits import Circuit, build_circuit, default_solver
+from ..basis.fitting import completed
+from ..circuits import Circuit
 from ..connectors import Solver
-from ..data import Batches
 from ..data.given import as_batches
-from ..errors import ConfigError, DataError
-from ..evaluation.measure import evaluate
+from ..errors import DataError
 from ..evaluation.report import Report
 from ..lazy import shows_itself
 from ..models import check_model
 from ..segments import Segment, each_segment, mlp_segments
+from ..solvers.protocol import as_solver
+from . import finishing
+from .config import Evaluation, check_evaluation
+from .kept import kept
+from .source import Given, checked_gate_options
+from .state import State
 
 
 @shows_itself
@@ -28,24 +32,15 @@ class Found:
 
     circuit: Circuit
     report: Report
-    held_out: Activations
-    model: Any = field(repr=False)
-    batches: Batches = field(repr=False)
+    state: State = field(repr=False)
+
+    @property
+    def held_out(self) -> Activations:
+        return self.state.acts[1]
 
     def page(self, **options: Any) -> Any:
         """One self-contained page; `.save("circuit.html")`."""
-        from .. import views
-
-        tokenizer = getattr(self.model, "tokenizer", None)
-        return views.page(
-            self.circuit,
-            self.held_out,
-            self.report,
-            batches=self.batches,
-            model=self.model,
-            tokenizer=tokenizer,
-            **options,
-        )
+        return finishing.draw(self.state, self.report, **options)
 
     def __repr__(self) -> str:
         return f"{self.report}\n\n{self.circuit}"
@@ -59,44 +54,48 @@ def find_circuit(
     solver: Solver | None = None,
     seed: int = 0,
     progress: bool | None = None,
+    quick: bool = False,
+    evaluation: Mapping[str, Any] | None = None,
+    name: str = "circuit",
     **gate_options: Any,
 ) -> Found:
-    """Collect, fit dictionaries, connect, read gates, evaluate.
+    """Collect, fit dictionaries, connect, read gates, evaluate: what `gatelens run` does, in memory.
+
+    A config with the same recipes, solver and settings gives the same report, digit for digit.
 
     Args:
         batches: (fitting part, held-out part), as `image_batches` and `text_batches` give them; each may be anything that
             `collect` takes.
         segments: the stretches to explain, one or several; None for all MLPs.
-        bases: a recipe, a mapping hook name -> basis, or None for BatchTopK SAEs four times as wide as the hook point.
-        solver: None: by size (`BySize`), or the wires that gate dictionaries have built in.
+        bases: a recipe, a mapping hook name -> basis or recipe, or None for BatchTopK SAEs four times as wide as the hook
+            point.
+        solver: None for the wires that gate dictionaries have built in, else the one for the size (`default_solver`).
+        quick: the circuit's own figures alone: no baselines, coverage, curves.
+        evaluation: keywords of a config's section `evaluation` (baselines, ladder, curve_rows, polish).
+        name: of the circuit, on its page.
         gate_options: for `type_gates`.
+
+    Raises:
+        ConfigError: a recipe without `fit`, a keyword that nobody has. SolverError: a solver without `fit`.
     """
     check_model(model)
     fit, unseen = (as_batches(model, part) for part in _two_parts(batches))
     segments = mlp_segments(model) if segments is None else each_segment(segments)
-    acts = collect(model, fit, segments, progress=progress)
-    held_out = collect(model, unseen, segments, progress=progress)
-    found = _bases(bases, segments, acts, seed, progress)
-    solver = default_solver(segments, found) if solver is None else solver
-    circuit = build_circuit(
-        model,
-        segments,
-        found,
-        acts,
-        solver,
-        held_out=held_out,
-        info={"data": fit.name, "seed": seed, "solver": repr(solver)},
-        progress=progress,
-        **{"seed": seed, **gate_options},
+    recipes = kept(bases if bases is not None else TrainedSAE(seed=seed), segments)
+    completed(recipes, segments)  # refused before any work
+    source = Given(
+        model=model,
+        batches=(fit, unseen),
+        segments=segments,
+        recipes=recipes,
+        solver=None if solver is None else as_solver(solver),
+        gate_options=checked_gate_options({"seed": seed} | gate_options, "find_circuit"),
+        evaluation=check_evaluation(evaluation or {}) if evaluation else Evaluation(),
+        seed=seed,
+        name=name,
     )
-    means = {hook: x.mean(0) for hook, x in acts.items()}
-    return Found(
-        circuit,
-        evaluate(model, circuit, unseen, held_out, means, seed=seed, progress=progress),
-        held_out,
-        model,
-        unseen,
-    )
+    state = State(source, None, progress)
+    return Found(state.circuit, finishing.report(state, quick), state)
 
 
 def _two_parts(batches: Any) -> Sequence[Any]:
@@ -106,15 +105,3 @@ def _two_parts(batches: Any) -> Sequence[Any]:
             "text_batches(model, texts) and image_batches() give both"
         )
     return batches
-
-
-def _bases(
-    bases: Any, segments: Sequence[Segment], acts: Activations, seed: int, progress: bool | None
-) -> dict[str, Any]:
-    if isinstance(bases, Mapping):
-        return dict(bases)
-    if bases is not None and not hasattr(bases, "fit"):
-        raise ConfigError(
-            f"bases: expected a recipe, TrainedSAE() for instance, or hook name -> basis; got {type(bases).__name__}"
-        )
-    return fit_bases({"": bases if bases is not None else TrainedSAE(seed=seed)}, segments, acts, progress)

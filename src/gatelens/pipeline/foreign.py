@@ -8,25 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 import gatelens
 
 from ..errors import ConfigError
 
-if TYPE_CHECKING:
-    from .config import Config
+C = TypeVar("C", bound=BaseModel)
 
 #: what stands in for somebody else's bases and solver in an estimate
 STAND_INS = {"bases": {"use": "Neurons"}, "solver": {"use": "GramLasso"}}
 
 
-def foreign(config: Config) -> dict[str, str]:
+def foreign(config: BaseModel) -> dict[str, str]:
     """place in the config -> the name there that is not one of our own."""
     return {place: name for place, name in _uses(config.model_dump(), "") if not _ours(name)}
 
 
-def check_safe(config: Config) -> Config:
+def check_safe(config: C) -> C:
     """The config, when all that it names is ours.
 
     Raises:
@@ -41,7 +42,7 @@ def check_safe(config: Config) -> Config:
     return config
 
 
-def unrun(config: Config) -> tuple[Config, list[str]]:
+def unrun(config: C) -> tuple[C, list[str]]:
     """The config for an estimate, in which nothing of somebody else's is imported or called, and what was left out.
 
     Raises:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
 from ..models import run_cached
-from .building import build
-
-if TYPE_CHECKING:
-    from .walk import Walk
+from .source import FromConfig
+from .state import State
 
 
-def hook_table(walk: Walk) -> str:
+def hook_table(state: State) -> str:
     """One line a hook point that fires: name, shape on two examples, and what it is the end of.
 
     Two examples of the config's data; without `data`, two random ones, and a network that the run would train is not trained.
     """
-    model = _model(walk)
-    section = {"use": "mlp_segments"} | walk.config.segments
-    segments = list(build(section, "segments", given={"model": model}))
+    source = state.source
+    model = source.model if source.config.data else source.shapes_of_model()
+    segments = source.segments_of(model)
     with torch.no_grad():
-        _, cache = run_cached(model, _examples(walk, model), None, list(model.hook_dict))
+        _, cache = run_cached(model, _examples(source, model), None, list(model.hook_dict))
     ends: dict[str, list[str]] = {}
     for segment in segments:
         ends.setdefault(segment.hook_in, []).append("into an MLP")
@@ -35,17 +33,10 @@ def hook_table(walk: Walk) -> str:
     )
 
 
-def _model(walk: Walk) -> Any:
-    section = dict(walk.config.model)
-    if walk.config.data or section.get("use") != "HookedMLP":
-        return walk.model
-    return build({k: v for k, v in section.items() if k not in ("train", "weights")}, "model", seed=walk.config.seed)
-
-
-def _examples(walk: Walk, model: Any) -> Tensor:
-    if walk.config.data:
-        return next(iter(walk.batches[0])).inputs[:2]
-    generator = torch.Generator().manual_seed(walk.config.seed)
+def _examples(source: FromConfig, model: Any) -> Tensor:
+    if source.config.data:
+        return next(iter(source.batches[0])).inputs[:2]
+    generator = torch.Generator().manual_seed(source.seed)
     cfg, sizes = getattr(model, "cfg", None), getattr(model, "sizes", None)
     if sizes is not None:
         return torch.rand(2, sizes[0], generator=generator)

@@ -10,7 +10,7 @@ from ..errors import ConfigError, StoreError
 from ..prompts.reading import PromptReading, read_prompt
 from .provenance import check_part
 from .resume import stored_config
-from .walk import Walk
+from .running import state_of
 
 
 def reading_of(run: Path, text: str) -> PromptReading:
@@ -27,7 +27,7 @@ def reading_of(run: Path, text: str) -> PromptReading:
         )
     for part in ("config.yaml", "circuit"):
         check_part(run, part)
-    walk = Walk(config, run)
+    walk = state_of(config, run)
     circuit = Circuit.load(run / "circuit", walk.segments)
     try:
         acts = Activations.open(run / "activations" / "held_out")

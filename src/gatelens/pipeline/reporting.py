@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..circuits import Circuit
 from ..errors import ConfigError, unknown
@@ -14,69 +14,69 @@ from ..evaluation.report import Report
 from ..evaluation.wire_curves import circuit_wire_curves
 from ..ladder.measuring import Entry, Measure, Rows, measure_ladder, replaced_metric
 from .building import keywords
-from .config import Config
+from .config import Evaluation
 from .null_model import random_model
 from .resume import versions
-
-if TYPE_CHECKING:
-    from .walk import Walk
+from .state import State
 
 BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
 
 
-def report_of(walk: Walk, circuit: Circuit) -> Report:
-    """The circuit evaluated on the held-out part, its baselines beside it."""
-    fit, held_out = walk.acts
-    beside = _baselines(walk, circuit)
+def report_of(state: State, circuit: Circuit, quick: bool = False) -> Report:
+    """The circuit evaluated on the held-out part, its baselines beside it; `quick`: the circuit's own figures alone."""
+    fit, held_out = state.acts
+    beside = {} if quick else _baselines(state, circuit)
     report = evaluate(
-        walk.model,
+        state.model,
         circuit,
-        walk.batches[1],
+        state.batches[1],
         acts=held_out,
         means={hook: x.mean(0) for hook, x in fit.items()},
         baselines=beside,
-        name=walk.model_name,
-        seed=walk.config.seed,
+        name=state.source.model_name,
+        seed=state.seed,
     )
+    report = replace(report, versions=versions())
+    if quick:
+        return report
     return replace(
         report,
-        versions=versions(),
-        rotations=_rotations(walk),
-        coverage=_coverage(walk, circuit, beside),
-        curves=_curves(walk, circuit),
-        ladder=_ladder(walk, circuit),
+        rotations=_rotations(state),
+        coverage=_coverage(state, circuit, beside),
+        curves=_curves(state, circuit),
+        ladder=_ladder(state, circuit),
     )
 
 
-def _coverage(walk: Walk, circuit: Circuit, beside: dict[str, Any]) -> dict[str, Any]:
+def _coverage(state: State, circuit: Circuit, beside: dict[str, Any]) -> dict[str, Any]:
     """What share verified gates explain, beside every baseline that has gates; empty for a circuit without."""
-    if not any(circuit.gates.values()):
+    if not state.source.evaluation.coverage or not any(circuit.gates.values()):
         return {}
     rivals = {n: c for n, c in beside.items() if any((c[1] if isinstance(c, tuple) else c).gates.values())}
-    acts, seed = walk.acts[1], walk.config.seed
-    return measure_coverage(walk.model, circuit, walk.batches[1], rivals, seed=seed, acts=acts).to_dict()
+    acts, seed = state.acts[1], state.seed
+    return measure_coverage(state.model, circuit, state.batches[1], rivals, seed=seed, acts=acts).to_dict()
 
 
-def _curves(walk: Walk, circuit: Circuit) -> dict[str, Any]:
+def _curves(state: State, circuit: Circuit) -> dict[str, Any]:
     """Faithfulness and completeness of each segment by each ablation recipe, on the first of the held-out rows."""
-    held_out = walk.batches[1]
-    examples = round(walk.config.evaluation.curve_rows * held_out.examples / held_out.rows)
+    held_out = state.batches[1]
+    examples = round(state.source.evaluation.curve_rows * held_out.examples / held_out.rows)
     if examples < 1:
         return {}
-    found = circuit_wire_curves(walk.model, circuit, held_out.take(examples), seed=walk.config.seed)
+    found = circuit_wire_curves(state.model, circuit, held_out.take(examples), seed=state.seed)
     return {name: {recipe: curve.to_dict() for recipe, curve in by.items()} for name, by in found.items()}
 
 
-def _ladder(walk: Walk, circuit: Circuit) -> dict[str, Any]:
+def _ladder(state: State, circuit: Circuit) -> dict[str, Any]:
     """segment -> rung -> figures: the circuit between its ceilings, rivals and null; empty unless the config asks for it."""
-    settings = ladder_settings(walk.config)
+    settings = ladder_settings(state.source.evaluation, state.seed)
     if settings is None:
         return {}
     found = {}
     for segment in circuit.segments:
-        fit, held_out = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in walk.acts)
+        fit, held_out = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in state.acts)
         entry = Entry(circuit.bases[segment.hook_out], circuit.connectors[segment.name])
-        measure = replace(settings, replaced=replaced_metric(walk.model, walk.batches[1], segment))
+        measure = replace(settings, replaced=replaced_metric(state.model, state.batches[1], segment))
         ladder = measure_ladder(
             segment, circuit.bases[segment.hook_in], {"this circuit": entry}, fit, held_out, measure
         )
@@ -85,48 +85,46 @@ def _ladder(walk: Walk, circuit: Circuit) -> dict[str, Any]:
     return found
 
 
-def ladder_settings(config: Config) -> Measure | None:
+def ladder_settings(evaluation: Evaluation, seed: int) -> Measure | None:
     """What `evaluation.ladder` says; None where no ladder is asked for."""
-    given = config.evaluation.ladder
+    given = evaluation.ladder
     if given is None:
         return None
     reserved = ("pairs", "lam", "replaced")
-    return Measure(**keywords(Measure, {"seed": config.seed} | given, "evaluation.ladder", reserved))
+    return Measure(**keywords(Measure, {"seed": seed} | given, "evaluation.ladder", reserved))
 
 
-def _rotations(walk: Walk) -> dict[str, Any]:
+def _rotations(state: State) -> dict[str, Any]:
     """hook -> the fitted rotation there beside its nulls; empty for a run without rotations."""
     from ..bases.rotation.baselines import rotation_report
 
-    recipe = _rotation_recipe(walk)
-    return {} if recipe is None else rotation_report(walk.segments, walk.bases, *walk.acts, recipe)
+    recipe = _rotation_recipe(state)
+    return {} if recipe is None else rotation_report(state.segments, state.bases, *state.acts, recipe)
 
 
-def pictures_of(walk: Walk) -> dict[str, Any]:
+def pictures_of(state: State) -> dict[str, Any]:
     """segment -> its Jacobians before and after the rotations; empty for a run without rotations."""
     from ..bases.rotation import rotation_pictures
 
-    recipe = _rotation_recipe(walk)
-    return {} if recipe is None else rotation_pictures(walk.segments, walk.bases, *walk.acts, recipe)
+    recipe = _rotation_recipe(state)
+    return {} if recipe is None else rotation_pictures(state.segments, state.bases, *state.acts, recipe)
 
 
-def _rotation_recipe(walk: Walk) -> Any:
+def _rotation_recipe(state: State) -> Any:
     """The recipe of the run's rotations, the first of several; None without."""
-    from ..bases.rotation import JacobianRotation
-
-    return next((r for r in walk.recipes.values() if isinstance(r, JacobianRotation)), None)
+    return next((r for r in state.recipes.values() if r.is_rotation), None)
 
 
-def _baselines(walk: Walk, circuit: Circuit) -> dict[str, Any]:
-    wanted = walk.config.evaluation.baselines
+def _baselines(state: State, circuit: Circuit) -> dict[str, Any]:
+    wanted = state.source.evaluation.baselines
     for name in wanted:
         if name not in BASELINES:
             raise ConfigError(f"evaluation.baselines: {unknown('baseline', name, BASELINES)}")
-    fit, held_out = walk.acts
+    fit, held_out = state.acts
     found: dict[str, Any] = {}
     if {*wanted} & {"neurons", "virtual_weights", "shuffled"}:
-        options = {k: v for k, v in walk.gate_options.items() if k != "interventions"}
-        found |= baseline_circuits(walk.model, circuit, fit, walk.solver, held_out, **options)
-    if "random_weights" in wanted and (null := random_model(walk)) is not None:
+        options = {k: v for k, v in state.source.gate_options.items() if k != "interventions"}
+        found |= baseline_circuits(state.model, circuit, fit, state.solver, held_out, **options)
+    if "random_weights" in wanted and (null := random_model(state)) is not None:
         found["random_weights"] = null
     return {name: circuit for name, circuit in found.items() if name in wanted}

@@ -1,4 +1,4 @@
-"""Running: one room after the other, in a folder that belongs to one config; what is finished there is used."""
+"""A config walked into a run folder: the order of the rooms, and what is settled before the first one begins."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from typing import Any
 
 from .. import store
 from ..errors import ConfigError
+from . import finishing, view_settings
 from .building import check
 from .config import Config
+from .estimating import estimates
+from .reporting import ladder_settings
 from .resume import claim
-from .walk import Walk
+from .source import FromConfig
+from .state import State
 
 ROOMS = ("collect", "bases", "connect", "gates", "evaluate", "view")
+
+
+def state_of(config: Config, out: str | Path | None = None, progress: bool | None = None) -> State:
+    """The walk of a config in its run folder (`runs/<name>`); nothing is done yet."""
+    folder = Path(out) if out is not None else Path("runs") / config.name
+    state = State(FromConfig(config, folder, progress), folder, progress)
+    state.source.worker = state.worker
+    return state
 
 
 def run(
@@ -25,7 +37,8 @@ def run(
     progress: bool | None = None,
     restart: bool = False,
     say: Callable[[str], None] | None = None,
-) -> Walk:
+    quick: bool = False,
+) -> State:
     """Walk through the rooms up to `until`; what is finished in the run folder is used.
 
     Args:
@@ -33,6 +46,7 @@ def run(
         until: one of `ROOMS`.
         restart: forget what is finished and begin again.
         say: is told what each room will take before the first begins; a room that cannot fit is refused then.
+        quick: stop at the circuit's own figures and their page: no baselines, coverage, curves.
 
     Raises:
         TooLargeError: with `say`, when memory or disk could not hold what a room takes.
@@ -40,9 +54,9 @@ def run(
     """
     if until not in ROOMS:
         raise ConfigError(f"there is no room {until!r}; the rooms are {', '.join(ROOMS)}")
-    folder = Path(out) if out is not None else Path("runs") / config.name
-    check_settings(walk := Walk(config, folder, progress))
-    worker = walk.worker
+    state = state_of(config, out, progress)
+    check_settings(state, config)
+    folder, worker = state.out, state.worker
     if restart and not worker.alone:
         raise ConfigError(
             "several workers cannot restart a run: one would delete what another has begun. Use one process"
@@ -55,39 +69,42 @@ def run(
             store.forget_locks(folder, "run-*")
         if restart:
             _clear(folder)
-        walk.manifest = claim(folder, config, not worker.alone, worker.first)
+        state.manifest = claim(folder, config, not worker.alone, worker.first)
         if say is not None and worker.first:
-            from .estimating import estimates
-
-            for estimate in estimates(walk, until, ROOMS):
+            for estimate in estimates(state, until, ROOMS):
                 say(str(estimate.check(folder)))
         for room in ROOMS[: ROOMS.index(until) + 1]:
-            if worker.first or room in walk.shared_rooms:
-                _STEPS[room](walk)
-    return walk
+            if worker.first or room in shared_rooms(state):
+                enter(state, room, quick)
+    return state
 
 
-_STEPS: dict[str, Callable[[Walk], Any]] = {
-    "collect": lambda w: w.acts,
-    "bases": lambda w: w.bases,
-    "connect": lambda w: w.connected,
-    "gates": lambda w: w.circuit,
-    "evaluate": lambda w: w.report,
-    "view": lambda w: w.page,
-}
+def enter(state: State, room: str, quick: bool = False) -> Any:
+    """What a room makes, made or read back."""
+    if room == "evaluate":
+        return finishing.report(state, quick)
+    if room == "view":
+        return finishing.page(state, quick)
+    return getattr(state, {"collect": "acts", "connect": "connected", "gates": "circuit"}.get(room, room))
 
 
-def check_settings(walk: Walk) -> None:
+def shared_rooms(state: State) -> tuple[str, ...]:
+    """The rooms in which workers beside the first have something to do."""
+    named = state.source.solver
+    blocks = (state.solver if named is None else named).in_blocks
+    return ("collect", "bases", "connect") if blocks else ("collect", "bases")
+
+
+def check_settings(state: State, config: Config) -> None:
     """Everything in the config that can be judged without work is judged now."""
-    from .reporting import ladder_settings
-
-    _ = walk.recipes, walk.solver, walk.gate_options, ladder_settings(walk.config)
-    check({"use": "image_batches"} | walk.config.data, "data", reserved=("model",))
-    check({"use": "mlp_segments"} | walk.config.segments, "segments", reserved=("model",))
+    source = state.source
+    _ = source.recipes, source.solver, source.gate_options, ladder_settings(source.evaluation, source.seed)
+    check({"use": "image_batches"} | config.data, "data", reserved=("model",))
+    check({"use": "mlp_segments"} | config.segments, "segments", reserved=("model",))
 
 
 def _clear(folder: Path) -> None:
     for name in ("model", "activations", "bases", "blocks", "connectors", "circuit"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("config.yaml", "report.json", "index.html", "views.yaml", store.MANIFEST):
+    for name in ("config.yaml", finishing.REPORT, finishing.QUICK, "index.html", view_settings.FILE, store.MANIFEST):
         (folder / name).unlink(missing_ok=True)

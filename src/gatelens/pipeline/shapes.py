@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..activations.collecting import hook_names
-from ..bases.sae.pretrained import PretrainedSAE
-from ..bases.sae.trained import TrainedSAE
 from ..basis.features import SPARSE_WIDTH
-from ..basis.linear import basis_width
+from ..basis.fitting import completed
 from ..evaluation.passes import KEPT_BYTES
 from ..segments import Segment
-from ..solvers.relu_omp import ReluOMP
-from ..store.estimate import by_column, features, gram_fit, greedy_fit, reading
-from .building import build
+from ..solvers.built_in import BuiltInWires
+from ..solvers.protocol import as_solver
+from ..solvers.size_rule import solver_for
+from ..store.estimate import Estimate, by_column, features, reading
+from .state import State
 
-if TYPE_CHECKING:
-    from .walk import Walk
-
-#: features of a published dictionary that are taken to be active in a row where its recipe does not say
-ACTIVE = 64.0
 #: fitting rows that a ladder's rivals are fitted to
 LADDER_ROWS = 60_000
 
@@ -38,6 +33,7 @@ class Shapes:
 
     model: Any
     segments: list[Segment]
+    recipes: dict[str, Any]
     widths: dict[str, int]
     wide: dict[str, tuple[int, float]]
     fit: int
@@ -45,20 +41,21 @@ class Shapes:
     batch: int
 
     @classmethod
-    def of(cls, walk: Walk) -> Shapes:
-        model = _model(walk)
-        section = {"use": "mlp_segments"} | walk.config.segments
-        segments = list(build(section, "segments", given={"model": model}))
+    def of(cls, state: State) -> Shapes:
+        model = state.source.shapes_of_model()
+        segments = state.source.segments_of(model)
+        recipes = completed(state.source.recipes, segments)
         widths = {hook: d for s in segments for hook, d in ((s.hook_in, s.d_in), (s.hook_out, s.d_out))}
-        fit, held_out = walk.batches
+        fit, held_out = state.batches
         batch = fit.keep[: fit.batch_size].numel()
-        wide = {hook: _features_of(walk.recipes.get(hook, walk.recipes.get("")), hook, d) for hook, d in widths.items()}
-        return cls(model, segments, widths, wide, fit.rows, held_out.rows, batch)
+        of = {hook: recipes.get(hook, recipes.get("")) for hook in widths}
+        wide = {hook: of[hook].shape_at(hook, d) for hook, d in widths.items()}
+        return cls(model, segments, recipes, widths, wide, fit.rows, held_out.rows, batch)
 
     def neurons(self) -> Shapes:
         """The same with the raw coordinates as features."""
         wide = {hook: (d, float(d)) for hook, d in self.widths.items()}
-        return Shapes(self.model, self.segments, self.widths, wide, self.fit, self.held_out, self.batch)
+        return Shapes(self.model, self.segments, self.recipes, self.widths, wide, self.fit, self.held_out, self.batch)
 
     def features(self, rows: int) -> int:
         """All hook points' features as `encode_rows` holds them."""
@@ -73,12 +70,24 @@ class Shapes:
         """Both ends' features as gates are read from them."""
         return max(by_column(rows, self.wide[s.hook_in][1] + self.wide[s.hook_out][1]) for s in self.segments)
 
+    def solver(self, state: State) -> Any:
+        """The solver that is named, or the one that the bases will ask for."""
+        if state.source.solver is not None:
+            return state.source.solver
+        if any(recipe.has_wires for recipe in self.recipes.values()):
+            return BuiltInWires()
+        return solver_for(max(f for f, _ in self.wide.values()), state.seed)
+
     def solving(self, solver: Any) -> int:
         """The fit of a segment's connector, without the features."""
         ends = [(self.wide[s.hook_in], self.wide[s.hook_out]) for s in self.segments]
-        if isinstance(solver, ReluOMP):
-            return max(greedy_fit(self.fit, m, n, a, b).memory for (m, a), (n, b) in ends)
-        return max(gram_fit(self.fit, m, n).memory - features(self.fit, m + n) for (m, _), (n, _) in ends)
+        said = [as_solver(solver).estimate(self.fit, m, n, a, b) for (m, a), (n, b) in ends]
+        return max(sum(size for part, size in e.parts.items() if part != "the features") for e in said)
+
+    def fitting(self) -> list[Estimate]:
+        """The fit of the basis at each hook point."""
+        of = {hook: self.recipes.get(hook, self.recipes.get("")) for hook in self.widths}
+        return [of[hook].estimate(hook, self.fit, d) for hook, d in self.widths.items()]
 
     def ladder(self) -> int:
         """A segment's held-out features as dense matrices, and the normal equations of its gate-free ridge in float64."""
@@ -98,21 +107,3 @@ class Shapes:
         inner = sum(getattr(self.model, "sizes", ()))
         inner = inner or 8 * getattr(config, "d_model", 0) + 3 * (getattr(config, "d_mlp", 0) or 0)
         return 4 * self.batch * (inner + 3 * getattr(config, "d_vocab", 0))
-
-
-def _model(walk: Walk) -> Any:
-    """The model's shapes; a network that the run would train is built without training."""
-    if walk.config.model.get("use") != "HookedMLP":
-        return walk.model
-    section = {k: v for k, v in walk.config.model.items() if k not in ("train", "weights")}
-    return build(section, "model", seed=walk.config.seed)
-
-
-def _features_of(recipe: Any, hook: str, d: int) -> tuple[int, float]:
-    if isinstance(recipe, TrainedSAE):
-        f = recipe.d_sae or recipe.expansion * d
-        return f, float(recipe.k if "topk" in recipe.architecture else f)
-    if isinstance(recipe, PretrainedSAE):
-        return basis_width(recipe.load(hook), d), recipe.expected_l0 or ACTIVE
-    f = getattr(recipe, "d_sae", None) or getattr(recipe, "components", None) or d
-    return f, float(f)

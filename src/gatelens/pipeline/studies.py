@@ -7,71 +7,58 @@ from typing import Any
 
 from .. import store
 from ..activations.collecting import collect
+from ..basis.fitting import fit_bases
 from ..basis.linear import Basis
 from ..circuits import Circuit, build_circuit
 from ..data import Batches
 from ..invariants import RankReport, rank_report
+from ..solvers.size_rule import default_solver
 from ..stability import Stability, stability, standard_conditions
 from ..views.studies import rank_page, stability_page
-from .building import find
-from .config import Config
-from .loading import model_from
-from .walk import Walk
+from .state import State
 
 #: examples that ranks are measured on, by the model's metric: images, or windows of text
 RANK_EXAMPLES = {"accuracy": 4096, "ce": 256}
 
 
-def rank_study(walk: Walk, ks: Sequence[int] | None = None) -> list[RankReport]:
+def rank_study(state: State, ks: Sequence[int] | None = None) -> list[RankReport]:
     """A report for each segment; rank.json and a page, rank.html, in the run folder."""
-    fit, held_out = walk.batches
+    fit, held_out = state.batches
     few = fit.take(RANK_EXAMPLES[fit.metric])
-    found = [rank_report(walk.model, s, few, held_out, ks, seed=walk.config.seed) for s in walk.segments]
-    store.replace_file(walk.out / "rank.json", store.dump_json([r.to_dict() for r in found]))
-    rank_page(found, f"{walk.config.name}: what needs no coordinates").save(walk.out / "rank.html")
+    found = [rank_report(state.model, s, few, held_out, ks, seed=state.seed) for s in state.segments]
+    store.replace_file(state.out / "rank.json", store.dump_json([r.to_dict() for r in found]))
+    rank_page(found, f"{state.name}: what needs no coordinates").save(state.out / "rank.html")
     return found
 
 
-def stability_study(walk: Walk, rises: Sequence[float] = (0.001, 0.01), steps: int = 100) -> Stability:
+def stability_study(state: State, rises: Sequence[float] = (0.001, 0.01), steps: int = 100) -> Stability:
     """The config's walk found again under changes; stability.json and a page, stability.html, in the run folder.
 
     A network that the config trains is also trained from another seed, and its features matched through activations.
     """
-    fit, held_out = walk.batches
-    retrained = _retrained(walk)
-    first, conditions = standard_conditions(walk.model, fit, walk.config.seed, rises, steps=steps, retrained=retrained)
-    found = stability(walk.model, _refit(walk), first, held_out, conditions, walk.config.seed)
-    store.replace_file(walk.out / "stability.json", store.dump_json(plain(found.to_dict())))
-    stability_page(found, f"{walk.config.name}: what survives a change").save(walk.out / "stability.html")
+    fit, held_out = state.batches
+    retrained = state.source.retrained(state.out)
+    first, conditions = standard_conditions(state.model, fit, state.seed, rises, steps=steps, retrained=retrained)
+    found = stability(state.model, _refit(state), first, held_out, conditions, state.seed)
+    store.replace_file(state.out / "stability.json", store.dump_json(plain(found.to_dict())))
+    stability_page(found, f"{state.name}: what survives a change").save(state.out / "stability.html")
     return found
 
 
-def _refit(walk: Walk) -> Any:
+def _refit(state: State) -> Any:
     """The config's own bases, solver and gates, for another model, other data or another seed."""
 
     def refit(model: Any, fit: Batches, seed: int, bases: Mapping[str, Basis] | None) -> Circuit:
-        section = {"use": "mlp_segments"} | walk.config.segments
-        segments = list(find(section.pop("use"), "segments")(model, **section))
+        source = state.source.with_seed(seed)
+        segments = source.segments_of(model)
         acts = collect(model, fit, segments)
-        other = Walk(_with_seed(walk, seed), walk.out)
-        chosen = dict(bases) if bases is not None else other.fit_bases(acts, segments)
-        judged = collect(model, walk.batches[1], segments)
-        options = {**walk.gate_options, "seed": seed}
-        return build_circuit(model, segments, chosen, acts, other.solver, held_out=judged, **options)
+        chosen = dict(bases) if bases is not None else fit_bases(source.recipes, segments, acts)
+        solver = source.solver if source.solver is not None else default_solver(segments, chosen, seed)
+        judged = collect(model, state.batches[1], segments)
+        options = {**source.gate_options, "seed": seed}
+        return build_circuit(model, segments, chosen, acts, solver, held_out=judged, **options)
 
     return refit
-
-
-def _retrained(walk: Walk) -> Any:
-    """The config's network trained from the next seed, kept in the run folder; None for a model that is not trained here."""
-    section = walk.config.model
-    if section.get("use") != "HookedMLP" or section.get("weights") is not None:
-        return None
-    return model_from(_with_seed(walk, walk.config.seed + 1), walk.out / "model-retrained", walk.progress)
-
-
-def _with_seed(walk: Walk, seed: int) -> Config:
-    return walk.config.model_copy(update={"seed": seed})
 
 
 def plain(value: Any) -> Any:

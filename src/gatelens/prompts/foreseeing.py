@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..basis.features import decoded_output
 from ..basis.linear import directions
+from ..basis.output import decoded_output
 from .firing import row_of
 from .scene import Layer, Scene
 from .switched import Step

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..basis.features import dense_rows, encode_rows, output_features
+from ..basis.features import dense_rows, encode_rows
 from ..basis.linear import directions
+from ..basis.output import output_features
 from ..circuits import Circuit
 from ..errors import DataError, nearest
 from ..gates import Gate

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..basis.features import dense_rows, output_features
+from ..basis.features import dense_rows
 from ..basis.linear import directions
+from ..basis.output import output_features
 from ..errors import ConfigError
 from ..evaluation.passes import metric
 from ..evaluation.splicing import Hook

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..basis.features import dense_rows, encode_rows, output_features
+from ..basis.features import dense_rows, encode_rows
 from ..basis.linear import directions
+from ..basis.output import output_features
 from ..errors import ConfigError, DataError
 from .foreseeing import CONTROLS, feature_change, foreseen, unrelated
 from .running import Change

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import SegmentError
-from ..models import check_model
+from ..models import Model, check_model
 from .outside import Outside
 from .segment import ACTIVATIONS as ACTIVATIONS
 from .segment import MLPWeights as MLPWeights
@@ -62,3 +62,27 @@ def mlp_segments(model: Any, layers: Any = None, mlp_in: str = "mlp_in", frozen_
     from .transformer import transformer_segments
 
     return with_outside(model, transformer_segments(model, layers, mlp_in, frozen_norm))
+
+
+def like_segments(model: Model, segments: Sequence[Segment]) -> list[Segment]:
+    """The segments between the same hook points in another model of the same shape.
+
+    Raises:
+        SegmentError: for a segment that is no MLP: how it is computed there is not known.
+    """
+    wanted = [segment.name for segment in segments]
+    known = {s.name: s for mlp_in in ("mlp_in", "resid_mid") for s in _segments_or_none(model, mlp_in)}
+    for name in wanted:
+        if name not in known:
+            raise SegmentError(
+                f"segment {name} is none of this model's MLPs ({', '.join(known) or 'it has none'}), so it is not known how another "
+                "model computes it. Give the other model's segments yourself"
+            )
+    return [known[name] for name in wanted]
+
+
+def _segments_or_none(model: Model, mlp_in: str) -> list[Segment]:
+    try:
+        return mlp_segments(model, mlp_in=mlp_in)
+    except SegmentError:  # parallel blocks have no resid_mid
+        return []

@@ -11,10 +11,12 @@ from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import BasisError
 from ..segments import Segment
+from .gram_lasso import GramLasso
+from .protocol import SolverDefaults
 
 
 @dataclass(frozen=True)
-class BuiltInWires:
+class BuiltInWires(SolverDefaults):
     """The solver for a gate dictionary: its wires are there already."""
 
     connector: Connector | None = None
@@ -28,6 +30,10 @@ class BuiltInWires:
             )
         basis_out.check(segment)
         return BuiltInWires(wires)
+
+    def for_others(self, mean_wires: float) -> GramLasso:
+        """A gate dictionary's wires are built in, and nothing else has such wires."""
+        return GramLasso(mean_wires=mean_wires)
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         if self.connector is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,9 +15,11 @@ from ..connectors import Connector
 from ..errors import GateLensWarning, SolverError
 from ..lazy import renamed
 from ..progress import bar
+from ..store.estimate import Estimate, gram_fit
 from .calibration import calibrated
 from .gram import Gram
 from .one_sided import one_sided_fits
+from .protocol import SolverDefaults
 from .selection import forward_selection, lasso_path
 from .sparse_rows import scipy_rows
 from .where_on import fitted_where_on
@@ -28,7 +30,7 @@ _LOST = 0.05
 
 @renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
-class GramLasso:
+class GramLasso(SolverDefaults):
     """Select wires on Gram statistics, allot them over all outputs by explained error, then fit what was selected.
 
     Attributes:
@@ -75,6 +77,13 @@ class GramLasso:
             gram = Gram.of(f_in, f_out)
             support = self.select(gram)
         return self._fit_support(gram, support, f_in, f_out)
+
+    def with_budget(self, mean_wires: float, signed: bool) -> GramLasso:
+        return replace(self, mean_wires=mean_wires, cap=None, signed=self.signed or signed)
+
+    def estimate(self, rows: int, m: int, n: int, active_in: float, active_out: float) -> Estimate:
+        """Gram matrices in float64, their copies while they are added and solved, and rows of the one-sided fit."""
+        return gram_fit(rows, m, n)
 
     def refit_on(self, connector: Connector, f_in: Tensor, f_out: Tensor) -> Connector:
         """The same wires, fitted again: to input features as another connector predicts them."""

@@ -17,6 +17,7 @@ from ..errors import SolverError
 from ..jacobians import active_block
 from ..lazy import renamed
 from ..segments import Segment
+from .protocol import SolverDefaults
 from .virtual_weights import mean_of
 
 #: above so many pairs of features, sums are kept only for pairs that were on together
@@ -25,7 +26,7 @@ _DENSE_PAIRS = 2**24
 
 @renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
-class MeanJacobian:
+class MeanJacobian(SolverDefaults):
     """Derivatives of the active output features by the active input features, at real rows; the largest mean |J| kept.
 
     Wires are ranked by |derivative| averaged over all rows (0 where either end is off) times the input feature's root
@@ -51,6 +52,9 @@ class MeanJacobian:
                 "mean_wires, rows, batch and cap must be positive; got "
                 f"{self.mean_wires}, {self.rows}, {self.batch}, {self.cap}. Raise them"
             )
+
+    def with_budget(self, mean_wires: float, signed: bool) -> MeanJacobian:
+        return replace(self, mean_wires=mean_wires, cap=None)
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> MeanJacobian:
         """The solver for one segment: it needs the function between its ends, and both bases."""

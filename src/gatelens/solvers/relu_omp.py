@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +14,23 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from ..basis.linear import Basis
 from ..connectors import Connector
 from ..distributed import Worker, this_worker, wait_for
 from ..errors import SolverError
 from ..progress import bar
+from ..segments import Segment
+from ..store import slug
+from ..store.estimate import Estimate, greedy_fit
 from ..store.shards import ShardFolder, spans
+from .protocol import SolverDefaults
 from .relu_omp_output import Search, Settings
 from .relu_omp_worker import KIND, Job, run_workers, solve_block, unpack
 from .sparse_rows import SparseRows
 
 
 @dataclass(frozen=True)
-class ReluOMP:
+class ReluOMP(SolverDefaults):
     """Greedy selection of each output's inputs, fitted behind the ReLU that the output is read with.
 
     For each output: its own rows, and rows on which a parent is on while it is silent; the input feature with the
@@ -76,6 +81,19 @@ class ReluOMP:
                 f"rho, tau and noise_factor must not be negative; got {self.rho}, {self.tau}, {self.noise_factor}. "
                 "Use 0 to switch one off"
             )
+
+    in_blocks = True
+
+    def with_budget(self, mean_wires: float, signed: bool) -> ReluOMP:
+        return replace(self, max_fan_in=max(1, round(mean_wires)))
+
+    def keeping(self, folder: Path) -> _Keeping:
+        """The solver, keeping each segment's blocks in a folder of its own below `folder`."""
+        return _Keeping(self, folder)
+
+    def estimate(self, rows: int, m: int, n: int, active_in: float, active_out: float) -> Estimate:
+        """Both sides' nonzeros by rows and by columns; no matrix of features by features."""
+        return greedy_fit(rows, m, n, active_in, active_out)
 
     def fit(self, f_in: Tensor | SparseRows, f_out: Tensor | SparseRows) -> Connector:
         """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR.
@@ -133,3 +151,18 @@ class ReluOMP:
             with ShardFolder(folder / "blocks", KIND, config, len(blocks), worker.name) as out:
                 out.finish()
                 yield from (out.arrays(i) for i in range(len(blocks)))
+
+
+@dataclass(frozen=True)
+class _Keeping(SolverDefaults):
+    """A ReluOMP that is told, segment by segment, where its blocks are kept."""
+
+    solver: ReluOMP
+    folder: Path
+    in_blocks = True
+
+    def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> ReluOMP:
+        return replace(self.solver, store=self.folder / slug(segment.name))
+
+    def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        return self.solver.fit(f_in, f_out)

@@ -16,12 +16,13 @@ from ..errors import SolverError
 from ..lazy import renamed
 from ..progress import bar
 from ..segments import Segment
+from .protocol import SolverDefaults
 from .virtual_weights import keep_largest, virtual_weights
 
 
 @renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
-class SgdL1:
+class SgdL1(SolverDefaults):
     """Minimise |relu(F_in W^T + b) - F_out|^2 + l1 |W|_1 by Adam, keep the largest weights (Riggs, Mitchell and Kaufman 2023).
 
     Attributes:
@@ -43,6 +44,9 @@ class SgdL1:
     seed: int = 0
     progress: bool | None = None
     place: tuple[Segment, Basis, Basis] | None = None
+
+    def with_budget(self, mean_wires: float, signed: bool) -> SgdL1:
+        return replace(self, mean_wires=mean_wires)
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> SgdL1:
         return replace(self, place=(segment, basis_in, basis_out)) if self.start == "virtual" else self

@@ -14,11 +14,12 @@ from ..connectors import Connector
 from ..errors import SolverError
 from ..lazy import renamed
 from ..segments import ACTIVATIONS, MLPWeights, Segment
+from .protocol import SolverDefaults
 
 
 @renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
-class VirtualWeights:
+class VirtualWeights(SolverDefaults):
     """Decoder of the input, weights of the MLP, encoder of the output; the largest products kept.
 
     The nonlinearity enters by its mean derivative over rows (for a segment that ends behind it, over its outputs that are
@@ -32,6 +33,9 @@ class VirtualWeights:
     mean_wires: float = 16
     cap: int | None = None
     place: tuple[Segment, Basis, Basis] | None = None
+
+    def with_budget(self, mean_wires: float, signed: bool) -> VirtualWeights:
+        return replace(self, mean_wires=mean_wires, cap=None)
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> VirtualWeights:
         """The solver for one segment: it needs the weights and both bases."""

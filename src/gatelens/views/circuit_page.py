@@ -8,6 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from .. import __version__
+from ..basis.linear import basis_kind
+from ..basis.output import at_output
 from ..progress import bar
 from .cards import order_key
 from .document import Html, document, fragment
@@ -106,9 +108,9 @@ def _jacobians(
     drawn = []
     for s in circuit.segments:
         ends = circuit.bases[s.hook_in], circuit.bases[s.hook_out]
-        own = all(getattr(basis, "label", "") == "neurons" for basis in ends)
+        own = all(basis_kind(basis) == "neurons" for basis in ends)
         if s.name in rotations:
             drawn.append((s.name, rotation_panel(rotations[s.name], report)))
-        elif model is not None and not own and not hasattr(ends[1], "features_from"):
+        elif model is not None and not own and at_output(ends[1]).reads_output:
             drawn.append((s.name, jacobian_maps(s, *ends, acts[s.hook_in])))
     return [(name, markup) for name, markup in drawn if markup]

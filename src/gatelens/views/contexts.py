@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from ..basis.features import encode_rows
+from ..basis.output import at_output
 from ..gates.tables import Columns
 from .document import visible
 
@@ -69,10 +69,8 @@ class FeatureRows:
 
 
 def _encode(basis: Any, x: Tensor) -> Tensor:
-    if hasattr(basis, "features_from"):
-        with torch.no_grad():
-            return basis.features_from(x)
-    return encode_rows(basis, x, sparse=False)
+    with torch.no_grad():
+        return torch.cat([at_output(basis).read(part) for part in x.split(_ROWS)])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..basis.output import at_output
 from ..gates import Gate
 from ..gates.rule import Literal
 from . import contexts, images
@@ -138,7 +139,8 @@ class Pictures(Numbers):
         if self.model is None:
             return {"mean_url": mean}
         basis = self.bases[hook]
-        at, read = (self.source[hook], basis.features_from) if hasattr(basis, "features_from") else (hook, basis.encode)
+        dictionary = at_output(basis)
+        at, read = hook if dictionary.reads_output else self.source[hook], dictionary.read
         gradient = images.pixel_field(self.model, read, top, at, feature)
         if gradient is None:
             return {"mean_url": mean}

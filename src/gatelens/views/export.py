@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..basis.linear import directions
+from ..basis.linear import basis_kind, directions
 from ..errors import DataError, unknown
 from ..evaluation.measure import basis_kind
 from ..gates import Gate
@@ -51,7 +51,7 @@ def circuit_json(circuit: Any) -> dict[str, Any]:
             "generator": {"name": "gatelens", "version": __version__},
             "info": dict(circuit.info),
             "bases": {
-                hook: {"kind": type(basis).__name__, "label": str(getattr(basis, "label", ""))}
+                hook: {"kind": type(basis).__name__, "label": basis_kind(basis)}
                 for hook, basis in circuit.bases.items()
             },
             "segments": [_segment(circuit, s) for s in circuit.segments],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from ..basis.output import at_output
 from ..gates import Gate
 from .cards import FeatureView
 from .contexts import FeatureRows
@@ -23,7 +24,7 @@ def rows_of(circuit: Any, acts: Any, segment: Any, gates: Iterable[Gate]) -> tup
     """Values of the features that the gates name, at the segment's input and at its output, over the held-out rows."""
     gates = list(gates)
     basis_out = circuit.bases[segment.hook_out]
-    made_from = acts[segment.hook_in if hasattr(basis_out, "features_from") else segment.hook_out]
+    made_from = acts[at_output(basis_out).source(segment)]
     return (
         FeatureRows.read(circuit.bases[segment.hook_in], acts[segment.hook_in], {i for g in gates for i in g.inputs}),
         FeatureRows.read(basis_out, made_from, {g.out for g in gates}),

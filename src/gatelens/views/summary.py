@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..evaluation.measure import basis_kind
+from ..basis.linear import basis_kind
+from ..basis.output import at_output
 from ..gates import Gate
 from .document import count, figure, percent
 from .sketch import grade_of
@@ -60,7 +61,7 @@ def made_of(segment: Any, bases: Mapping[str, Any]) -> str:
     said = []
     for hook in (segment.hook_in, segment.hook_out):
         basis = bases.get(hook)
-        if holds := getattr(basis, "by_construction", ""):
+        if holds := at_output(basis).by_construction:
             said.append(f"At {hook}: {basis_kind(basis)}; by construction, {holds}.")
     return " ".join(said)
 
@@ -103,7 +104,7 @@ def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
     name = {"accuracy": "accuracy", "ce": "cross-entropy (nats a token)"}.get(metric, metric)
     many = len(circuit.segments)
     place = "With the MLP replaced by its wires" if many == 1 else f"With all {many} segments replaced by their wires"
-    bypassed = sum(getattr(basis, "bypassed", 0) for basis in circuit.bases.values())
+    bypassed = sum(at_output(basis).bypassed for basis in circuit.bases.values())
     past = f" and a linear map of {bypassed:,} inputs past them" if bypassed else ""
     kept = replaced.get("gap_closed")
     share = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis, neurons
+from ...basis.recipe import RecipeDefaults
 from ...errors import BasisError
 from ...jacobians import jacobian_columns, points_near
 from ...segments import Segment
@@ -22,7 +23,7 @@ Fitted = dict[str, FittedRotation | Invertible]
 
 
 @dataclass(frozen=True)
-class JacobianRotation:
+class JacobianRotation(RecipeDefaults):
     """Coordinates in which local changes have local effects, for many inputs at once.
 
     With D the slopes of the nonlinearity NL and M_k the weights, "forward" fits R1 to the Jacobians J(NL M1), R2 to
@@ -74,6 +75,11 @@ class JacobianRotation:
                 f"neighbours must be 0 or more and spread positive, got {self.neighbours} and {self.spread}"
             )
         Settings(self.method, self.objective, self.zeros, None, self.eps, self.iterations, self.seconds, self.restarts)
+
+    is_rotation = True
+
+    def watched(self, progress: bool) -> JacobianRotation:
+        return replace(self, progress=progress)
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """A basis for every hook point of the segments; those that the direction leaves alone get the neurons'.

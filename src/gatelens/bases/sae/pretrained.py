@@ -12,19 +12,27 @@ from torch import Tensor
 
 from ... import store
 from ...activations.collecting import hook_names
-from ...basis.linear import Basis, check_width
+from ...basis.linear import Basis, basis_width, check_width
+from ...basis.recipe import RecipeDefaults
 from ...errors import BasisError, GateLensWarning, unknown
 from ...segments import Segment
 from .admission import admitted
 from .files import CONFIG, WEIGHTS, from_folder, from_hub
 from .fitness import check_fit
 from .shipped import shipped_folder
+from .trained import TrainedSAE
 
+#: features of a published dictionary that are taken to be active in a row where nothing says how many
+ACTIVE = 64.0
+#: rows that a dictionary is trained on which stands in for a published one on a model of random weights
+NULL_SAMPLES = 50_000
+#: samples times width times features of the largest one that is trained for a report: seconds, not hours
+MOST = 2**35
 _ROWS = 2048  # to measure the fit on
 
 
 @dataclass(frozen=True)
-class PretrainedSAE:
+class PretrainedSAE(RecipeDefaults):
     """An SAE that others trained, as a basis.
 
     Attributes:
@@ -64,6 +72,21 @@ class PretrainedSAE:
         if sae_id is None:
             raise BasisError(f"PretrainedSAE({self.release!r}) needs sae_id: which SAE of the release")
         return from_hub(str(release), sae_id, self.device)
+
+    apart = True
+
+    def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+        return self.load_for(hook, acts[hook])
+
+    def shape_at(self, hook: str, width: int) -> tuple[int, float]:
+        return basis_width(self.load(hook), width), self.expected_l0 or ACTIVE
+
+    def for_null(self, hook: str, width: int, features: int, active: float, seed: int) -> TrainedSAE | None:
+        """Published dictionaries are of another model: one as wide, with as many features active, is trained instead."""
+        if NULL_SAMPLES * width * features > MOST:
+            return None
+        k = max(1, round(active))
+        return TrainedSAE(d_sae=features, k=k, samples=NULL_SAMPLES, seed=seed)
 
     def preflight(self, hook: str, width: int) -> None:
         """Refuse, before the model is run, an SAE that cannot be had or has another width than the hook point."""

@@ -80,6 +80,15 @@ class TrainedSAE(DictionaryTraining):
         """One SAE for each hook point of the segments, from the activations collected there."""
         return {hook: self.train(acts[hook], hook) for hook in hook_names(segments)}
 
+    apart = True
+
+    def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+        return self.train(acts[hook], hook)
+
+    def shape_at(self, hook: str, width: int) -> tuple[int, float]:
+        features, active = super().shape_at(hook, width)
+        return features, active if "topk" in self.architecture or self.architecture == "matryoshka" else float(features)
+
     def train(self, x: Float[Tensor, "rows d"], hook: str = "") -> Any:
         """One SAE for the rows of `x`.
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...basis.recipe import RecipeDefaults
 from ...errors import BasisError, GateLensWarning, NonFiniteError
+from ...store.estimate import Estimate, training
 
 #: rows seen in training where nobody said how many; and at most so often each
 SAMPLES, PASSES = 1_000_000, 50
@@ -30,7 +33,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DictionaryTraining:
+class DictionaryTraining(RecipeDefaults):
     """Settings shared by the recipes that train sparse dictionaries.
 
     Attributes:
@@ -80,6 +83,16 @@ class DictionaryTraining:
             batch //= 2
         fewest = FEWEST if self.samples is None else 1
         return Schedule(max(samples // batch, fewest), batch, self.lr)
+
+    def shape_at(self, hook: str, width: int) -> tuple[int, float]:
+        return self.d_sae or self.expansion * width, float(self.k)
+
+    def estimate(self, hook: str, rows: int, width: int) -> Estimate:
+        """Its rows, and weights, gradients and two moments of Adam, in float32."""
+        return training(rows, width, self.shape_at(hook, width)[0], self.batch_size or LARGEST)
+
+    def watched(self, progress: bool) -> Any:
+        return replace(self, progress=progress)
 
     def width_for(self, d: int, limited: bool = True) -> int:
         """The number of features for a hook point of width d.

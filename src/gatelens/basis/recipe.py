@@ -1,0 +1,100 @@
+"""What the house asks of a recipe beyond `fit`, with the answers of one that has nothing to say.
+
+A recipe is any object with `fit(segments, acts) -> dict[hook_name, Basis]`. Recipes of ours say more (how many features there
+will be, what training takes, whether hook points are fitted apart); `as_recipe` gives anybody else's the answers below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..segments import Segment
+from ..store.estimate import Estimate, in_all, reading
+from .protocol import Basis
+
+
+class RecipeDefaults:
+    """The optional parts of the protocol; a recipe overrides what it knows better."""
+
+    #: whether each hook point's basis is fitted apart from the others', so that processes can share the hook points
+    apart: bool = False
+    #: whether the wires to its output features are built in (a gate dictionary's are)
+    has_wires: bool = False
+    #: whether its bases are rotations, which a report sets beside their nulls
+    is_rotation: bool = False
+
+    def preflight(self, hook: str, width: int) -> None:
+        """Refuse what can be refused without activations."""
+
+    def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+        """The basis of one hook point alone."""
+        return self.fit(segments, acts)[hook]  # pyright: ignore[reportAttributeAccessIssue]
+
+    def shape_at(self, hook: str, width: int) -> tuple[int, float]:
+        """How many features there will be, and how many of them are active in a row."""
+        return width, float(width)
+
+    def estimate(self, hook: str, rows: int, width: int) -> Estimate:
+        """Memory of the fit at one hook point; on disk what its basis takes."""
+        features, _ = self.shape_at(hook, width)
+        parts = {"the activations": reading(rows, [width]), "directions and their copies": 4 * 4 * width * features}
+        return in_all("bases", parts, disk=4 * width * features)
+
+    def for_null(self, hook: str, width: int, features: int, active: float, seed: int) -> Any | None:
+        """The recipe with which a model of random weights gets a dictionary of its own; None where none can be had in seconds.
+
+        Args:
+            features, active: of the basis at hand: a published one is answered with another as wide and as active.
+        """
+        return self
+
+    def watched(self, progress: bool) -> Any:
+        """The recipe with a progress bar, or without."""
+        return self
+
+
+#: what of the protocol may be missing in somebody else's recipe
+OPTIONAL = (
+    "apart", "has_wires", "preflight", "fit_at", "shape_at", "estimate", "for_null", "watched", "is_rotation",
+)  # fmt: skip
+
+
+class ForeignRecipe(RecipeDefaults):
+    """Somebody else's recipe: `fit` is its own, and so is whatever else of the protocol it has."""
+
+    def __init__(self, recipe: Any):
+        self.recipe = recipe
+        for name in OPTIONAL:
+            if hasattr(recipe, name):
+                setattr(self, name, getattr(recipe, name))
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """The user's own fit."""
+        return self.recipe.fit(segments, acts)
+
+    def __repr__(self) -> str:
+        return repr(self.recipe)
+
+
+def as_recipe(recipe: Any) -> Any:
+    """The recipe with the whole protocol.
+
+    Raises:
+        ConfigError: an object without `fit`, or the class instead of an object of it.
+    """
+    if isinstance(recipe, RecipeDefaults):
+        return recipe
+    if isinstance(recipe, type):
+        raise ConfigError(
+            f"the recipe is the class {recipe.__name__}, not an object of it: write {recipe.__name__}(...)"
+        )
+    if not callable(getattr(recipe, "fit", None)):
+        raise ConfigError(
+            f"{type(recipe).__name__} has no fit(segments, acts) -> dict of bases: the BasisRecipe protocol asks for it. "
+            "See gatelens.basis; a fitted basis goes into a mapping, hook name -> basis"
+        )
+    return ForeignRecipe(recipe)

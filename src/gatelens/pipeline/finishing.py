@@ -1,0 +1,85 @@
+"""The last two rooms: the report of a walk's circuit, and its page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import store
+from ..errors import ConfigError
+from ..evaluation.report import Report
+from .reporting import pictures_of, report_of
+from .state import State
+from .view_settings import keep_settings
+
+#: quick reports have a file of their own: the whole one is still to come
+REPORT, QUICK = "report.json", "report-quick.json"
+
+
+def report(state: State, quick: bool = False) -> Report:
+    """The report, from the run folder where it is finished there.
+
+    Args:
+        quick: the circuit's own figures alone: no baselines, coverage, curves.
+    """
+    _ = state.circuit
+    if state.parts is None:
+        return _measured(state, quick)
+
+    def make(path: Path) -> Report:
+        found = _measured(state, quick)
+        store.replace_file(path, store.dump_json(found.to_dict()))
+        return found
+
+    made_from = state.made_from("circuit", "activations/fit", "activations/held_out")
+    return state.parts.finished(QUICK if quick else REPORT, _read, make, made_from)
+
+
+def _measured(state: State, quick: bool) -> Report:
+    with state.room("evaluate"):
+        found = report_of(state, state.circuit, quick)
+    return replace(found, timing_s={k: round(v, 3) for k, v in state.timing_s.items()})
+
+
+def _read(path: Path) -> Report:
+    with store.understood(path):
+        return Report.from_dict(store.parse_json(store.read_file(path, store.MAX_BYTES), path))
+
+
+def draw(state: State, found: Report, **options: Any) -> Any:
+    """The page of the walk's circuit; `options`: of `views.page`."""
+    from .. import views
+
+    settings = state.source.views
+    with state.room("view"):
+        return views.page(
+            state.circuit,
+            state.acts[1],
+            found,
+            batches=state.batches[1],
+            model=state.model,
+            tokenizer=getattr(state.model, "tokenizer", None),
+            **{
+                "title": settings.title or state.name,
+                "max_cards": settings.max_cards,
+                "token_panels": settings.token_panels,
+                "rotations": pictures_of(state),
+                **options,
+            },
+        )
+
+
+def page(state: State, quick: bool = False) -> Path:
+    """index.html in the run folder."""
+    if state.parts is None or state.out is None:
+        raise ConfigError(
+            "a walk in memory has no folder for its page: found.page().save(...) puts it where you want it"
+        )
+    from .. import views
+
+    path = state.parts.place("index.html")
+    draw(state, report(state, quick), saved=views.saved_in(path)).save(path)
+    keep_settings(state.out, state.source.views)
+    state.manifest.record("index.html", state.made_from(QUICK if quick else REPORT, "circuit"))
+    return path

@@ -1,0 +1,255 @@
+"""The state of a walk: what is finished and what is loaded. Each part is made once, or read back where it was stored."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import store
+from ..activations.capture import data_fingerprint
+from ..activations.collecting import Activations, collect, hook_names
+from ..basis.fitting import completed, fit_bases, preflight
+from ..circuits import Circuit, connect, features_at, read_gates
+from ..data import Batches
+from ..distributed import Worker, awaited, this_worker
+from ..errors import GateLensError, StoreError
+from ..gate_dictionaries.doors import taken_in
+from ..models.fingerprint import weights_fingerprint
+from ..progress import bar
+from ..saving import load_basis, save_basis
+from ..segments import Segment
+from ..solvers.protocol import as_solver
+from ..solvers.size_rule import default_solver
+from .building import keywords
+from .kept_parts import Parts, loaded
+from .provenance import Provenance
+from .source import Source
+
+
+@dataclass
+class State:
+    """A walk in its run folder, or in memory alone.
+
+    Attributes:
+        source: model, data, recipes and settings.
+        out: the run folder; None keeps nothing.
+        progress: bars on standard error; None: where somebody watches.
+        worker: which of several processes this is. All of them collect, train dictionaries and solve blocks of outputs;
+            the first does the rest.
+    """
+
+    source: Source
+    out: Path | None = None
+    progress: bool | None = None
+    timing_s: dict[str, float] = field(default_factory=dict)
+    worker: Worker = field(default_factory=this_worker)
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def seed(self) -> int:
+        return self.source.seed
+
+    @property
+    def batches(self) -> tuple[Batches, Batches]:
+        """The fitting part and the held-out part."""
+        return self.source.batches
+
+    @cached_property
+    def model(self) -> Any:
+        with self.room("model"):
+            return self.source.model
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        return self.source.segments_of(self.model)
+
+    @cached_property
+    def recipes(self) -> dict[str, Any]:
+        """hook name -> recipe with the whole protocol; "" for one recipe for all."""
+        return completed(self.source.recipes, self.segments)
+
+    @cached_property
+    def acts(self) -> tuple[Activations, Activations]:
+        """Fitting and held-out activations at the segments' hook points."""
+        fit, held_out = self.batches
+        preflight(self.recipes, self.segments)
+        with self.room("collect"):
+            return self._collect("fit", fit), self._collect("held_out", held_out)
+
+    def _collect(self, part: str, batches: Batches) -> Activations:
+        if self.parts is None:
+            return collect(self.model, batches, self.segments, progress=self.progress)
+        name, manifest = f"activations/{part}", self.manifest
+        folder = self.parts.place(name)
+        if not manifest.trusted(name, proves_itself=True) and manifest.digest(name) and self.worker.alone:
+            shutil.rmtree(folder)  # whole, and not what this run wrote; an unfinished one is gone on with
+        try:
+            acts = collect(self.model, batches, self.segments, store=folder, progress=self.progress)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. In a run folder: gatelens run CONFIG --restart makes everything again"
+            ) from error
+        manifest.record(name, self.origins)
+        return acts
+
+    @cached_property
+    def bases(self) -> dict[str, Any]:
+        acts = self.acts
+        if self.parts is None:
+            with self.room("bases"):
+                return self._fit(acts[0])
+        names = {hook: f"bases/{store.slug(hook)}" for hook in hook_names(self.segments)}
+        folders = {hook: self.parts.place(name) for hook, name in names.items()}
+        made_from = self.made_from("activations/fit")
+        missing = [h for h, name in names.items() if self.parts.stored(name, load_basis, made_from) is None]
+        with self.room("bases"):
+            if missing:
+                self._make_bases(folders, missing)
+            found = {
+                hook: awaited(partial(loaded, load_basis, folder), f"the basis of {hook} in {folder}")
+                for hook, folder in folders.items()
+            }
+        for name in names.values():
+            self.manifest.record(name, made_from)
+        return found
+
+    def _make_bases(self, folders: dict[str, Path], missing: list[str]) -> None:
+        """One recipe that fits hook points apart is spread over the workers; other bases are fitted by the first."""
+        recipe = self.recipes.get("")
+        if recipe is not None and recipe.apart:
+            recipe = recipe if self.progress is None else recipe.watched(self.progress)
+            hooks = list(folders)
+            for hook in (hooks[i] for i in self.worker.owned(len(hooks))):
+                if hook in missing:
+                    basis = recipe.fit_at(hook, self.segments, self.acts[0])
+                    save_basis(taken_in({hook: basis}, self.segments)[hook], folders[hook])
+        elif self.worker.first:
+            bases = self._fit(self.acts[0])
+            for hook in missing:
+                save_basis(bases[hook], folders[hook])
+
+    def _fit(self, acts: Activations) -> dict[str, Any]:
+        return taken_in(fit_bases(self.recipes, self.segments, acts, self.progress), self.segments)
+
+    @cached_property
+    def solver(self) -> Any:
+        """The one that is named; else the one that the bases ask for."""
+        named = self.source.solver
+        return default_solver(self.segments, self.bases, self.seed) if named is None else as_solver(named)
+
+    @cached_property
+    def features(self) -> dict[str, torch.Tensor]:
+        return features_at(self.segments, self.bases, self.acts[0])
+
+    @cached_property
+    def connected(self) -> Circuit:
+        """The circuit without gates."""
+        _ = self.bases
+        if self.parts is None:
+            return self._connect(None)
+        used = (f"bases/{store.slug(hook)}" for hook in hook_names(self.segments))
+        made_from = self.made_from("activations/fit", *used)
+        load = partial(Circuit.load, segments=self.segments)
+        return replace(self.parts.finished("connectors", load, self._connect, made_from), bases=self.bases)
+
+    def _connect(self, folder: Path | None) -> Circuit:
+        features = self.features
+        with self.room("connect"):
+            shared = not self.worker.alone and folder is not None and self.solver.in_blocks
+            solver = self.solver.keeping(folder.parent / "blocks") if shared and folder is not None else self.solver
+            connectors = connect(self.segments, self.bases, features, solver, progress=self.progress)
+            circuit = Circuit(self.segments, self.bases, connectors, {}, self._info())
+            if not self.worker.first:
+                return circuit
+            circuit = self._polished(circuit)
+            if folder is not None:
+                circuit.save(folder, bases=False)
+            return circuit
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "model": self.source.model_name,
+            "weights": self.origins["model"],
+            "data": self.batches[0].name,
+            "seed": self.seed,
+            "solver": repr(self.solver),
+        }
+
+    def _polished(self, circuit: Circuit) -> Circuit:
+        polish = self.source.evaluation.polish
+        if polish is None:
+            return circuit
+        from ..evaluation import Polish
+
+        settings = keywords(Polish, {"seed": self.seed} | polish, "evaluation.polish")
+        return replace(circuit, connectors=Polish(**settings).fit(self.model, circuit, self.batches[0]))
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """The circuit with its gates."""
+        _ = self.connected
+        if self.parts is None:
+            return self._read_gates(None)
+        made_from = self.made_from("connectors", "activations/held_out")
+        load = partial(Circuit.load, segments=self.segments)
+        return self.parts.finished("circuit", load, self._read_gates, made_from)
+
+    def _read_gates(self, folder: Path | None) -> Circuit:
+        fitted_on, held_out = self.acts
+        with self.room("gates"):
+            options = self.source.gate_options
+            circuit = read_gates(
+                self.connected, self.features, held_out, self.progress, fitted_on, self.model, **options
+            )
+            if folder is not None:
+                circuit.save(folder)
+            return circuit
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """What the run folder holds; None for a walk in memory."""
+        return None if self.out is None else Parts(self.out, self.manifest)
+
+    @cached_property
+    def manifest(self) -> Provenance:
+        """Which parts the run folder holds, with their hashes and what they were made from."""
+        return Provenance.of(self.out or Path(), not self.worker.alone, self.worker.first)
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Hashes of what everything is made from: the model and both parts of the data."""
+        fit, held_out = map(data_fingerprint, self.batches)
+        return {"model": weights_fingerprint(self.model, hook_names(self.segments)), "data": f"{fit} {held_out}"}
+
+    def made_from(self, *parts: str) -> dict[str, str]:
+        """The hashes of what a part is made from."""
+        return self.origins | ({} if self.parts is None else self.parts.digests(parts))
+
+    @contextmanager
+    def room(self, name: str) -> Iterator[None]:
+        """Time the room, and say in which room an exception of somebody else's code came up."""
+        began = time.perf_counter()
+        try:
+            with bar(room=name, progress=self.progress):
+                yield
+        except GateLensError:
+            raise
+        except Exception as error:
+            if sys.version_info >= (3, 11):
+                where = f" ({self.out})" if self.out is not None else ""
+                error.add_note(f"this happened in the room {name!r} of the run {self.name!r}{where}")
+            raise
+        finally:
+            self.timing_s[name] = self.timing_s.get(name, 0.0) + time.perf_counter() - began
