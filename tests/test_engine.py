@@ -24,7 +24,7 @@ CONFIG = {
     "data": {"source": "digits"},
     "bases": {"use": "TrainedSAE", "expansion": 2, "k": 4, "samples": 4_000},
     "solver": {"use": "GramLasso", "mean_wires": 4},
-    "gates": {"intervention_rows": 8},
+    "gates": {"tried_at_most": 8},
     "evaluation": {"curve_rows": 200},
 }
 
@@ -42,7 +42,7 @@ def test_both_doors_give_the_same_report_digit_for_digit(tmp_path):
         bases=TrainedSAE(expansion=2, k=4, samples=4_000),
         solver=GramLasso(mean_wires=4.0),
         evaluation={"curve_rows": 200},
-        intervention_rows=8,
+        tried_at_most=8,
     )
     by_call = figures(found.report)
     by_config["model"].pop("name"), by_call["model"].pop("name")

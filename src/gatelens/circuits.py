@@ -211,7 +211,7 @@ def build_circuit(
     segments: Segment | Sequence[Segment],
     bases: Mapping[str, Any],
     acts: Mapping[str, Tensor],
-    solver: Solver | None = None,
+    solver: Any = None,
     sequential: bool = True,
     gates: bool = True,
     held_out: Mapping[str, Tensor] | None = None,

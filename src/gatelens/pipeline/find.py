@@ -10,7 +10,6 @@ from ..activations.collecting import Activations
 from ..bases.sae.trained import TrainedSAE
 from ..basis.fitting import completed
 from ..circuits import Circuit
-from ..connectors import Solver
 from ..data.given import as_batches
 from ..errors import DataError
 from ..evaluation.report import Report
@@ -51,7 +50,7 @@ def find_circuit(
     batches: Any,
     segments: Segment | Sequence[Segment] | None = None,
     bases: Any = None,
-    solver: Solver | None = None,
+    solver: Any = None,
     seed: int = 0,
     progress: bool | None = None,
     quick: bool = False,
