@@ -19,7 +19,6 @@ import numpy as np
 from .. import __version__
 from ..basis.linear import basis_kind, directions
 from ..errors import DataError, unknown
-from ..evaluation.measure import basis_kind
 from ..gates import Gate
 from ..gates.saving import gate_to_dict
 from .contexts import FeatureRows, Windows, groups, histogram
