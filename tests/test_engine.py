@@ -159,4 +159,4 @@ def test_the_solver_follows_from_the_bases():
     segments = mlp_segments(model)
     acts = {hook: torch.rand(20, 5) for s in segments for hook in (s.hook_in, s.hook_out)}
     bases = as_recipe(Bare()).fit(segments, acts)
-    assert type(default_solver(segments, bases)).__name__ == "GramLasso"
+    assert type(default_solver(segments, bases)).__name__ == "BySize"
