@@ -9,8 +9,11 @@ import pytest
 import scipy.sparse
 import torch
 
+from gatelens.activations import Activations
 from gatelens.basis import Rotation
+from gatelens.connectors import Connector
 from gatelens.errors import DataError
+from gatelens.gates import type_gates
 from gatelens.gates.companions import Group, groups_of
 from gatelens.gates.group_trials import Subject, Sway, group_trials
 from gatelens.gates.interchange import interchanges
@@ -21,6 +24,7 @@ from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.gates.setting import Setter, control_steps
 from gatelens.gates.stage import Stage, sparse_rows
 from gatelens.gates.subsets import worst_subsets
+from gatelens.gates.tried import Tried
 from gatelens.gates.verification import verify
 from gatelens.gates.verified import verified
 from gatelens.planted.chains import FORMS, plant_chains
@@ -307,3 +311,29 @@ def test_verify_is_the_parts_together_and_counts_its_cost(world):
     assert found[0].companions == ((ECHO,),)
     assert all(v.subsets.worst.share == 1 for v in found.values() if v.verified)
     assert verify(world.stage, {}, (world.f_fit, world.outside.f_out.tocsr())) == {}
+
+
+def test_gates_that_are_tried_carry_it_and_are_scored_as_labels(world):
+    """`type_gates` with the model: what was tried is kept with the gate, and the rule is a label beside the top tokens."""
+    stage = world.stage
+    names = ("or", "and_not")
+    outs = [list(UNITS).index(name) for name in names]
+    wires = [
+        (torch.tensor(r.features), torch.ones(len(r.features)))
+        for r in (TRUE.get(name, rule(A)) for name in UNITS)
+    ]  # fmt: skip
+    connector = Connector.from_rows(wires, torch.zeros(len(UNITS)), WIDTH)
+    dense = [torch.from_numpy(f.toarray()) for f in (world.f_fit, world.outside.f_out, stage.f_in, stage.f_out)]
+    where = torch.arange(ROWS)
+    text = Activations({}, where // 100, where % 100, where % 7)
+    gates = type_gates(
+        connector, *dense[:2], held_out=(dense[2], dense[3]), segment=stage.segment, basis_in=stage.basis_in,
+        basis_out=stage.basis_out, x=stage.x, origins=(text, text), levels="zero",
+    )  # fmt: skip
+    for out in outs:
+        tried = gates[out].tried
+        assert gates[out].verified, gates[out]
+        assert tried.interchange > 0.9
+        assert tried.detection == 1.0
+        assert 0.3 < tried.detection_tokens < 0.7
+        assert Tried.from_json(tried.to_json()) == tried

@@ -11,6 +11,8 @@ __getattr__ = lazy_names(
         "measure": ("evaluate",),
         "baselines": ("baseline_circuits",),
         "causal": ("causal_figures",),
+        "removal": ("removals",),
+        "shuffled_mlp": ("shuffled_segment",),
         "wire_ablation": ("ablate_wires", "drop_contradicted"),
         "coverage": ("Coverage", "CoverageReport", "measure_coverage", "circuit_coverage"),
         "wire_curves": ("WireCurve", "wire_curve", "circuit_wire_curves"),

@@ -65,7 +65,7 @@ def _agreement(gates: Sequence[Gate]) -> dict[str, Any] | None:
 
 
 def _interchange(tried: Sequence[Tried]) -> dict[str, Any] | None:
-    """Of rules tried by swapping in other rows: mean accuracies, and the share clearly ahead of the placebo."""
+    """Of rules that were tried: mean accuracies by swapping in other rows and as labels; the share clearly ahead of the placebo."""
     known = [t for t in tried if t.interchange is not None and t.placebo is not None]
     if not known:
         return None
@@ -73,6 +73,10 @@ def _interchange(tried: Sequence[Tried]) -> dict[str, Any] | None:
         name: statistics.fmean(getattr(t, name) or 0.0 for t in known)
         for name in ("interchange", "placebo", "shuffled")
     }
+    scored = {
+        name: [v for t in tried if (v := getattr(t, name)) is not None] for name in ("detection", "detection_tokens")
+    }
+    means |= {name: statistics.fmean(values) if values else None for name, values in scored.items()}
     return means | {"ahead": statistics.fmean(t.interval[0] >= AHEAD for t in known), "rules": len(known)}
 
 

@@ -19,6 +19,7 @@ from ..connectors import Connector
 from ..errors import DataError, SolverError
 from ..progress import bar
 from ..segments import Segment
+from .detection import detection, top_tokens
 from .gate import Gate
 from .grade import Grade
 from .levels import Levels
@@ -98,7 +99,9 @@ def type_gates(
         return gates
     known = held_out if held_out is not None and len(x) == len(held_out[0]) else None
     stage = Stage.of(segment, basis_in, basis_out, x, np.array([g.level for g in gates]), known)
-    _try(gates, stage, (sparse_rows(f_in), sparse_rows(f_out)), require_verified, tried_at_most, seed, progress)
+    fitting = sparse_rows(f_in), sparse_rows(f_out)
+    _try(gates, stage, fitting, require_verified, tried_at_most, seed, progress)
+    _as_labels(gates, stage, fitting[1], origins if known is not None else None, seed)
     return gates
 
 
@@ -121,6 +124,26 @@ def _try(
         denied = found.verified is False and require
         grade = Grade.VERIFIED if found.verified else Grade.WEAK if denied else Grade.HOLDS
         gates[out] = replace(gates[out], verified=found.verified, grade=grade, why=found.why, tried=Tried.of(found))
+
+
+def _as_labels(
+    gates: list[Gate], stage: Stage, fitted: scipy.sparse.csr_matrix, origins: tuple[Any, Any] | None, seed: int
+) -> None:
+    """Score the rules that were tried as labels of their outputs, beside the outputs' top tokens where there is text."""
+    texts = [np.asarray(o.token) for o in origins or () if np.asarray(o.position).any()]
+    columns = fitted.tocsc()
+    for out, gate in enumerate(gates):
+        if gate.tried is None or gate.rule is None:
+            continue
+        span, at = (slice(f.indptr[out], f.indptr[out + 1]) for f in (columns, stage.output_columns))
+        on = columns.indices[span][columns.data[span] > gate.level]
+        tokens = (texts[1], top_tokens(texts[0], on)) if len(texts) == 2 else None
+        said = gate.rule.open_rows([np.flatnonzero(stage.on(literal)) for literal in gate.rule.literals])
+        fired = stage.output_columns.indices[at], stage.output_columns.data[at]
+        found = detection(said, fired, gate.level, len(stage.x), tokens, seed)
+        if found is not None:
+            tried = replace(gate.tried, detection=found.rule, detection_tokens=found.tokens)
+            gates[out] = replace(gate, tried=tried)
 
 
 def _exact(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: Tensor) -> Columns:
