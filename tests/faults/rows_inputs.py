@@ -390,6 +390,13 @@ ROWS = [
     ),
     Fault(
         38,
+        "a raw model to load",
+        act(lambda: gl.load_model(raw_model())),
+        ModelError,
+        ("GPT2LMHeadModel has no hook points", "save_pretrained"),
+    ),
+    Fault(
+        38,
         "segments of a raw model",
         act(lambda: gl.mlp_segments(raw_model())),
         ModelError,

@@ -20,6 +20,7 @@ from .assembly import Processing, Source, assemble
 from .compared import check_against_original
 from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
 from .huggingface import HuggingFaceFolder
+from .protocol import check_model
 from .state_dict import TL_CONFIG, TL_WEIGHTS, StateDictFile
 
 _LOCAL = (
@@ -29,7 +30,7 @@ _LOCAL = (
 
 
 def load_model(
-    name: str | Path,
+    name: Any,
     *,
     fold_ln: bool = True,
     center_writing_weights: bool = True,
@@ -70,6 +71,12 @@ def load_model(
             f'dtype must be the name of a torch type of real numbers, such as "float32", or torch.bfloat16 itself, got {dtype!r}'
         )
     dtype = str(type_).removeprefix("torch.")
+    if not isinstance(name, str | Path):
+        if isinstance(name, torch.nn.Module):
+            check_model(name)  # which says how to wrap one that has no hook points
+        raise ModelError(
+            f"load_model takes a name, a folder or a file; got {type(name).__name__}. Give a path or a name"
+        )
     source = find_local(name)
     if source is not None:
         store.refuse_pickle(source, ModelError)

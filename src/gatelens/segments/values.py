@@ -127,9 +127,15 @@ def rows_for(segment: Any, x: Tensor) -> Float[Tensor, "rows d_in"]:
     """Rows at a segment's input, in the precision of its weights.
 
     Raises:
-        DataError: another width, no rows, or no dense floating-point numbers.
+        DataError: no rows, or no dense floating-point numbers.
+        SegmentError: another width.
     """
-    fits = x.ndim == 2 and x.shape[1] == segment.d_in and x.is_floating_point() and x.layout == torch.strided
+    if x.ndim == 2 and x.shape[1] != segment.d_in:
+        raise SegmentError(
+            f"segment {segment.name}: got rows of width {x.shape[1]} where {segment.d_in} was expected. "
+            f"Give the activations at {segment.hook_in}"
+        )
+    fits = x.ndim == 2 and x.is_floating_point() and x.layout == torch.strided
     if not fits or not len(x):
         raise DataError(
             f"expected floating-point rows at {segment.hook_in}, [rows, {segment.d_in}], at least one; got {x.dtype} of shape "
