@@ -1,4 +1,4 @@
-# `make demo` and `make test` work in a fresh clone on a machine with Python 3.10 or newer; nothing else is needed.
+# `make demo` and `make test` work in a fresh clone on a machine with Python 3.11 or newer; nothing else is needed.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
