@@ -295,8 +295,7 @@ def test_a_users_own_solver_goes_by_module_and_name(tmp_path, monkeypatch):
     assert all(c.wires <= len(c.bias) for c in walk.connected.connectors.values())
     with pytest.raises(RuntimeError, match="mine") as caught:
         run(small(solver={"use": "my_solver:Broken"}), tmp_path / "broken", until="connect")
-    if sys.version_info >= (3, 11):
-        assert "in the room 'connect'" in caught.value.__notes__[0]
+    assert "in the room 'connect'" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("name", ["00_readme.py", "01_planted_gates.py"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 from .scores import Score
 
 
-class Grade(str, Enum):
+class Grade(StrEnum):
     """`verified`: it holds, and the model does what it says when its literals are set. `holds`: on held-out rows it agrees
     with the output, clearly more than its nulls do. `weak`: a rule that does less. `none`: no rule."""
 

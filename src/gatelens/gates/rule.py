@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from ..errors import DataError
 
 
-class GateKind(str, Enum):
+class GateKind(StrEnum):
     """What a gate is, whatever speaks for it. `adder` and `not_read` stand only in files of older versions."""
 
     COPY = "copy"
@@ -29,7 +29,7 @@ class GateKind(str, Enum):
         return self.value
 
 
-class Op(str, Enum):
+class Op(StrEnum):
     """How a literal joins what stands to its left."""
 
     OR = "or"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -247,9 +246,8 @@ class State:
         except GateLensError:
             raise
         except Exception as error:
-            if sys.version_info >= (3, 11):
-                where = f" ({self.out})" if self.out is not None else ""
-                error.add_note(f"this happened in the room {name!r} of the run {self.name!r}{where}")
+            where = f" ({self.out})" if self.out is not None else ""
+            error.add_note(f"this happened in the room {name!r} of the run {self.name!r}{where}")
             raise
         finally:
             self.timing_s[name] = self.timing_s.get(name, 0.0) + time.perf_counter() - began
