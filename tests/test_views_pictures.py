@@ -135,13 +135,21 @@ def test_amounts_that_matter_are_hatched():
 
 
 def test_the_bar_of_agreement_and_the_mark_of_its_null_lie_at_their_shares():
-    known = Known(effect=lambda out: Effect(("them", "us"), 0.5, 0.25, "agrees in"))
-    svg = views.gate(gate("or", (1, 2)), known).svg
-    track, bar, mark = (next(e for e in elements(svg, "rect") if e.get("class") == c) for c in "tad")
+    from gatelens.gates.agreement import CLEAR
+    from gatelens.gates.effects import Effect as GateEffect
+
+    effect = GateEffect("tokens", (7, 8), t=1.5 * CLEAR)
+    known = Known(output={7: " them", 8: "us"}.get)
+    made = views.gate(replace(gate("or", (1, 2)), effect=effect), known)
+    track, bar, mark = (next(e for e in elements(made.svg, "rect") if e.get("class") == c) for c in "tad")
     wide, start = float(track.get("width")), float(track.get("x"))
     assert float(bar.get("width")) == pytest.approx(0.5 * wide, abs=0.1)
-    assert float(mark.get("x")) + 1 == pytest.approx(start + 0.25 * wide)
-    assert "them, us" in words(svg)
+    assert float(mark.get("x")) + 1 == pytest.approx(start + wide / 3, abs=0.01)
+    assert "them, us" in words(made.svg)
+    assert "comes, t 6.0" in words(made.svg)
+    assert "It favours them, us (comes, t 6.0)." in made.said
+    assert Effect(("a",), -5.0).verdict == "does not come, t −5.0"
+    assert Effect(("a",), 1.0).verdict.startswith("unclear")
 
 
 def test_hostile_names_are_text_and_the_alternative_says_the_rule():

@@ -96,7 +96,7 @@ class Card:
     misses: Sequence[Examples] = ()
     logits: str | Markup = ""
     panels: str | Markup = ""
-    next: str = ""
+    sentence: str = ""
 
     @property
     def evidence(self) -> list[tuple[str, str, str]]:

@@ -36,6 +36,7 @@ def known_of(
     label: Callable[[str, int], Any] | None,
     views: Mapping[tuple[str, int], FeatureView] | None = None,
     effect: Callable[[int], Effect] | None = None,
+    output: Callable[[int], str] | None = None,
 ) -> Known:
     """What values over rows, names and examples say of the features of a drawing.
 
@@ -66,7 +67,7 @@ def known_of(
         view = views.get((side, feature))
         return "" if view is None else view.field_url or view.mean_url
 
-    return Known(label or _unnamed, hint, picture, typical, largest, effect)
+    return Known(label or _unnamed, hint, picture, typical, largest, effect, output)
 
 
 def _unnamed(side: str, feature: int) -> str:
@@ -112,7 +113,8 @@ def known(
     sides = dict(zip(("in", "out"), rows, strict=True))
     name = (lambda side, feature: labels.short(sides[side], feature)) if labels else None
     effects = effects_of(readout, circuit.bases[part.hook_out], part.d_out)
-    return known_of(rows, name, effect=effects.favoured if effects else None)
+    called = readout.name if readout else None
+    return known_of(rows, name, effect=effects.favoured if effects else None, output=called)
 
 
 def neighbourhood(

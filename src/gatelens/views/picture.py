@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from ..gates import Gate
+from ..gates.agreement import CLEAR
 from . import shapes
 from .document import percent
 from .lettering import fitted, text, width_of, wrapped
@@ -18,6 +19,8 @@ from .svg import Drawing
 
 WIDE, STEP = 400, 52
 _ROW, _TOP, _SHAPE = 46, 8, 40
+#: the t of agreement at which its bar is full; the mark of the null stands where agreement is clear
+FULL = 3 * CLEAR
 #: letters of names, and of what stands beneath them
 NAME, SMALL = 14, 12
 #: the widest wire; a wire of no strength is drawn as a hairline
@@ -208,11 +211,11 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         put("favours", "s", 19)
         for line in wrapped(list(effect.tokens), room, NAME, 2, bold=True, joint=","):
             put(line, "l", 15)
-    if effect.agreement is not None:
-        top = y + 7
-        lines.append(lambda at: _bar(x, at + top, min(room, 92), effect.agreement or 0.0, effect.null))
+    if effect.t is not None:
+        top, share, mark = y + 7, effect.t / FULL, CLEAR / FULL
+        lines.append(lambda at: _bar(x, at + top, min(room, 92), share, mark))
         y += 14
-        put(f"{effect.what} {percent(effect.agreement)}", "s", 13)
+        put(effect.verdict, "s", 13)
     return lines, y + 2
 
 
@@ -258,7 +261,8 @@ def said(sketch: Sketch) -> str:
         condition = _stage_said(stage, condition)
     grade = {"verified": "Verified", "holds": "Holds on held-out rows", "weak": "Weak", "none": ""}[sketch.grade]
     amounts = " Amounts matter beside the pattern." if sketch.amounts else ""
-    effect = f" It favours {', '.join(sketch.effect.tokens)}." if sketch.effect.tokens else ""
+    effect = f" It favours {', '.join(sketch.effect.tokens)}" if sketch.effect.tokens else ""
+    effect += (f" ({sketch.effect.verdict})." if sketch.effect.verdict else ".") if effect else ""
     return f"{f'{kind}: ' if kind else ''}{out} is on when {condition}. {grade}.{amounts}{effect}"
 
 

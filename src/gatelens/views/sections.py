@@ -127,7 +127,9 @@ class _Part:
         self.effects = effects_of(readout, self.basis_out, segment.d_out)
         self.views: dict[tuple[str, int], FeatureView] = {}
         self.named: dict[tuple[str, int], Any] = {}
-        self.known = known_of(self.rows, self.name, self.views, self.effects.favoured if self.effects else None)
+        self.called = readout.name if readout else None
+        favoured = self.effects.favoured if self.effects else None
+        self.known = known_of(self.rows, self.name, self.views, favoured, self.called)
         marks = {g.out: self._marks(g.out) for g in gates}
         self.gates = sorted(gates, key=lambda g: order_key(g, marks[g.out]))
         self.led = [g for g in self.gates if not marks[g.out]]
@@ -221,6 +223,7 @@ class _Part:
             parents=[Parent(i, "−" if w < 0 else "+") for i, w in signed],
             misses=mistakes(gate, *self.rows, self.maker.source),
             logits=self.effects.table(gate.out) if self.effects else Markup(""),
+            sentence=gate.effect.sentence(self.called) if gate.effect and self.called else "",
         )
         return self._with_panels(card, data) if self.maker.token_panels else card
 

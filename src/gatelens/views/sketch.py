@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from ..gates import Gate, TruthTable
+from ..gates.agreement import CLEAR
 from ..gates.grade import HOLDS, OVER_NULLS
 from ..gates.rule import Literal, Op, Rule
+from .document import figure
 from .labels import Label
 from .truth import over
 
@@ -75,14 +77,19 @@ class Effect:
 
     Attributes:
         tokens: most favoured first.
-        agreement, null: between 0 and 1; None where it was not measured.
-        what: what the agreement is.
+        t: of the agreement with what comes next, over documents; None where it was not measured.
     """
 
     tokens: tuple[str, ...] = ()
-    agreement: float | None = None
-    null: float | None = None
-    what: str = ""
+    t: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether what it favours comes, in two words and a figure."""
+        if self.t is None:
+            return ""
+        said = "comes" if self.t > CLEAR else "does not come" if self.t < -CLEAR else "unclear"
+        return f"{said}, t {figure(self.t, 1)}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,8 @@ class Known:
     Attributes:
         label: a name; hint: contexts as text; picture: address of a thumbnail.
         typical: mean of its positive values; None where no rows are at hand.
-        largest: its largest value, by which levels are scaled; effect: of an output.
+        largest: its largest value, by which levels are scaled; effect: of an output, where its gate has none; output: what an
+            output of the model is called.
     """
 
     label: Callable[[str, int], str | Label] = _nothing
@@ -139,6 +147,7 @@ class Known:
     typical: Callable[[int], float] | None = None
     largest: Callable[[int], float] | None = None
     effect: Callable[[int], Effect] | None = None
+    output: Callable[[int], str] | None = None
 
 
 def grade_of(gate: Gate) -> str:
@@ -176,14 +185,22 @@ def sketch_of(gate: Gate, known: Known | None = None) -> Sketch:
         when_on=when_on,
         when_off=when_off,
         beside=sum(w != 0 and i not in arms for i, w in zip(gate.inputs, gate.weights, strict=True)),
-        effect=known.effect(gate.out) if known.effect else Effect(),
+        effect=_effect(gate, known),
         hint=known.hint("out", gate.out),
         picture=known.picture("out", gate.out),
     )
 
 
-#: wires drawn of a gate without a rule
-UNRULED = 4
+#: wires drawn of a gate without a rule; tokens or classes that it favours
+UNRULED, FAVOURED = 4, 3
+
+
+def _effect(gate: Gate, known: Known) -> Effect:
+    """What the gate says of its effect, by the names of the model's outputs; else what is known of it without agreement."""
+    if gate.effect is not None and known.output is not None:
+        names = [known.output(i) for i in gate.effect.favoured[:FAVOURED]]
+        return Effect(tuple(name.strip() or name for name in names), gate.effect.t)
+    return known.effect(gate.out) if known.effect else Effect()
 
 
 def rule_of(gate: Gate) -> Rule | None:
