@@ -47,16 +47,12 @@ class GateWalk:
         edits = gl.Counterfactual(pairs=self.pairs)
         gates = gl.GateDictionary(self.fan_in, self.k, saes, saes, counterfactual=edits, dense_share=0.3, seed=seed)
         bases = gates.fit(segments, acts)
-        return gl.build_circuit(
-            model, segments, bases, acts, BuiltInWires(), held_out=judged, seed=seed, intervention_rows=256
-        )
+        return gl.build_circuit(model, segments, bases, acts, BuiltInWires(), held_out=judged, seed=seed)
 
     def plain(self, model: Any, fit: Batches, judge: Batches, seed: int, saes: Any) -> Any:
         """The rival: wires between the two plain dictionaries, as many an output."""
         segments, acts, judged = self._rows(model, fit, judge)
-        return gl.build_circuit(
-            model, segments, saes, acts, self.wires, held_out=judged, seed=seed, intervention_rows=256
-        )
+        return gl.build_circuit(model, segments, saes, acts, self.wires, held_out=judged, seed=seed)
 
     @property
     def wires(self) -> gl.GramLasso:
@@ -201,7 +197,7 @@ def _found_again(name: str, change: str, rows: Sequence[Mapping[str, Any]], bar:
         "random counterparts (null)": "verified random",
         "inputs, mean Jaccard": "inputs",
         "inputs, random counterparts": "inputs random",
-        "all read gates, adders too": "gates",
+        "all whose rule holds": "gates",
         "wire Jaccard": "wires",
         "wire Jaccard, random features": "wires random",
         "matched features": "features",
@@ -236,7 +232,7 @@ def _explained(name: str, share: str, what: str, rows: Sequence[Mapping[str, Any
         "shuffled inputs (null)": "shuffled",
         "random weights": "random_weights",
         "plain dictionaries, as many wires": "plain",
-        "all gates that were read, adders too": "read",
+        "all whose rule holds": "read",
         "all wires, read or not": "all",
     }
     return Figure(

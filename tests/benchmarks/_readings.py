@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatelens.bench import Figure
-from gatelens.gates import Gate, GateKind
+from gatelens.gates import Gate
 from gatelens.ladder.measuring import CEILING, Ladder
 
 FAN_IN = (8, 16)
@@ -62,16 +62,16 @@ def layer_figures(name: str, readings: Sequence[Reading], firings: int) -> Itera
 
 def _gate_figures(name: str, gates: Sequence[Gate], seeds: int) -> Iterator[Figure]:
     """What the printed rules are worth: kinds, and quantiles of their held-out MCC, with that of random parents beside."""
-    kinds = Counter(str(g.kind) for g in gates)
+    kinds = Counter(f"{g.kind}, {g.grade}" for g in gates)
     note = f"{len(gates)} outputs of {seeds} seeds, fan-in {FAN_IN[0]}, judged on held-out rows, no intervention"
-    logic = sum(count for kind, count in kinds.items() if kind not in (GateKind.NOT_READ, GateKind.ADDER))
+    read = sum(g.read for g in gates)
     shares = {kind: count / len(gates) for kind, count in kinds.most_common()}
-    yield Figure(f"{name}: share of outputs read as logic gates", logic / len(gates), baselines=shares, note=note)
+    yield Figure(f"{name}: share of outputs whose rule holds", read / len(gates), baselines=shares, note=note)
     for what, found in (
         ("rules of all outputs that have one", [g.mcc for g in gates if g.mcc is not None]),
         (
-            "rules of the outputs that were read",
-            [g.mcc for g in gates if g.mcc is not None and g.kind != GateKind.NOT_READ],
+            "rules that hold",
+            [g.mcc for g in gates if g.mcc is not None and g.read],
         ),
         ("random parents", [g.control_mcc for g in gates if g.control_mcc is not None]),
     ):

@@ -206,7 +206,7 @@ def _rungs(subject: Subject, ladder: Ladder) -> Iterator[Figure]:
 def _gates(name: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Figure]:
     """What was read, and what the model says to it."""
     summaries = {who: gate_summary(f["gates"]) for who, f in found.items()}
-    kinds = {who: Counter(str(g.kind) for g in f["gates"]) for who, f in found.items()}
+    kinds = {who: Counter(str(g.kind) for g in f["gates"] if g.read) for who, f in found.items()}
     for kind in [k for k in summaries[WIRES]["counts"] if any(c[k] for c in kinds.values())]:
         shares = {who: kinds[who][kind] / len(f["gates"]) for who, f in found.items()}
         yield _beside(f"{name}: share of outputs read as {kind}", shares, _counts(kinds, kind))

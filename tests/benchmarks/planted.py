@@ -140,7 +140,7 @@ def _shuffled(seed: int) -> tuple[float, float]:
     shuffled = torch.sparse_csr_tensor(*map(torch.from_numpy, (start, column, value)), size=tuple(f_in.shape))
     connector = ReluOMP().fit(shuffled, f_out)
     gates = type_gates(connector, shuffled, f_out)
-    definite = sum(g.kind not in (GateKind.NOT_READ, GateKind.ADDER) for g in gates)
+    definite = sum(g.read for g in gates)
     return float((connector.fan_in() > 0).float().mean()), definite / len(gates)
 
 
@@ -168,9 +168,10 @@ def _typed(seed: int, level: str):
     planted = PlantedFeatures(width_in=2048, width_out=1000, noise=Noise.level(level), seed=seed).plant()
     f_in, f_out = planted.sample(150_000)
     count, connector = firings(f_out), ReluOMP().fit(f_in, f_out)
-    fitted = type_gates(connector, f_in, f_out, mcc_bar=MCC_BAR)
-    true = type_gates(true_connector(planted.gates, planted.width_in), f_in, f_out, mcc_bar=MCC_BAR)
-    strict = {g.out: g.kind if (g.mcc or 0.0) >= 0.5 else GateKind.NOT_READ for g in fitted}
+    at = {"mcc_bar": MCC_BAR, "levels": "zero"}  # where the truth is planted
+    fitted = type_gates(connector, f_in, f_out, **at)
+    true = type_gates(true_connector(planted.gates, planted.width_in), f_in, f_out, **at)
+    strict = {g.out: g.kind if g.read and (g.mcc or 0.0) >= 0.5 else GateKind.NOT_READ for g in fitted}
     readings = (fitted, read_signs(connector), true, strict)
     return [score_gates(planted.gates, reading, count, MIN_FIRINGS) for reading in readings]
 
@@ -182,7 +183,7 @@ def _out_of_class(seed: int) -> list[float | None]:
     f_in, f_out = planted.sample(150_000)
     count, connector = firings(f_out), ReluOMP().fit(f_in, f_out)
     true = true_connector(planted.gates, planted.width_in)
-    fitted, exact = (type_gates(c, f_in, f_out, mcc_bar=MCC_BAR) for c in (connector, true))
+    fitted, exact = (type_gates(c, f_in, f_out, mcc_bar=MCC_BAR, levels="zero") for c in (connector, true))
     readings = (fitted, exact, read_signs(connector))
     return [score_gates(planted.gates, r, count, MIN_FIRINGS).wrong_definite_share for r in readings]
 

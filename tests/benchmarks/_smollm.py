@@ -1,0 +1,69 @@
+"""SmolLM2's rows for the benchmark of rules: activations kept on the disk, so that a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from _texts import PARTED
+
+import gatelens as gl
+from gatelens.data.prose import articles, chapters, prose
+from gatelens.data.seen import is_kept_apart
+
+LENGTH = 128
+#: rows whose output is so many times the median's length are sinks, which would be most of any sum
+SINK = 6.0
+
+
+def documents(data: Path) -> list[str]:
+    """Chapters, stories, passages and articles of the texts at hand."""
+    found: list[str] = []
+    for file in sorted((data / "text").glob("*.txt")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if PARTED in text:
+            found += [prose(part) for part in text.split(PARTED)]
+        else:
+            found += max(chapters(text), articles(text), key=len)
+    return list(dict.fromkeys(text for text in found if text.strip()))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of both ends of one MLP, without sinks and without the first position, and where they come from."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    document: torch.Tensor
+    position: torch.Tensor
+    token: torch.Tensor
+
+    @classmethod
+    def of(cls, acts: gl.Activations, segment: Any) -> Rows:
+        x, y = acts[segment.hook_in], acts[segment.hook_out]
+        size = y.norm(dim=1)
+        kept = (size <= SINK * size.median()) & (acts.position > 1)  # position 0 is BOS; the first token knows no other
+        return cls(x[kept], y[kept], acts.document[kept], acts.position[kept], acts.token[kept])
+
+
+def collected(model: Any, data: Path, layers: Sequence[int], rows: tuple[int, int], seed: int) -> tuple[Any, Any]:
+    """Fitting and held-out activations at the layers' MLPs; held-out documents are none that dictionaries were trained on."""
+    texts = documents(data)
+    random.Random(seed).shuffle(texts)
+    fit, held = [t for t in texts if not is_kept_apart(t)], [t for t in texts if is_kept_apart(t)]
+    windows = tuple(n // (LENGTH - 1) for n in rows)
+    parts = gl.text_batches(model, fit, rows=windows, length=LENGTH, held_out=held, batch_size=32, seed=seed)
+    segments = gl.mlp_segments(model, layers=list(layers))
+    place = (
+        Path(tempfile.gettempdir())
+        / "gatelens-bench-rules"
+        / f"{seed}-{'-'.join(map(str, layers))}-{rows[0]}-{rows[1]}"
+    )
+    return tuple(
+        gl.collect(model, part, segments, store=place / name) for part, name in zip(parts, ("fit", "held"), strict=True)
+    )
