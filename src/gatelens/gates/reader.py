@@ -72,8 +72,17 @@ class Settings:
 class Reader:
     """Holds what the outputs share: literals of the fitting rows, nulls, tables of tokens, resamples of documents."""
 
-    def __init__(self, connector: Connector, fit: Part, judge: Part, settings: Settings, exact: Columns | None = None):
-        """`exact`: the output features that the exact segment gives on the decoded input code of the judging rows."""
+    def __init__(
+        self,
+        connector: Connector,
+        fit: Part,
+        judge: Part,
+        settings: Settings,
+        exact: Columns | None = None,
+        about: str = "",
+    ):
+        """`exact`: the output features that the exact segment gives on the decoded input code of the judging rows; `about`: what
+        every gate's note begins with."""
         fit = fit.thinned(settings.levels)
         self.connector, self.fit, self.judge, self.settings, self.exact = connector, fit, judge, settings, exact
         self.search = Search(Literals(fit.f_in, settings.levels.inputs), settings.terms)
@@ -83,7 +92,9 @@ class Reader:
         self.predictor = Predictor(connector, judge.f_in, judge.f_out)
         self.tables, self.documents, self.missing = _lookups(fit.origin, judge.origin, settings.seed)
         self.firings = judge.f_out.firings()
-        self.signed = fit.f_in.signed or fit.f_out.signed
+        self.about = [about] if about else []
+        if fit.f_in.signed or fit.f_out.signed:
+            self.about.append("values of both signs: on means positive")
 
     def read(self, out: int) -> Gate:
         """The gate of one output; its grade is what natural rows alone allow."""
@@ -100,7 +111,7 @@ class Reader:
         return self._judged(gate, finding, finding.best)
 
     def _begun(self, out: int, wires: Wires) -> Gate:
-        notes = [*wires.notes, *(["values of both signs: on means positive"] if self.signed else [])]
+        notes = [*wires.notes, *self.about]
         threshold = self.connector.threshold
         return Gate(
             out=out,

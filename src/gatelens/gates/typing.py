@@ -14,6 +14,7 @@ from torch import Tensor
 from ..basis import Basis
 from ..basis.features import decode_rows
 from ..basis.output import output_features
+from ..basis.pair import PairBasis
 from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
 from ..errors import DataError, SolverError
@@ -31,6 +32,8 @@ from .tables import Columns, halves
 from .tried import Tried
 from .verification import verify
 
+#: of outputs that are functions of the segment's input
+OF_ENCODER = "the rule is about this dictionary's encoder; whether the model writes it is what trials show"
 #: rows that go through the segment at once
 _ROWS = 4_096
 
@@ -92,7 +95,8 @@ def type_gates(
     exact = None
     if held_out is not None and segment is not None and basis_in is not None and basis_out is not None:
         exact = _exact(segment, basis_in, basis_out, held_out[0])
-    reader = Reader(connector, fit, judge, settings, exact)
+    about = OF_ENCODER if isinstance(basis_out, PairBasis) else ""
+    reader = Reader(connector, fit, judge, settings, exact, about)
     outputs = range(connector.weight.shape[0])
     gates = [reader.read(out) for out in bar(outputs, "rules", progress)]
     if segment is None or basis_in is None or basis_out is None or x is None:
