@@ -17,6 +17,8 @@ from gatelens.data.prose import articles, chapters, prose
 from gatelens.data.seen import is_kept_apart
 
 LENGTH = 128
+#: characters of a document that are read, so that a few long chapters are not most of the rows
+MOST = 4_000
 #: rows whose output is so many times the median's length are sinks, which would be most of any sum
 SINK = 6.0
 
@@ -55,14 +57,14 @@ def collected(model: Any, data: Path, layers: Sequence[int], rows: tuple[int, in
     """Fitting and held-out activations at the layers' MLPs; held-out documents are none that dictionaries were trained on."""
     texts = documents(data)
     random.Random(seed).shuffle(texts)
-    fit, held = [t for t in texts if not is_kept_apart(t)], [t for t in texts if is_kept_apart(t)]
+    fit, held = ([t[:MOST] for t in texts if is_kept_apart(t) is apart] for apart in (False, True))
     windows = tuple(n // (LENGTH - 1) for n in rows)
     parts = gl.text_batches(model, fit, rows=windows, length=LENGTH, held_out=held, batch_size=32, seed=seed)
     segments = gl.mlp_segments(model, layers=list(layers))
     place = (
         Path(tempfile.gettempdir())
         / "gatelens-bench-rules"
-        / f"{seed}-{'-'.join(map(str, layers))}-{rows[0]}-{rows[1]}"
+        / f"{seed}-{'-'.join(map(str, layers))}-{rows[0]}-{rows[1]}-{MOST}"
     )
     return tuple(
         gl.collect(model, part, segments, store=place / name) for part, name in zip(parts, ("fit", "held"), strict=True)

@@ -214,8 +214,10 @@ def _control(gate: Gate, name: str) -> float | None:
 
 
 def _over(values: Sequence[float | None], bar: float) -> float | None:
-    """The share above the bar, of all; what could not be had is not above it."""
-    return fmean(v is not None and v > bar for v in values) if values else None
+    """The share above the bar, of all; what could not be had is not above it. None where nothing could."""
+    if all(v is None for v in values):
+        return None
+    return fmean(v is not None and v > bar for v in values)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
