@@ -17,41 +17,63 @@ from .protocol import device_of
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 
-def check_against_original(model: Any, folder: Path) -> None:
-    """Run transformers' own model of the folder and the converted one on the same tokens.
+class Original:
+    """What transformers' own model of a folder says of a few random tokens; the model itself is let go at once.
 
-    What a config sets and a conversion drops shows here whatever it is called.
-
-    Raises:
-        ModelError: they differ, with the relative error; or the original cannot be loaded.
+    What a config sets and a conversion drops shows in the comparison, whatever it is called. It comes before the
+    conversion, so that the two are never held together; what is wrong with the folder the conversion says better, so
+    what transformers makes of it is raised only behind.
     """
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    free = available_memory()
-    if free is not None and 1.5 * size > free:
-        warnings.warn(
-            f"{folder} was not compared with the original, which would take {readable(size)} more memory",
-            GateLensWarning,
-            stacklevel=3,
-        )
-        return
-    dtype = next(model.parameters()).dtype
+
+    def __init__(self, folder: Path, dtype: torch.dtype):
+        self.folder, self.dtype = folder, dtype
+        self.error: ModelError | None = None
+        self.wanted: torch.Tensor | None = None
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        free = available_memory()
+        if free is not None and 1.5 * size > free:
+            warnings.warn(
+                f"{folder} was not compared with the original, which would take {readable(size)} of memory",
+                GateLensWarning,
+                stacklevel=3,
+            )
+            return
+        try:
+            self.tokens, self.wanted = _said_by_original(folder, dtype)
+        except ModelError as error:
+            self.error = error
+
+    def check(self, model: Any) -> None:
+        """Run the converted model on the same tokens.
+
+        Raises:
+            ModelError: they differ, with the relative error; or the original could not be loaded.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.wanted is None:
+            return
+        with torch.no_grad():
+            found = model(self.tokens.to(device_of(model))).float().cpu().log_softmax(-1)
+        if found.shape != self.wanted.shape:
+            raise ModelError(
+                f"{self.folder}: the converted model gives logits {list(found.shape)}, the original {list(self.wanted.shape)}"
+            )
+        error, most = float((found - self.wanted).norm() / self.wanted.norm()), TOLERANCES.get(self.dtype, 1e-3)
+        if not error <= most:
+            raise ModelError(
+                f"{self.folder}: the converted model's log-probabilities differ from the original's by a relative {error:.2g} "
+                f"(at most {most:g} is accepted): something in config.json or the weights is lost on the way. "
+                "Load it as a bridge, which runs the original: load_model(folder, bridge=True)"
+            )
+
+
+def _said_by_original(folder: Path, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     theirs, draw = _original(folder, dtype), torch.Generator().manual_seed(0)
-    known = min(int(model.cfg.d_vocab), int(theirs.config.vocab_size))
-    tokens = torch.randint(known, (2, min(16, int(model.cfg.n_ctx))), generator=draw)
+    length = min(16, int(getattr(theirs.config, "max_position_embeddings", 16)))
+    tokens = torch.randint(int(theirs.config.vocab_size), (2, length), generator=draw)
     with torch.no_grad():
-        wanted = theirs(tokens).logits.float().log_softmax(-1)
-        found = model(tokens.to(device_of(model))).float().cpu().log_softmax(-1)
-    if found.shape != wanted.shape:
-        raise ModelError(
-            f"{folder}: the converted model gives logits {list(found.shape)}, the original {list(wanted.shape)}"
-        )
-    error = float((found - wanted).norm() / wanted.norm())
-    if not error <= TOLERANCES.get(dtype, 1e-3):
-        raise ModelError(
-            f"{folder}: the converted model's log-probabilities differ from the original's by a relative {error:.2g} "
-            f"(at most {TOLERANCES.get(dtype, 1e-3):g} is accepted): something in config.json or the weights is lost on the way. "
-            "Load it as a bridge, which runs the original: load_model(folder, bridge=True)"
-        )
+        return tokens, theirs(tokens).logits.float().log_softmax(-1)
 
 
 def _original(folder: Path, dtype: torch.dtype) -> Any:

@@ -10,16 +10,16 @@ from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 
 from .. import store
 from ..errors import HubError, ModelError, StoreError, unknown
 from .assembly import Processing, Source, assemble
-from .compared import check_against_original
+from .compared import Original
 from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
-from .huggingface import HuggingFaceFolder
+from .huggingface import HuggingFaceFolder, hooked_config
 from .protocol import check_model
 from .state_dict import TL_CONFIG, TL_WEIGHTS, StateDictFile
 
@@ -87,11 +87,12 @@ def load_model(
     elif source is None:
         model, done = _from_hub(str(name), wanted, device, type_, first_layers), wanted
     else:
+        original = Original(source, type_) if first_layers is None and _is_convertible(source) else None
         model, done = _from_disk(source, wanted, device, type_, first_layers)
+        if original is not None:
+            original.check(model.eval())
     model.eval()
     model.requires_grad_(False)
-    if type(model).__name__ == "HookedTransformer" and first_layers is None and _is_folder(source):
-        check_against_original(model, source)
     model.loaded = {"name": str(name), "form": type(model).__name__, "dtype": dtype, **asdict(done)}
     model.loaded["first_layers"] = first_layers
     if first_layers is not None:
@@ -99,14 +100,12 @@ def load_model(
     return model
 
 
-def _is_folder(source: Path | None) -> TypeGuard[Path]:
-    """Whether it is a Hugging Face folder, in which the original model lies too."""
-    return (
-        source is not None
-        and source.is_dir()
-        and (source / "config.json").is_file()
-        and any(source.glob("model*.safetensors"))
-    )
+def _is_convertible(source: Path) -> bool:
+    """Whether it is a Hugging Face folder, in which the original model lies too, of an architecture that is converted."""
+    if not (source.is_dir() and (source / "config.json").is_file() and any(source.glob("model*.safetensors"))):
+        return False
+    hooked_config(source)  # refuses others by name, before anything is loaded
+    return True
 
 
 def _cut_off(first_layers: int, *_: Any) -> Any:
