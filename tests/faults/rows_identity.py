@@ -7,14 +7,29 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from fault import HOOKS, Fault, Injected, tiny_model
+from fault import HOOKS, Fault, Injected, config_values, forty_rows, rewrite_json, tiny_model
 
-from gatelens import Circuit, Connector, PretrainedSAE, ReluOMP, Rotation, build_circuit, mlp_segments
+from gatelens import (
+    Circuit,
+    Connector,
+    PretrainedSAE,
+    ReluOMP,
+    Rotation,
+    build_circuit,
+    collect,
+    evaluate,
+    load_model,
+    mlp_segments,
+)
 from gatelens.basis.linear import directions
-from gatelens.errors import BasisError, ConfigError
-from gatelens.pipeline import read_config
+from gatelens.errors import BasisError, ConfigError, ModelError, SegmentError, StoreError
+from gatelens.models import huggingface
+from gatelens.pipeline import read_config, run
+from gatelens.pipeline.config import check_config
+from support.small_models import gpt2_folder
 
 # 33: dictionaries whose encode or decode does more than their weights say
 
@@ -119,7 +134,150 @@ def a_config(text: str, **options: Any) -> Any:
     return inject
 
 
+# 32, 36, 37: settings, types and families of models
+
+
+def a_setting_that_would_be_dropped(folder: Path) -> Injected:
+    gpt2_folder(folder / "mini", n_layer=1, scale_attn_by_inverse_layer_idx=True)
+    return Injected(lambda: load_model(folder / "mini"))
+
+
+def lost_on_the_way(folder: Path) -> Injected:
+    """A conversion that forgets a setting it was given."""
+    gpt2_folder(folder / "mini", n_layer=1, layer_norm_epsilon=0.3)
+    right = huggingface.CONFIGS["gpt2"]
+
+    def act() -> Any:
+        with mock.patch.dict(huggingface.CONFIGS, {"gpt2": lambda config: right(config) | {"eps": 1e-5}}):
+            return load_model(folder / "mini")
+
+    return Injected(act)
+
+
+def bfloat16(folder: Path) -> Injected:
+    gpt2_folder(folder / "mini", n_layer=1)
+
+    def after(segments: Any) -> None:
+        x = torch.randn(5, segments[0].d_in)
+        assert segments[0].forward(x).dtype == torch.float32
+
+    return Injected(lambda: mlp_segments(load_model(folder / "mini", dtype="bfloat16")), after)
+
+
+def hooked(**settings: Any) -> Any:
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    shape = {"n_layers": 1, "d_model": 8, "n_ctx": 8, "d_head": 4, "n_heads": 2, "d_mlp": 8, "d_vocab": 10, "seed": 0}
+    return HookedTransformer(HookedTransformerConfig(**shape | settings, act_fn="relu", device="cpu"))
+
+
+def parallel(folder: Path) -> Injected:
+    return Injected(lambda: mlp_segments(hooked(parallel_attn_mlp=True), mlp_in="resid_mid"))
+
+
+def attention_only(folder: Path) -> Injected:
+    return Injected(lambda: mlp_segments(hooked(attn_only=True)))
+
+
+# 35, 43: what a model is, and what a run holds
+
+
+def hook_left_on(folder: Path) -> Injected:
+    model = tiny_model()
+    collect(model, forty_rows(), HOOKS, store=folder)
+    model.hook_post[0].add_hook(lambda value, hook: 0 * value)
+    return Injected(lambda: collect(model, forty_rows(), HOOKS, store=folder))
+
+
+def one_weight_changed(folder: Path) -> Injected:
+    model = tiny_model().requires_grad_(False)
+    collect(model, forty_rows(), HOOKS, store=folder)
+    model.layers[1].weight[2, 3] += 1e-3
+    return Injected(lambda: collect(model, forty_rows(), HOOKS, store=folder))
+
+
+def another_model(folder: Path) -> Injected:
+    segments = mlp_segments(tiny_model())
+    acts = collect(tiny_model(), forty_rows(), segments)
+    bases = {hook: Rotation(torch.eye(6)) for hook in HOOKS}
+    circuit = build_circuit(tiny_model(), segments, bases, acts, ReluOMP(min_firings=1), gates=False)
+    return Injected(lambda: evaluate(tiny_model(1), circuit, forty_rows()))
+
+
+def finished(folder: Path, change: Any) -> Injected:
+    values = config_values() | {"evaluation": {"baselines": [], "curve_rows": 0}}
+    run(check_config(values), folder, until="evaluate")
+    change(folder)
+    return Injected(lambda: run(check_config(values), folder, until="evaluate"))
+
+
+def edited_report(folder: Path) -> Injected:
+    def edit(at: Path) -> None:
+        rewrite_json(at / "report.json", lambda report: report | {"seed": 7})
+
+    injected = finished(folder, edit)
+
+    def after(walk: Any) -> None:
+        assert walk.report.seed == 0
+
+    return Injected(injected.act, after)
+
+
+def linked_circuit(folder: Path) -> Injected:
+    def link(at: Path) -> None:
+        (at / "circuit").rename(at.parent / "outside")
+        (at / "circuit").symlink_to(at.parent / "outside")
+
+    return finished(folder, link)
+
+
+def config_gone_and_another_given(folder: Path) -> Injected:
+    finished(folder, lambda at: (at / "config.yaml").unlink())
+    other = config_values() | {"solver": {"use": "ReluOMP", "max_fan_in": 2}}
+    return Injected(lambda: run(check_config(other), folder, until="evaluate"))
+
+
 ROWS = [
+    Fault(
+        32,
+        "a setting that a conversion drops",
+        a_setting_that_would_be_dropped,
+        ModelError,
+        ("scale_attn_by_inverse_layer_idx = 'True'", "bridge=True"),
+    ),
+    Fault(
+        32,
+        "logits unlike the original's",
+        lost_on_the_way,
+        ModelError,
+        ("differ from the original's by a relative",),
+        guard={"gatelens.models.load.check_against_original": lambda *arguments: None},
+    ),
+    Fault(35, "a hook left on the model", hook_left_on, StoreError, ("active_hooks", "hook_post.0")),
+    Fault(35, "one weight of a model changed", one_weight_changed, StoreError, ("model.weights: stored",)),
+    Fault(
+        35,
+        "a circuit in another model",
+        another_model,
+        ModelError,
+        ("weights have the hash", "dataclasses.replace"),
+        guard={"gatelens.circuits.weights_fingerprint": lambda *arguments: "the same"},
+    ),
+    Fault(36, "a model in bfloat16", bfloat16),
+    Fault(37, "a parallel block has no resid_mid", parallel, SegmentError, ("side by side", 'mlp_in="mlp_in"')),
+    Fault(37, "attention only", attention_only, SegmentError, ("attention only", "no plain MLP")),
+    Fault(
+        43,
+        "an edited report",
+        edited_report,
+        None,
+        ("warning:", "report.json is made again: it was edited or swapped"),
+        guard={"gatelens.store.file_sha256": lambda path: "0" * 64},
+    ),
+    Fault(43, "a circuit that is a link", linked_circuit, StoreError, ("circuit is a link to",)),
+    Fault(
+        43, "a config deleted and another given", config_gone_and_another_given, StoreError, ("max_fan_in: stored 3",)
+    ),
     Fault(
         42,
         "billion laughs",
