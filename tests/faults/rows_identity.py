@@ -5,6 +5,7 @@ Rows from 31 on are kinds of faults that users met; see README.md.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -217,8 +218,8 @@ def edited_report(folder: Path) -> Injected:
 
     injected = finished(folder, edit)
 
-    def after(walk: Any) -> None:
-        assert walk.report.seed == 0
+    def after(state: Any) -> None:
+        assert json.loads((folder / "report.json").read_text())["seed"] == 0
 
     return Injected(injected.act, after)
 

@@ -14,7 +14,7 @@ from fault import HOOKS, Counting, Fault, Injected, config_values, files_in, for
 
 from gatelens import PretrainedSAE, collect, image_batches, load_model, text_batches
 from gatelens.errors import HubError
-from gatelens.pipeline import run, walk
+from gatelens.pipeline import run, source
 from gatelens.pipeline.config import check_config
 
 # 26: the same seed twice
@@ -123,7 +123,7 @@ def failing(section: str, name: str) -> Any:
         (folder / "their_module.py").write_text(FAILING)
         values = {**config_values(), section: {"use": f"their_module:{name}"}}
         models: list[Any] = []
-        load = walk.model_from
+        load = source.model_from
 
         def remember(*arguments: Any) -> Any:
             models.append(load(*arguments))
@@ -133,7 +133,7 @@ def failing(section: str, name: str) -> Any:
             sys.modules.pop("their_module", None)
             with (
                 mock.patch.object(sys, "path", [str(folder), *sys.path]),
-                mock.patch.object(walk, "model_from", remember),
+                mock.patch.object(source, "model_from", remember),
             ):
                 try:
                     run(check_config(values), folder / "run")
