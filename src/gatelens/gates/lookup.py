@@ -20,6 +20,8 @@ from .search import Target
 
 #: rows that the rate of the shorter key counts for
 PRIOR = 1.0
+#: more than any vocabulary has
+_TOKENS = 1 << 32
 #: cuts that are tried
 _CUTS = 48
 
@@ -68,7 +70,7 @@ class Origin:
         follows = np.zeros(len(self.token), bool)
         follows[1:] = (self.position[1:] == self.position[:-1] + 1) & (self.document[1:] == self.document[:-1])
         before = np.where(follows, np.roll(self.token, 1), -1)
-        return (before + 1) * (int(self.token.max(initial=0)) + 2) + self.token
+        return (before + 1) * _TOKENS + self.token  # one number for all rows, whichever tokens they hold
 
 
 class LookupTable:
