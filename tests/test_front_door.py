@@ -145,6 +145,7 @@ def only_our_errors(act: Callable[[], Any], what: str) -> None:
             raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:300]}") from error
 
 
+@pytest.mark.filterwarnings("ignore::gatelens.errors.GateLensWarning")
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_work_as_they_are(name):
     if name == "load_model":
