@@ -315,6 +315,11 @@ def test_a_circuit_without_its_model_takes_this_ones(model, world, reading, tmp_
     found = read_prompt(Circuit.load(tmp_path / "circuit"), model, TEXT)
     assert torch.allclose(found.layer().f_out, reading.layer().f_out, atol=1e-5)
     assert found.firings(-1)[0].why().q > 0
+    other = gl.load_model("gpt2-mini")
+    with torch.no_grad():
+        other.blocks[1].mlp.W_in.mul_(1.01)
+    with pytest.raises(ModelError), silent(other):
+        read_prompt(Circuit.load(tmp_path / "circuit"), other, TEXT)
 
 
 def test_places_and_features_that_are_not_there(reading):

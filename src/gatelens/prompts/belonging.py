@@ -23,6 +23,8 @@ def of_this_model(circuit: Circuit, model: Any) -> Circuit:
         ModelError: an MLP of other widths or weights than the circuit was made from.
     """
     check_hook_names(model, [h for s in circuit.segments for h in (s.hook_in, s.hook_out)])
+    if any(segment.mlp is None for segment in circuit.segments):
+        circuit.check_model(model)  # the segments hold no weights to compare: what was recorded tells
     return replace(circuit, segments=[_checked(segment, _own(model, segment)) for segment in circuit.segments])
 
 
