@@ -109,7 +109,7 @@ def computed_fingerprint(model: Model, batch: Batch, names: Sequence[str]) -> st
     rows = capture(model, [batch], names, int(batch.keep.sum()), torch.float32, whole=int(batch.keep.sum()))
     digest = hashlib.sha256()
     for name in names:
-        digest.update(rows[name].to(torch.bfloat16).view(torch.uint8).numpy())
+        digest.update(rows[name].to(torch.bfloat16).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

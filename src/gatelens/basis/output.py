@@ -127,8 +127,8 @@ class ReadsInput(ReadsOutput):
 def at_output(basis: Any) -> OutputDictionary:
     """The dictionary at a segment's output, with all that the protocol asks for."""
     if isinstance(basis, PairBasis):
-        return basis
-    return ReadsInput(basis) if callable(getattr(basis, "features_from", None)) else ReadsOutput(basis)
+        return basis  # pyright: ignore[reportReturnType]  # its attributes are class attributes and properties
+    return ReadsInput(basis) if callable(getattr(basis, "features_from", None)) else ReadsOutput(basis)  # pyright: ignore[reportReturnType]
 
 
 def output_features(basis_out: Any, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:

@@ -95,7 +95,7 @@ def _fits_container(value: Any, kind: Any, inner: tuple[Any, ...]) -> bool:
         if isinstance(value, str | bytes) or not isinstance(value, kind if kind is not Iterable else Iterable):
             return False
         if kind is tuple and inner and inner[-1] is not Ellipsis:
-            return len(value) == len(inner) and all(map(fits, value, inner))
+            return len(list(value)) == len(inner) and all(map(fits, value, inner))
         readable = isinstance(value, list | tuple)  # a stream is read once, by whom it is for
         return not inner or not readable or all(fits(v, inner[0]) for v in value)
     if kind in (dict, Mapping):

@@ -112,7 +112,9 @@ def _removal(
         changed = passes.log_probabilities(inputs, -amount[..., None] * direction.to(amount))
         kl = (clean.exp() * (clean - changed)).sum(-1).clamp_min(0)
         divergence.append(((kl * rest).sum(1) / rest.sum(1)).tolist())
-    return Removal(*(float(np.mean(d)) for d in divergence), len(windows), tuple(divergence[0]), tuple(divergence[1]))
+    own_kl, other_kl = divergence
+    means = float(np.mean(own_kl)), float(np.mean(other_kl))
+    return Removal(*means, len(windows), tuple(own_kl), tuple(other_kl))
 
 
 class _From:

@@ -7,6 +7,7 @@ scrambles these too, and flatters the trained model. The real inputs go through 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def shuffled_segment(segment: Segment, seed: int = 0, by_row: bool = True) -> Se
         for name, matrix in (("W_in", segment.mlp.W_in), ("W_gate", segment.mlp.W_gate), ("W_out", segment.mlp.W_out))
     }
     mlp = replace(segment.mlp, **matrices)
-    forward = mlp if segment.prenorm is None else Chain(segment.prenorm, mlp)
+    forward: Any = mlp if segment.prenorm is None else Chain(segment.prenorm, mlp)  # pyright: ignore[reportArgumentType]
     return replace(segment, forward=forward, mlp=mlp)
 
 

@@ -64,7 +64,7 @@ def groups_of(literals: Sequence[Literal], f_in: scipy.sparse.csr_matrix) -> dic
         DataError: a literal that is on in none of the rows.
     """
     wanted = sorted(set(literals))
-    columns = f_in.tocsc()
+    columns = scipy.sparse.csc_matrix(f_in)
     rate = np.diff(columns.indptr) / f_in.shape[0]
     on = f_in.copy()
     on.data = np.ones_like(on.data)

@@ -59,7 +59,8 @@ class Effect:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Effect:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
     def sentence(self, name: Callable[[int], str], of_rule: str = "") -> str:
         """`of (after all, one, well) -> us, them, her`.

@@ -59,13 +59,13 @@ class Outside:
     def of(
         cls, f_in: scipy.sparse.csr_matrix, f_out: scipy.sparse.csr_matrix, levels: Float[np.ndarray, " n"]
     ) -> Outside:
-        columns = f_in.tocsc()
+        columns = scipy.sparse.csc_matrix(f_in)
         parts = np.split(columns.data, columns.indptr[1:-1])
         medians = np.array([np.median(part) if len(part) else np.inf for part in parts])
         strong = f_in.copy()
         strong.data = (strong.data > medians[strong.indices]).astype(np.float32)
         strong.eliminate_zeros()
-        return cls(f_in, f_out.tocsc(), columns, strong, medians, levels)
+        return cls(f_in, scipy.sparse.csc_matrix(f_out), columns, strong, medians, levels)
 
     def against(self, out: int, rule: Rule, touched: Int[np.ndarray, " t"]) -> list[Against]:
         """What speaks against a rule, but for features in `touched`: those that setting its literals changes anyway."""

@@ -101,11 +101,11 @@ class Stage:
 
     @cached_property
     def output_columns(self) -> scipy.sparse.csc_matrix:
-        return self.f_out.tocsc()
+        return scipy.sparse.csc_matrix(self.f_out)
 
     @cached_property
     def input_columns(self) -> scipy.sparse.csc_matrix:
-        return self.f_in.tocsc()
+        return scipy.sparse.csc_matrix(self.f_in)
 
     @cached_property
     def typical(self) -> Float[np.ndarray, " m"]:
@@ -179,7 +179,7 @@ class Stage:
         if not isinstance(self.basis_out, PairBasis):
             return None
         parts = [sparse_rows(self._outputs(part)) for part in self.x.split(CHUNK)]
-        return scipy.sparse.vstack(parts).tocsc()
+        return scipy.sparse.csc_matrix(scipy.sparse.vstack(parts))
 
 
 def mean_on(f: scipy.sparse.csr_matrix) -> Float[np.ndarray, " features"]:

@@ -52,7 +52,7 @@ class HookedMLP(HookedRootModule):
 
     def forward(self, x: Shaped[Tensor, "rows *d_in"]) -> Float[Tensor, "rows d_out"]:
         # images come as [n, 1, 28, 28] too, and numbers of any type
-        x = self.hook_in(x.flatten(1).to(self.layers[0].weight.dtype))
+        x = self.hook_in(x.flatten(1).to(next(self.parameters()).dtype))
         for layer, pre, post in zip(self.layers, self.hook_pre, self.hook_post, strict=False):
             x = post(torch.relu(pre(layer(x))))
         return self.hook_logits(self.layers[-1](x))
@@ -105,7 +105,7 @@ def _widths(sizes: Any) -> tuple[int, ...]:
     return found
 
 
-def _copy(theirs: nn.Linear, ours: nn.Module) -> None:
+def _copy(theirs: nn.Linear, ours: Any) -> None:
     if theirs.weight.shape != ours.weight.shape:
         raise ModelError(
             f"a linear layer reads {theirs.in_features} numbers where the one before it writes {ours.weight.shape[1]}: "

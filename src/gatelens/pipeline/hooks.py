@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..models import run_cached
-from .source import FromConfig
 from .state import State
 
 
@@ -33,7 +32,7 @@ def hook_table(state: State) -> str:
     )
 
 
-def _examples(source: FromConfig, model: Any) -> Tensor:
+def _examples(source: Any, model: Any) -> Tensor:
     if source.config.data:
         return next(iter(source.batches[0])).inputs[:2]
     generator = torch.Generator().manual_seed(source.seed)

@@ -63,7 +63,7 @@ class Provenance:
         Raises:
             StoreError: it was begun with others; the differences are shown.
         """
-        different = differences(*map(without_views, (self.config or config, config)))
+        different = differences(without_views(self.config or config), without_views(config))
         if different:
             raise StoreError(f"{self.folder} holds a run with other settings: {'; '.join(different[:8])}. {_REMAKE}")
         if self.config is None:

@@ -27,15 +27,17 @@ def claim(folder: Path, config: Config, several: bool = False, writes: bool = Tr
     Raises:
         StoreError: with each setting that differs, what is stored and what was asked for.
     """
-    path, wanted = store.inside(folder, "config.yaml"), config.model_dump(mode="json")
+    path, wanted = store.inside(folder, "config.yaml"), _settled(config.model_dump(mode="json"))
     manifest = Provenance.of(folder, several, writes)
     begun = manifest.config is not None
+    if manifest.config is not None:
+        manifest.config = _settled(manifest.config)
     manifest.begin(wanted)
     if not path.is_file():
         if begun and writes:
             say(f"{path} is written again: it is gone")
     elif not begun:
-        different = differences(*map(without_views, (_stored_values(path), wanted)))
+        different = differences(without_views(_settled(_stored_values(path))), without_views(wanted))
         if different:
             raise StoreError(
                 f"{folder} holds a run with other settings: {'; '.join(different)}. "
@@ -50,6 +52,15 @@ def claim(folder: Path, config: Config, several: bool = False, writes: bool = Tr
         store.replace_file(path, text.encode())
     manifest.record("config.yaml")
     return manifest
+
+
+def _settled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with today's defaults where an earlier version had no such key; the solver of before is the one by size."""
+    try:
+        found = check_config({k: v for k, v in values.items() if k != "versions"}).model_dump(mode="json")
+    except ConfigError:  # a setting that is no more: it will be shown as different
+        return dict(values)
+    return found | {"solver": None} if found["solver"] == {"use": "GramLasso"} else found
 
 
 def stored_config(folder: Path) -> Config:

@@ -24,10 +24,14 @@ ROOMS = ("collect", "bases", "connect", "gates", "evaluate", "view")
 
 def state_of(config: Config, out: str | Path | None = None, progress: bool | None = None) -> State:
     """The walk of a config in its run folder (`runs/<name>`); nothing is done yet."""
-    folder = Path(out) if out is not None else Path("runs") / config.name
+    folder = _folder(config, out)
     state = State(FromConfig(config, folder, progress), folder, progress)
     state.source.worker = state.worker
     return state
+
+
+def _folder(config: Config, out: str | Path | None) -> Path:
+    return Path(out) if out is not None else Path("runs") / config.name
 
 
 def run(
@@ -56,7 +60,7 @@ def run(
         raise ConfigError(f"there is no room {until!r}; the rooms are {', '.join(ROOMS)}")
     state = state_of(config, out, progress)
     check_settings(state, config)
-    folder, worker = state.out, state.worker
+    folder, worker = _folder(config, out), state.worker
     if restart and not worker.alone:
         raise ConfigError(
             "several workers cannot restart a run: one would delete what another has begun. Use one process"

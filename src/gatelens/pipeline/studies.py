@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import store
@@ -11,6 +12,7 @@ from ..basis.fitting import fit_bases
 from ..basis.linear import Basis
 from ..circuits import Circuit, build_circuit
 from ..data import Batches
+from ..errors import ConfigError
 from ..invariants import RankReport, rank_report
 from ..solvers.size_rule import default_solver
 from ..stability import Stability, stability, standard_conditions
@@ -26,8 +28,9 @@ def rank_study(state: State, ks: Sequence[int] | None = None) -> list[RankReport
     fit, held_out = state.batches
     few = fit.take(RANK_EXAMPLES[fit.metric])
     found = [rank_report(state.model, s, few, held_out, ks, seed=state.seed) for s in state.segments]
-    store.replace_file(state.out / "rank.json", store.dump_json([r.to_dict() for r in found]))
-    rank_page(found, f"{state.name}: what needs no coordinates").save(state.out / "rank.html")
+    out = _folder(state)
+    store.replace_file(out / "rank.json", store.dump_json([r.to_dict() for r in found]))
+    rank_page(found, f"{state.name}: what needs no coordinates").save(out / "rank.html")
     return found
 
 
@@ -40,9 +43,16 @@ def stability_study(state: State, rises: Sequence[float] = (0.001, 0.01), steps:
     retrained = state.source.retrained(state.out)
     first, conditions = standard_conditions(state.model, fit, state.seed, rises, steps=steps, retrained=retrained)
     found = stability(state.model, _refit(state), first, held_out, conditions, state.seed)
-    store.replace_file(state.out / "stability.json", store.dump_json(plain(found.to_dict())))
-    stability_page(found, f"{state.name}: what survives a change").save(state.out / "stability.html")
+    out = _folder(state)
+    store.replace_file(out / "stability.json", store.dump_json(plain(found.to_dict())))
+    stability_page(found, f"{state.name}: what survives a change").save(out / "stability.html")
     return found
+
+
+def _folder(state: State) -> Path:
+    if state.out is None:
+        raise ConfigError("a study writes into a run folder, and this walk is in memory: give it a folder")
+    return state.out
 
 
 def _refit(state: State) -> Any:

@@ -131,9 +131,10 @@ def contrasted(reading: Scene, other: Any, tokens: tuple[str | int, str | int] |
         )
         for n, (p, out) in enumerate(order)
     ]
-    texts = ("".join(t for t, k in zip(r.prompt.texts, r.prompt.keep, strict=True) if k) for r in (reading, second))
+    one, two = ("".join(t for t, k in zip(r.prompt.texts, r.prompt.keep, strict=True) if k) for r in (reading, second))
     return Contrast(
-        *texts,
+        one,
+        two,
         (reading.text_of(up), reading.text_of(down)),
         end,
         begin,

@@ -145,7 +145,7 @@ class LocalRule:
         )
 
     def _sets(self, names: Sequence[str]) -> str:
-        shown = [f"({_all(names, s, 'and')})" if len(s) > 1 else names[s[0]] for s in self.sets[:NAMED]]
+        shown = [f"({_all(names, s, 'and')})" if len(s) > 1 else names[next(iter(s))] for s in self.sets[:NAMED]]
         more = len(self.sets) - len(shown)
         return ", or ".join(shown) + (f", or {more} more set{'s' if more > 1 else ''}" if more else "")
 

@@ -83,11 +83,14 @@ def steered(reading: Scene, gate: int | str, strength: float, tokens: int, segme
     begin = len(ids) - 1
     plain, held = (_written(reading.model, ids, tokens, hooks) for hooks in ([], hold.from_position(begin)))
     kept = [i for i, keep in zip(ids, reading.prompt.keep, strict=True) if keep]
+    before, without, with_it = (reading.model.tokenizer.decode(t) for t in (kept, plain, held))
     return Steered(
         f"OF_{out}",
         strength,
         level,
-        *(reading.model.tokenizer.decode(t) for t in (kept, plain, held)),
+        before,
+        without,
+        with_it,
         _losses(reading, hold),
     )
 

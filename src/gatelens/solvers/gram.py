@@ -79,8 +79,8 @@ class Gram:
         by_feature = x.T.tocsr()
         squares = y.multiply(y).sum(0)
         in_in, in_out = (_products(by_feature, other) for other in (x, y))
-        sums = (torch.from_numpy(np.asarray(part)) for part in (x.sum(0), y.sum(0)))
-        return cls(x.shape[0], *sums, in_in, in_out, torch.from_numpy(np.asarray(squares)))
+        sum_in, sum_out = (torch.from_numpy(np.asarray(part)) for part in (x.sum(0), y.sum(0)))
+        return cls(x.shape[0], sum_in, sum_out, in_in, in_out, torch.from_numpy(np.asarray(squares)))
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(
