@@ -17,7 +17,7 @@ circuit = gl.build_circuit(model, segments, bases, acts, solver=gl.GramLasso(mea
 report = gl.evaluate(model, circuit, held_out)
 print(report)
 
-gates = [gate for segment in segments for gate in circuit.gates[segment.name] if gate.kind != gl.GateKind.NOT_READ]
+gates = [gate for segment in segments for gate in circuit.gates[segment.name] if gate.mcc is not None]
 for gate in sorted(gates, key=lambda gate: -gate.mcc)[:5]:
     print(gate)
 

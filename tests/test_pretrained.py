@@ -255,7 +255,7 @@ def test_the_published_pair_from_a_cache_reads_into_a_model(monkeypatch, tmp_pat
     }
     bases = {hook: recipe.load(hook) for hook, recipe in recipes.items()}
     assert all(isinstance(admitted(basis.source), RowNormalised) for basis in bases.values())
-    circuit = type("Spliced", (), {"segments": [segment], "bases": bases})
+    circuit = type("Spliced", (), {"segments": [segment], "bases": bases, "connectors": {}})
     spliced = model.run_with_hooks(fit.inputs, fwd_hooks=splice(circuit, how="dictionaries"))
     assert torch.isfinite(spliced).all()
     with pytest.raises(BasisError, match="less than their mean does"):  # random weights explain nothing, and it is said

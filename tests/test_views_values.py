@@ -334,6 +334,7 @@ def test_pairing_is_one_to_one():
 
 
 def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatch):
+    from gatelens.evaluation import Report
     from gatelens.pipeline import finishing
     from gatelens.pipeline.config import check_config
     from gatelens.pipeline.running import state_of
@@ -349,5 +350,5 @@ def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatc
             state.__dict__[name] = None
         state.__dict__["acts"] = state.source.__dict__["batches"] = (None, None)
         state.__dict__["recipes"] = {}
-        finishing.draw(state, None)
+        finishing.draw(state, Report({}, {}, {}, {}, {}))
     assert asked == [False, True]

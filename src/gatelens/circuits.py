@@ -22,6 +22,7 @@ from .gate_dictionaries.doors import taken_in
 from .gates import Gate
 from .gates.saving import gate_from_dict, gate_row, gate_to_dict
 from .lazy import LATER, shows_itself
+from .models import check_model
 from .models.fingerprint import active_hooks, weights_fingerprint
 from .progress import bar
 from .saving import basis_from, basis_into
@@ -234,6 +235,7 @@ def build_circuit(
     Raises:
         BasisError: a basis of another width, before anything is computed.
     """
+    check_model(model)
     segments = each_segment(segments)
     if not segments:
         raise SegmentError("no segments: expected at least one. Give mlp_segments(model)")

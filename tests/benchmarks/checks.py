@@ -210,6 +210,8 @@ def _gates(name: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Figure
     for kind in [k for k in summaries[WIRES]["counts"] if any(c[k] for c in kinds.values())]:
         shares = {who: kinds[who][kind] / len(f["gates"]) for who, f in found.items()}
         yield _beside(f"{name}: share of outputs read as {kind}", shares, _counts(kinds, kind))
+    unread = {who: 1 - sum(kinds[who].values()) / len(f["gates"]) for who, f in found.items()}
+    yield _beside(f"{name}: share of outputs read as nothing", unread, "no rule that the evidence carries")
     for what, key in (("true", True), ("false", False)):
         asked = {who: [g for g in f["gates"] if g.verified is not None] for who, f in found.items()}
         shares = {

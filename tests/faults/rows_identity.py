@@ -252,7 +252,7 @@ ROWS = [
         lost_on_the_way,
         ModelError,
         ("differ from the original's by a relative",),
-        guard={"gatelens.models.load.check_against_original": lambda *arguments: None},
+        guard={"gatelens.models.compared.Original.check": lambda *arguments: None},
     ),
     Fault(35, "a hook left on the model", hook_left_on, StoreError, ("active_hooks", "hook_post.0")),
     Fault(35, "one weight of a model changed", one_weight_changed, StoreError, ("model.weights: stored",)),

@@ -10,6 +10,7 @@ from ..activations.collecting import Activations
 from ..bases.sae.trained import TrainedSAE
 from ..basis.fitting import completed
 from ..circuits import Circuit
+from ..data import Batches
 from ..data.given import as_batches
 from ..errors import DataError
 from ..evaluation.report import Report
@@ -32,6 +33,15 @@ class Found:
     circuit: Circuit
     report: Report
     state: State = field(repr=False)
+
+    @property
+    def model(self) -> Any:
+        return self.state.model
+
+    @property
+    def batches(self) -> Batches:
+        """The held-out part."""
+        return self.state.batches[1]
 
     @property
     def held_out(self) -> Activations:
