@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator
 from tests.support.pages import HOOK_IN, HOOK_OUT, planted
 from tests.test_views import Elements
 
-from gatelens import views
+from gatelens import image_batches, views
 from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
@@ -348,7 +348,8 @@ def test_a_config_says_whether_token_panels_are_drawn(made, tmp_path, monkeypatc
         state = state_of(check_config(plain | extra), tmp_path)
         for name in ("circuit", "model"):
             state.__dict__[name] = None
-        state.__dict__["acts"] = state.source.__dict__["batches"] = (None, None)
+        state.__dict__["acts"] = (None, None)
+        state.source.__dict__["batches"] = image_batches("digits", rows=(20, 10))
         state.__dict__["recipes"] = {}
         finishing.draw(state, Report({}, {}, {}, {}, {}))
     assert asked == [False, True]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -252,7 +253,7 @@ ROWS = [
         lost_on_the_way,
         ModelError,
         ("differ from the original's by a relative",),
-        guard={"gatelens.models.compared.Original.check": lambda *arguments: None},
+        guard={"gatelens.models.load.Original": lambda *arguments: SimpleNamespace(check=lambda model: None)},
     ),
     Fault(35, "a hook left on the model", hook_left_on, StoreError, ("active_hooks", "hook_post.0")),
     Fault(35, "one weight of a model changed", one_weight_changed, StoreError, ("model.weights: stored",)),

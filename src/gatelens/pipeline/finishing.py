@@ -23,6 +23,12 @@ def report(state: State, quick: bool = False) -> Report:
     Args:
         quick: the circuit's own figures alone: no baselines, coverage, curves.
     """
+    if quick not in state.reports:
+        state.reports[quick] = _report(state, quick)
+    return state.reports[quick]
+
+
+def _report(state: State, quick: bool) -> Report:
     _ = state.circuit
     if state.parts is None:
         return _measured(state, quick)

@@ -21,6 +21,7 @@ from ..circuits import Circuit, connect, features_at, read_gates
 from ..data import Batches
 from ..distributed import Worker, awaited, this_worker
 from ..errors import GateLensError, StoreError
+from ..evaluation.report import Report
 from ..gate_dictionaries.doors import taken_in
 from ..models.fingerprint import weights_fingerprint
 from ..progress import bar
@@ -42,6 +43,7 @@ class State:
         source: model, data, recipes and settings.
         out: the run folder; None keeps nothing.
         progress: bars on standard error; None: where somebody watches.
+        reports: those that are made or read back, by whether they are quick.
         worker: which of several processes this is. All of them collect, train dictionaries and solve blocks of outputs;
             the first does the rest.
     """
@@ -50,6 +52,7 @@ class State:
     out: Path | None = None
     progress: bool | None = None
     timing_s: dict[str, float] = field(default_factory=dict)
+    reports: dict[bool, Report] = field(default_factory=dict)
     worker: Worker = field(default_factory=this_worker)
 
     @property
