@@ -1,4 +1,4 @@
-"""First-order methods over rotations, to compare with: the seed's own gradient descent, and Adam in three parametrisations."""
+"""First-order methods over rotations, to compare with: the founding post's own gradient descent, and Adam in three parametrisations."""
 
 from __future__ import annotations
 
