@@ -25,7 +25,7 @@ SMALL = {
     "name": "small",
     "model": {"use": "HookedMLP", "sizes": [64, 16, 16, 16, 10], "train": {"epochs": 25}},
     "data": {"use": "image_batches", "source": "digits", "rows": [600, 200]},
-    "bases": {"use": "TrainedSAE", "expansion": 2, "k": 6, "samples": 6000, "batch_size": 128},
+    "bases": {"use": "TrainedSAE", "expansion": 2, "k": 6, "samples": 6000, "batch_size": 128, "trainer": "sae-lens"},
     "solver": {"use": "GramLasso", "mean_wires": 3},
     "evaluation": {"baselines": ["neurons", "virtual_weights", "shuffled"], "ladder": {"causal_rows": 50}},
 }
@@ -55,15 +55,7 @@ def test_two_threads_change_no_figure_by_more_than_a_hundredth(finished, tmp_pat
     assert ours.keys() == theirs.keys()
     assert len(ours) > 20
     for name, value in ours.items():
-        if not name.endswith("median_control_mcc"):  # a median over the three gates that are read here: see below
-            assert theirs[name] == pytest.approx(value, abs=0.01, nan_ok=True), name
-    pairs = [
-        (a, b)
-        for n, gates in finished[0].circuit.gates.items()
-        for a, b in zip(gates, other.circuit.gates[n], strict=True)
-    ]
-    moved = [abs((a.control_mcc or 0) - (b.control_mcc or 0)) > 0.01 for a, b in pairs]
-    assert sum(moved) <= len(moved) / 10, "random parents are drawn by firing counts, of which a few tie"
+        assert theirs[name] == pytest.approx(value, abs=0.01, nan_ok=True), name
 
 
 def _figures(value, name=""):
