@@ -9,11 +9,11 @@ import textwrap
 
 import pytest
 
-from gatelens import progress
+from gatelens.errors import progress
 
 pty = pytest.importorskip("pty")  # not there on Windows
 
-HURRY = "from gatelens import progress; progress.AFTER, progress.EVERY = 0.05, 0.05\n"
+HURRY = "from gatelens.errors import progress; progress.AFTER, progress.EVERY = 0.05, 0.05\n"
 
 
 def on_a_terminal(script: str) -> str:

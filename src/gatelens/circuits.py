@@ -18,13 +18,13 @@ from .basis.linear import Basis
 from .basis.output import output_features
 from .connectors import Connector, Solver
 from .errors import ConfigError, DataError, ModelError, SegmentError, unknown
+from .errors.progress import bar
 from .gate_dictionaries.doors import taken_in
 from .gates import Gate
 from .gates.saving import gate_from_dict, gate_row, gate_to_dict
 from .lazy import LATER, shows_itself
 from .models import check_model
 from .models.fingerprint import active_hooks, weights_fingerprint
-from .progress import bar
 from .saving import basis_from, basis_into
 from .segments import Segment, each_segment, with_outside
 from .segments.outside import Outside

@@ -15,9 +15,9 @@ from ..data import Batches
 from ..data.given import as_batches
 from ..distributed import this_worker, wait_for
 from ..errors import DataError, GateLensWarning
+from ..errors.progress import bar
 from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
-from ..progress import bar
 from ..segments import Segment
 from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans

@@ -1,4 +1,4 @@
-"""The few things that can go wrong, each with its sentence.
+"""What a user is told: the few things that can go wrong, each with its sentence. Beside it the check at the door, and the bars.
 
 Every error that a user can cause is a `GateLensError`. Its message says what was expected, what came, and what to do
 next; the command prints it and exits with 2. Anything else that escapes is our own fault and exits with 1.

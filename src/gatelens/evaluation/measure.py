@@ -15,9 +15,9 @@ from ..basis.output import at_output
 from ..circuits import Circuit, features_at
 from ..data import Batches
 from ..data.given import as_batches
+from ..errors.progress import bar
 from ..gates.grade import Grade
 from ..models import check_model
-from ..progress import bar
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
 from .passes import Passes

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batches
+from ..errors.progress import bar
 from ..models import run_cached, run_hooked
-from ..progress import bar
 from .splicing import splice
 
 

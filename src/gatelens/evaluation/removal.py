@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ..data import Batches
 from ..errors import DataError
+from ..errors.progress import bar
 from ..models import device_of
-from ..progress import bar
 
 #: windows in which an output is removed
 WINDOWS = 4

@@ -14,7 +14,7 @@ from ..bases.sae.pair_training import falling, level, shuffled
 from ..codes.active import Chooser, Seen, decode_active, unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import stacked
-from ..progress import bar
+from ..errors.progress import bar
 from .gate_start import GateStart
 from .normal_equations import NormalEquations
 

@@ -15,7 +15,7 @@ from ..codes.active import unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
-from ..progress import bar
+from ..errors.progress import bar
 from ..segments import Segment
 from .gate_training import GateRun
 from .gate_units import Units

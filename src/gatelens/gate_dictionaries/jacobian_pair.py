@@ -16,7 +16,7 @@ from ..bases.sae.training import DictionaryTraining
 from ..basis.linear import Basis
 from ..codes.active import unit_rows_
 from ..errors import BasisError
-from ..progress import bar
+from ..errors.progress import bar
 from ..segments import ACTIVATIONS, MLPWeights, Segment
 
 

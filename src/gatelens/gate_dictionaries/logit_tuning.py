@@ -16,8 +16,8 @@ from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batch, Batches
 from ..errors import BasisError
+from ..errors.progress import bar
 from ..models import device_of, run_hooked
-from ..progress import bar
 from ..segments import Segment
 from .gate_basis import GateBasis
 

@@ -18,7 +18,7 @@ from ..basis.pair import PairBasis
 from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
 from ..errors import DataError, SolverError
-from ..progress import bar
+from ..errors.progress import bar
 from ..segments import Segment
 from .detection import detection, top_tokens
 from .gate import Gate

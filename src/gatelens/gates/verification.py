@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import scipy.sparse
 
-from ..progress import bar
+from ..errors.progress import bar
 from .companions import groups_of
 from .group_trials import GroupTrial, Subject, group_trials
 from .interchange import Interchange, interchanges

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GateLensError, ModelError
-from ..progress import bar
+from ..errors.progress import bar
 
 #: buffers that transformer-lens makes itself
 _OWN_BUFFERS = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "rotary_cos_local", "rotary_sin_local")

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import store
 from ..errors import ModelError, StoreError
-from ..progress import bar
+from ..errors.progress import bar
 from .gguf_files import GgufFile
 from .gguf_tokenizer import tokenizer_of_gguf
 from .huggingface import HuggingFaceFolder

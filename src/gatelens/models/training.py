@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from ..data import Batches
-from ..progress import bar
+from ..errors.progress import bar
 from .mlp import HookedMLP
 
 

@@ -21,10 +21,10 @@ from ..circuits import Circuit, connect, features_at, read_gates
 from ..data import Batches
 from ..distributed import Worker, awaited, this_worker
 from ..errors import GateLensError, StoreError
+from ..errors.progress import bar
 from ..evaluation.report import Report
 from ..gate_dictionaries.doors import taken_in
 from ..models.fingerprint import weights_fingerprint
-from ..progress import bar
 from ..saving import load_basis, save_basis
 from ..segments import Segment
 from ..solvers.protocol import as_solver

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..codes.csr import spread, take_rows
 from ..connectors import Connector
 from ..errors import GateLensWarning, SolverError
+from ..errors.progress import bar
 from ..lazy import renamed
-from ..progress import bar
 from ..store.estimate import Estimate, gram_fit
 from .calibration import calibrated
 from .gram import Gram

@@ -18,7 +18,7 @@ from ..basis.linear import Basis
 from ..connectors import Connector
 from ..distributed import Worker, this_worker, wait_for
 from ..errors import SolverError
-from ..progress import bar
+from ..errors.progress import bar
 from ..segments import Segment
 from ..store import slug
 from ..store.estimate import Estimate, greedy_fit

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import store
 from ..errors import SolverError
-from ..progress import Bar
+from ..errors.progress import Bar
 from ..store.shards import ShardFolder, spans
 from .relu_omp_output import Parents, Search, Settings
 from .sparse_rows import SparseRows

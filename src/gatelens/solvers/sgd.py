@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import SolverError
+from ..errors.progress import bar
 from ..lazy import renamed
-from ..progress import bar
 from ..segments import Segment
 from .protocol import SolverDefaults
 from .virtual_weights import keep_largest, virtual_weights

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from .. import __version__
 from ..basis.linear import basis_kind
 from ..basis.output import at_output
-from ..progress import bar
+from ..errors.progress import bar
 from .cards import order_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols

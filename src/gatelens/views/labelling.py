@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import store
 from ..errors import DataError
-from ..progress import bar
+from ..errors.progress import bar
 from .contexts import FeatureRows, Windows, groups
 from .known_features import rows_of
 from .labels import Labels

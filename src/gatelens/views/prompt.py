@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..progress import bar
+from ..errors.progress import bar
 from .document import Html, document, fragment, visible
 from .drawing import glyph, glyph_symbols
 from .known_features import known

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from ...progress import bar
+from ...errors.progress import bar
 from .result import Trace
 
 #: called after every iteration with the stage's name, the objective's value and the rotation so far

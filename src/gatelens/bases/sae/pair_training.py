@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
 from ...errors import BasisError
-from ...progress import bar
+from ...errors.progress import bar
 from .training import DictionaryTraining
 
 _RIDGE = 1e-3

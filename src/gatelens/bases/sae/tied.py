@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...progress import bar
+from ...errors.progress import bar
 from .training import DictionaryTraining
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis
 from ...errors import BasisError
-from ...progress import watched
+from ...errors.progress import watched
 from ...segments import Segment
 from .files import sae_lens_works
 from .pair_training import PairTraining, PairWeights, train_pair
