@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import bound as bound  # methods of values that need later rooms; imports none of them yet
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: room -> the names that it shows at the front door
 FRONT_DOOR: dict[str, tuple[str, ...]] = {

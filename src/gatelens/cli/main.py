@@ -10,7 +10,8 @@ from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
-from . import prompt, rotate, studies, tools, walks
+from . import completion, prompt, rotate, studies, tools, walks
+from .examples import EXAMPLES, FIRST
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if not hasattr(options, "act"):
-        parser.print_help()
+        sys.stdout.write(FIRST)
         return 0
     # what our dependencies deprecate is no concern of someone who runs a command; what we warn of is
     warnings.simplefilter("ignore")
@@ -58,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     prompt.add_verbs(verbs)
     rotate.add_verbs(verbs)
     studies.add_verbs(verbs)
+    completion.add_verbs(verbs)
+    for verb, example in EXAMPLES.items():
+        verbs.choices[verb].epilog = f"example: {example}"
     return parser
 
 

@@ -21,6 +21,14 @@ VERBS = {
 
 def add_verbs(verbs: Any) -> None:
     """One parser a verb of `VERBS`."""
+    demo = verbs.add_parser(
+        "demo",
+        help="read a language model offline, and say where the page is: run demo",
+        description="The same as `gatelens run demo`: a language model's MLP as gates, without any download.",
+    )
+    demo.set_defaults(config="demo")
+    add_changes(demo)
+    _add_walk(demo)
     for verb, (_, help_text) in VERBS.items():
         parser = verbs.add_parser(
             verb,
@@ -28,23 +36,33 @@ def add_verbs(verbs: Any) -> None:
             description=f"{help_text[0].upper()}{help_text[1:]}. Rooms that are finished in the run folder are used.",
         )
         add_config(parser)
-        parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
-        parser.add_argument("--restart", action="store_true", help="forget what is finished in the run folder")
-        parser.add_argument(
-            "--json", action="store_true", help="print the report as JSON, and nothing else, on standard output"
-        )
-        parser.add_argument(
-            "--quick",
-            action="store_true",
-            help="the circuit's own figures and their page; no baselines, coverage, curves",
-        )
-        add_estimate(parser)
-        parser.set_defaults(act=act)
+        _add_walk(parser)
+
+
+def _add_walk(parser: argparse.ArgumentParser) -> None:
+    """What all verbs of the walk take."""
+    parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
+    parser.add_argument("--restart", action="store_true", help="forget what is finished in the run folder")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report as JSON, and nothing else, on standard output"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="the circuit's own figures and their page; no baselines, coverage, curves",
+    )
+    add_estimate(parser)
+    parser.set_defaults(act=act)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """CONFIG, and what changes or restricts it."""
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file; see configs/")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or a name: demo, digits, mnist, gates, gpt2 ...")
+    add_changes(parser)
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """What changes or restricts a config."""
     parser.add_argument(
         "--set",
         action="append",
@@ -117,7 +135,7 @@ def act(options: argparse.Namespace) -> int:
     from ..pipeline import run
     from ..pipeline.finishing import report
 
-    room = VERBS[options.verb][0]
+    room = "view" if options.verb == "demo" else VERBS[options.verb][0]
     if options.estimate:
         return _estimate(config, options.out, room)
     walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say, options.quick)

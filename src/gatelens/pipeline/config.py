@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ECHOED, ConfigError, shown, unknown
+from .shipped_configs import config_file, shipped_configs
 from .yaml_files import read_yaml
 
 
@@ -59,7 +60,7 @@ class Config(BaseModel):
 
 
 def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = False, only_model: bool = False) -> Config:
-    """The config at `path`, with `key.sub=value` changes applied (values are YAML).
+    """The config at `path`, or the shipped one of that name, with `key.sub=value` changes applied (values are YAML).
 
     A config is code: `use: module:Name` imports that module and calls that name. `safe` refuses names that are not ours.
     `only_model` asks for no `data` and no `bases`: for what looks at the model alone.
@@ -67,10 +68,14 @@ def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = Fals
     Raises:
         ConfigError: no such file, not YAML, an unknown key (with the nearest known one) or a value of another type.
     """
-    path = Path(path)
+    path = config_file(path)
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        raise ConfigError(f"there is no config {path}" + (f"; that folder has {near}" if near else ""))
+        raise ConfigError(
+            f"there is no config {path}"
+            + (f"; that folder has {near}" if near else "")
+            + f". Give a YAML file, or one of those that come with gatelens by its name: {', '.join(shipped_configs())}"
+        )
     if path.stat().st_size > 1_000_000:
         raise ConfigError(
             f"{path} is {path.stat().st_size:,} bytes; a config has at most a million. Is it the right file?"
