@@ -8,14 +8,16 @@ import torch
 
 from gatelens.basis import Rotation
 from gatelens.connectors import Connector
+from gatelens.edits import Counterfactual
+from gatelens.edits.kinds import removal, subset
 from gatelens.errors import DataError
 from gatelens.evaluation import causal_figures
-from gatelens.evaluation.causal import addition, edit_figures, removal, subset
-from gatelens.evaluation.rule_flips import rule_flips
+from gatelens.evaluation.causal import edit_figures
+from gatelens.evaluation.rule_flips import levels_of, rule_flips
 from gatelens.evaluation.wire_ablation import ablate_wires, drop_contradicted
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import type_gates
-from gatelens.gates.interventions import Workbench
+from gatelens.gates.stage import Stage
 from gatelens.segments import MLPWeights, Segment
 
 WIDTH, ROWS = 8, 3000
@@ -76,7 +78,8 @@ def test_r2_is_the_share_of_squared_change_that_is_foreseen(world):
     found = edit_figures(segment, basis_in, basis_out, connector, x, removal, torch.Generator().manual_seed(0))
     assert found["r2"] == pytest.approx(0.75, abs=1e-3)
     assert found["local_jacobian_r2"] == pytest.approx(1.0, abs=1e-4)
-    nothing_left = edit_figures(segment, basis_in, basis_out, connector, x, lambda f, *_: -f, torch.Generator())
+    everything = Counterfactual(drop=(1, 1), drop_share=1, add_share=0).edit
+    nothing_left = edit_figures(segment, basis_in, basis_out, connector, x, everything, torch.Generator())
     y, change = linear(x), linear(basis_in.encode(x) @ basis_in.matrix)
     assert nothing_left["size"] == pytest.approx(
         float(change.square().sum() / (y - y.mean(0)).square().sum()), rel=1e-4
@@ -97,29 +100,14 @@ def test_flips_of_features_of_the_input_are_judged_by_the_output(world):
     assert shares == [1.0, 0.0]
 
 
-def test_edits_change_what_they_say(world):
-    _, basis_in, _, x = world
-    f = basis_in.encode(x[:400])
-    on = f > 0
-    rate, value = on.float().mean(0), torch.ones(WIDTH)
-    g = torch.Generator().manual_seed(0)
-    removed, dropped, added = (edit(f, rate, value, g) for edit in (removal, subset, addition))
-    assert torch.equal((removed != 0).sum(1), on.any(1).long())
-    assert torch.equal(f + removed >= 0, torch.ones_like(on))
-    assert (dropped != 0)[on].float().mean() == pytest.approx(0.4, abs=0.05)
-    assert not (dropped != 0)[~on].any()
-    assert torch.equal((added != 0).sum(1), (~on).any(1).long())
-    assert not (added != 0)[on].any()
-
-
 def test_wires_agree_with_ablation_or_are_dropped(world):
     segment, basis_in, basis_out, x = world
-    bench = Workbench(segment, basis_in, basis_out, x)
+    stage = Stage.of(segment, basis_in, basis_out, x)
     wrong = exact().weight.to_dense()
     wrong[0, 0] *= -1  # the wire's sign denies what removal does
     wrong[2, 7] = 0.3  # nothing happens when 7 is removed
     connector = Connector.from_dense(wrong, BIAS)
-    ablation = ablate_wires(bench, connector, top=None)
+    ablation = ablate_wires(stage, connector, top=None)
     wires = list(zip(ablation.out.tolist(), ablation.parent.tolist(), strict=True))
     flagged = {wire for wire, bad in zip(wires, ablation.contradicted.tolist(), strict=True) if bad}
     silent = {wire for wire, idle in zip(wires, ablation.silent.tolist(), strict=True) if idle}
@@ -137,8 +125,8 @@ def test_wires_agree_with_ablation_or_are_dropped(world):
 
 def test_effects_of_ablation_are_mean_differences_of_the_real_output(world):
     segment, basis_in, basis_out, x = world
-    bench = Workbench(segment, basis_in, basis_out, x)
-    ablation = ablate_wires(bench, exact(), top=1, rows=10_000)
+    stage = Stage.of(segment, basis_in, basis_out, x)
+    ablation = ablate_wires(stage, exact(), top=1, rows=10_000)
     out, parent = int(ablation.out[0]), int(ablation.parent[0])
     assert (out, parent) == (2, 5)
     f = basis_in.encode(x)[:, parent]
@@ -155,7 +143,7 @@ def test_rules_that_hold_in_the_model_make_it_flip(world):
     model = {"segment": segment, "basis_in": basis_in, "basis_out": basis_out, "x": x}
     gates = type_gates(exact(), f_in, f_out, held_out=(f_in, f_out), **model)
     assert [str(g.kind) for g in gates] == ["or", "and", "and_not"]
-    figures = rule_flips(Workbench(segment, basis_in, basis_out, x), gates).figures()
+    figures = rule_flips(Stage.of(segment, basis_in, basis_out, x, levels_of(gates, 3)), gates).figures()
     assert figures["gates"] == 3
     for way in ("on_off", "off_on"):
         assert figures[way]["required"] == 96
@@ -170,12 +158,12 @@ def test_gates_of_the_input_are_held_against_what_the_model_gives(world):
     gates = type_gates(exact(), f_in, exact()(f_in))
     for sign, right in ((1.0, 1.0), (-1.0, 0.0)):
         basis = GateBasis(basis_in, exact(), sign * torch.eye(3), torch.zeros(3), WIDTH)
-        bench = Workbench(segment, basis_in, basis, x)
-        flips = rule_flips(bench, gates).figures()
+        stage = Stage.of(segment, basis_in, basis, x, levels_of(gates, 3))
+        flips = rule_flips(stage, gates).figures()
         assert flips["gates"] == 3
         assert flips["off_on"]["made"] == right
         assert flips["on_off"]["made"] == (1.0 if right else None)  # turned round, no output shows its feature
-        wires = ablate_wires(bench, exact(), top=None).figures()
+        wires = ablate_wires(stage, exact(), top=None).figures()
         assert wires["silent"] == (0 if right else 6)
         assert wires["sign_agreement"] == (1.0 if right else None)
 

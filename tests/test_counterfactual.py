@@ -7,7 +7,8 @@ import torch
 
 from gatelens.basis.linear import Rotation
 from gatelens.codes.rows import Codes
-from gatelens.edits.counterfactual import Counterfactual, Edit, Library, addition, patch, single, subset
+from gatelens.edits.counterfactual import Counterfactual, Library
+from gatelens.edits.kinds import KINDS
 from gatelens.errors import BasisError
 from gatelens.segments import Segment
 
@@ -101,38 +102,34 @@ def test_fresh_edits_every_time_and_the_same_for_the_same_seed():
     assert not torch.equal(runs[0][0].x_edited[order[0]], runs[0][1].x_edited[order[1]])
 
 
-@pytest.mark.parametrize("name", [e.__name__ for e in (single, subset, addition, patch)])
+@pytest.mark.parametrize("name", list(KINDS))
 def test_test_edits_do_what_their_names_say(name):
     codes = Codes.of(features())
-    edit = {e.__name__: e for e in (single, subset, addition, patch)}[name](
-        codes, Library.of(codes), torch.Generator().manual_seed(0)
-    )
+    edit = KINDS[name](codes, Library.of(codes), torch.Generator().manual_seed(0))
     before, after = codes.dense(), edit.codes.dense()
     gone, come = (before > 0) & (after == 0), (before == 0) & (after > 0)
-    if name == "single":
+    if name == "removals":
         assert (gone.sum(1) == (before > 0).any(1)).all()
-    if name == "subset":
+    if name == "subsets":
         assert abs(float(gone.sum() / (before > 0).sum()) - 0.4) < 0.05
-    if name == "addition":
+    if name == "additions":
+        assert come.any(1)[(before == 0).sum(1) >= 5].all()  # a row that is on nearly everywhere may be left as it is
         assert come.sum(1).max() == 1
         assert not gone.any()
-    if name in ("single", "subset"):
+    if name in ("removals", "subsets"):
         assert not come.any()
-    if name == "patch":
+    if name == "patches":
         values = {round(v, 5) for v in before[before > 0].tolist()}
         assert all(round(v, 5) in values for v in after[come].tolist())
 
 
 def test_bad_edits_are_refused():
-    codes = Codes.of(features())
     with pytest.raises(BasisError, match=r"never negative.*rotation"):
         Library.of(
             Codes.of(Rotation(torch.eye(3)).encode(torch.randn(5, 3, generator=torch.Generator().manual_seed(0))))
         )
     with pytest.raises(BasisError, match=r"no input feature is ever on"):
         Library.of(Codes.of(torch.zeros(4, 3)))
-    with pytest.raises(BasisError, match=r"leave a feature negative"):
-        Edit.of(codes, torch.zeros(len(codes.col), dtype=torch.bool), Codes.of(-features(seed=1)))
     for bad in ({"drop": (0.5, 0.1)}, {"drop": (0, 2)}, {"add": (2, 1)}, {"pairs": 0}, {"add_share": -1}):
         with pytest.raises(BasisError, match=r"probabilities|least"):
             Counterfactual(**bad)

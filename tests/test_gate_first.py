@@ -12,9 +12,10 @@ from gatelens.codes.active import Chooser, active_linear, decode_active
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.edits.counterfactual import Counterfactual
+from gatelens.edits.kinds import removal
 from gatelens.errors import BasisError, TooLargeError
 from gatelens.evaluation import splice
-from gatelens.evaluation.causal import edit_figures, removal
+from gatelens.evaluation.causal import edit_figures
 from gatelens.evaluation.figures import connector_figures
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gate_dictionaries.gate_first import GateDictionary

@@ -11,7 +11,7 @@ from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import GateKind, Grade, type_gates
-from gatelens.gates.interventions import Workbench
+from gatelens.gates.stage import Stage
 from gatelens.segments import MLPWeights, Segment
 
 WIDTH, ROWS = 8, 6000
@@ -98,14 +98,11 @@ def test_an_output_is_an_adder_in_magnitude_and_an_or_in_firing(world):
 
 def test_rows_are_moved_by_exactly_the_parents_directions(world):
     segment, basis_in, basis_out, x = world
-    bench = Workbench(segment, basis_in, basis_out, x)
-    rows = np.arange(50)
-    change = np.zeros((50, 2))
-    change[:, 0] = 2.5
-    moved = bench.moved(rows, [3, 4], change)
-    expected = x[:50] + 2.5 * basis_in.matrix[3]
-    assert torch.allclose(moved, expected, atol=1e-6)
-    assert bench.values(rows, [1]).shape == (50, 1)
+    stage = Stage.of(segment, basis_in, basis_out, x)
+    change = np.full((50, 1), 2.5)
+    moved = stage.moved(np.arange(50), change @ stage.directions[[3]])
+    assert torch.allclose(moved, x[:50] + 2.5 * basis_in.matrix[3], atol=1e-6)
+    assert np.allclose(stage.values([1], np.arange(50)), basis_in.encode(x[:50])[:, [1]], atol=1e-6)
 
 
 def test_coordinates_of_both_signs_are_set_by_sign(world):
@@ -127,7 +124,7 @@ def test_coordinates_of_both_signs_are_set_by_sign(world):
 def test_rows_of_another_width_are_refused(world):
     segment, basis_in, basis_out, _ = world
     with pytest.raises(DataError, match=r"rows at in, \[rows, 8\]"):
-        Workbench(segment, basis_in, basis_out, torch.zeros(5, 3))
+        Stage.of(segment, basis_in, basis_out, torch.zeros(5, 3))
 
 
 def test_a_gate_dictionary_is_verified_by_the_models_output_and_not_by_itself():
@@ -145,7 +142,7 @@ def test_a_gate_dictionary_is_verified_by_the_models_output_and_not_by_itself():
         connector = Connector.from_dense(wires, torch.zeros(2))
         basis = GateBasis(basis_in, connector, written, torch.zeros(3), 4)
         f_out = basis.features_from(x)
-        torch.testing.assert_close(basis.read_off(x, segment.forward(x)), f_out)
+        torch.testing.assert_close(basis.shown(x, segment.forward(x)), f_out)
         gates = type_gates(connector, x, f_out, segment=segment, basis_in=basis_in, basis_out=basis, x=x)
         assert gates[1].verified is True
         found[name] = gates[0]

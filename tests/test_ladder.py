@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from gatelens.basis.linear import Rotation
-from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.edits.counterfactual import Counterfactual
 from gatelens.errors import DataError
-from gatelens.evaluation.causal import patch
 from gatelens.evaluation.readings import table_mcc
 from gatelens.evaluation.rivals import ridge_to_output
 from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
@@ -129,14 +127,6 @@ def test_the_ridge_is_sklearns_and_the_pair_loss_is_its_normal_equations():
     scale = 2 * float(fit.y.square().sum())
     assert float(weight.grad.abs().max()) < 5e-3 * scale  # only the shrinkage is left
     assert float(bias.grad.abs().max()) < 1e-3 * scale
-
-
-def test_patches_exchange_whole_values():
-    f = Codes.of(torch.rand(50, 8, generator=torch.Generator().manual_seed(0))).dense() * (torch.arange(8) % 2)
-    change = patch(f, f.mean(0), f.mean(0), torch.Generator().manual_seed(1))
-    after = f + change
-    assert float(after.min()) >= 0
-    assert set(after[after > 0].tolist()) <= set(f[f > 0].tolist())
 
 
 def test_rows_that_do_not_match_are_refused():

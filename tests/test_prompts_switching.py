@@ -277,7 +277,7 @@ def test_a_dictionary_of_a_pair_of_hook_points(model, world, reading):
     why = firing.why(k=3, share=1.0)
     if why.held:  # all features on: the row itself
         y = layer.segment.forward(layer.x[-1:])
-        assert why.values[-1] == pytest.approx(float(pair.read_off(layer.x[-1:], y)[0, firing.out]), abs=1e-3)
+        assert why.values[-1] == pytest.approx(float(pair.shown(layer.x[-1:], y)[0, firing.out]), abs=1e-3)
     step = -layer.f_out[-1, firing.out] * pair.W_dec[firing.out]
     logits = by_hand(model, found.prompt.inputs, segment.hook_out, -1, step)
     assert torch.allclose(found.switch(firing.out).after, logits, atol=1e-4)

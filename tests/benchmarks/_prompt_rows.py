@@ -11,11 +11,12 @@ from torch import Tensor
 
 from gatelens.basis import directions
 from gatelens.codes.rows import Codes
-from gatelens.edits.counterfactual import Library, addition, single, subset
+from gatelens.edits.counterfactual import Library
+from gatelens.edits.kinds import addition, removal, subset
 from gatelens.prompts.rows import Row
 from gatelens.segments import MLPWeights, Segment
 
-EDITS = {"single removals": single, "random subsets": subset, "additions": addition}
+EDITS = {"single removals": removal, "random subsets": subset, "additions": addition}
 ROWS = 1_000
 
 

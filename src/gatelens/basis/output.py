@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import BasisError
 from ..segments import Segment
 from .features import encode_rows
-from .pair import PairBasis
+from .linear import directions, encoder_directions
+from .pair import PairBasis, read_off
 from .protocol import Basis
 
 _ROWS = 4_096
@@ -51,8 +53,12 @@ class OutputDictionary(Protocol):
         """The features from rows at `source`."""
         ...
 
-    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
-        """[rows, f] the features as y shows them, whatever the dictionary says of x."""
+    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """The features as y shows them, whatever the dictionary says of x; with derivatives."""
+        ...
+
+    def drive(self, out: int) -> Float[Tensor, " d_out"] | None:
+        """A direction whose product with y moves the feature, below its threshold too; None where none is known."""
         ...
 
     def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
@@ -92,8 +98,14 @@ class ReadsOutput:
     def read(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
         return self.basis.encode(rows)
 
-    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
-        return encode_rows(self.basis, y)
+    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        return self.basis.encode(y)
+
+    def drive(self, out: int) -> Float[Tensor, " d_out"] | None:
+        try:
+            return encoder_directions(self.basis)[:, out]
+        except BasisError:
+            return None
 
     def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
         return self.basis.decode(f)
@@ -120,8 +132,12 @@ class ReadsInput(ReadsOutput):
     def read(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
         return self.basis.features_from(rows)
 
-    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
-        return self.features(x, y)
+    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        f = self.basis.features_from(x)
+        return read_off(f, y - self.decoded(f, x), directions(self.basis, f.shape[1]))
+
+    def drive(self, out: int) -> Float[Tensor, " d_out"] | None:
+        return None
 
 
 def at_output(basis: Any) -> OutputDictionary:

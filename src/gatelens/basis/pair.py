@@ -78,10 +78,6 @@ class PairBasis(ABC):
         """`features_from`, by the name that every output dictionary has."""
         return self.features_from(rows)
 
-    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
-        """`read_off`, by the name that every output dictionary has."""
-        return self.read_off(x, y)
-
     def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
         """The output that the features stand for, with what a linear bypass carries beside them."""
         y, beside = self.decode(f), self.bypass(x)
@@ -127,14 +123,14 @@ class PairBasis(ABC):
         """The whole of what this dictionary says about y: features and bypass."""
         return self.decoded(self.features_from(x), x)
 
-    def read_off(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
-        """What an output y shows of each feature, every other feature taken at its word: f + (y - reconstruct(x)) D / |D|^2.
+    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """What an output y shows of each feature: `read_off`."""
+        f = self.features_from(x)
+        return read_off(f, y - self.decoded(f, x), self.W_dec)
 
-        Where y is what the dictionary says, this is `features_from(x)`. Where the model does otherwise, it is what the model
-        does: interventions read this, since features computed from x agree with themselves whatever the model did.
-        """
-        left = y - self.reconstruct(x)
-        return self.features_from(x) + left @ self.W_dec.T / self.W_dec.square().sum(1).clamp_min(1e-24)
+    def drive(self, out: int) -> Float[Tensor, " d_out"]:
+        """A direction of y along which the feature is shown."""
+        return self.W_dec[out] / self.W_dec[out].square().sum().clamp_min(1e-24)
 
     def check(self, segment: Segment) -> None:
         """Refuse a segment that this dictionary was not made for, before any forward pass.
@@ -156,6 +152,17 @@ class PairBasis(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label}, {self.d_in} -> {self.cfg.d_sae} features -> {self.cfg.d_in})"
+
+
+def read_off(
+    f: Float[Tensor, "rows f"], left: Float[Tensor, "rows d_out"], decoder: Float[Tensor, "f d_out"]
+) -> Float[Tensor, "rows f"]:
+    """What an output shows of features that were computed from the input, every other feature taken at its word: f + left D / |D|^2.
+
+    Where the output is what the dictionary says, nothing is `left` and these are the features. Where the model does otherwise, it
+    is what the model does: interventions read this, since features of the input agree with themselves whatever the model did.
+    """
+    return f + left @ decoder.T / decoder.square().sum(1).clamp_min(1e-24)
 
 
 def explained(basis: PairBasis, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> float:

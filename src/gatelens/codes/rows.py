@@ -67,6 +67,11 @@ class Codes:
         )
         return Codes(crow, self.col[entry], self.value[entry], self.width)
 
+    def positive(self) -> Codes:
+        """The entries above zero."""
+        on = self.value > 0
+        return Codes.from_entries(self.row[on], self.col[on], self.value[on], len(self), self.width)
+
     def over(self, size: float) -> Codes:
         """The same features in other units, value / size."""
         return Codes(self.crow, self.col, self.value / size, self.width)

@@ -34,8 +34,18 @@ class Library:
     source: Codes
 
     @classmethod
+    def observed(cls, codes: Codes) -> Library:
+        """From any features; those with a sign count as on above zero. Half of the features put in are drawn by frequency, half
+        evenly among those that are ever on.
+        """
+        on = codes.positive()
+        frequency = on.frequency()
+        live = (frequency > 0).to(frequency.dtype)
+        return cls(on.typical(), frequency / frequency.sum().clamp_min(1e-30) + live / live.sum().clamp_min(1), codes)
+
+    @classmethod
     def of(cls, codes: Codes) -> Library:
-        """Half of the features put in are drawn by frequency, half evenly among those that are ever on.
+        """For a fit, which switches features off and on again.
 
         Raises:
             BasisError: features that go below zero, for which neither "off" nor "typical" means anything.
@@ -45,13 +55,12 @@ class Library:
                 "counterfactual edits switch features off and on: expected features that are never negative, got negative ones. "
                 "Use a sparse autoencoder at the input, not a rotation or neurons with a sign"
             )
-        frequency = codes.frequency()
-        live = (frequency > 0).to(frequency.dtype)
-        if not live.any():
+        found = cls.observed(codes)
+        if not found.chances.any():
             raise BasisError(
                 "no input feature is ever on: there is nothing to edit. Look at the input dictionary and its threshold"
             )
-        return cls(codes.typical(), frequency / frequency.sum() + live / live.sum(), codes)
+        return found
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,7 @@ class Edit:
 
     @classmethod
     def of(cls, codes: Codes, dropped: Bool[Tensor, " entries"], added: Codes) -> Edit:
-        """From entries to drop and entries to add over the same rows.
-
-        Raises:
-            BasisError: when a feature would go below zero.
-        """
-        if len(added.value) and float(added.value.min()) < 0:
-            raise BasisError("an edit would leave a feature negative: values that are put in must be positive")
+        """From entries to drop and entries to add over the same rows."""
         row, rows = codes.row, len(codes)
         kept = ~dropped
         new = _merged(row[kept], codes.col[kept], codes.value[kept], added, rows, codes.width)
@@ -91,8 +94,8 @@ class Counterfactual:
         seed: of the edits.
 
     The forward passes of the segment are the whole extra cost: a few seconds per 100,000 rows on one CPU thread at
-    width 384. Test edits must be of another kind than these (`SINGLE`, `SUBSET`, `ADDITION`, `PATCH` below are):
-    otherwise a figure says only that the fit agrees with itself.
+    width 384. Edits that a fit is judged by are of other kinds (`edits.kinds`): otherwise a figure says only that it
+    agrees with itself.
     """
 
     drop: tuple[float, float] = (0.02, 0.25)
@@ -119,11 +122,11 @@ class Counterfactual:
         """One fresh edit of every row."""
         rows = len(codes)
         low, high = self.drop
-        chance = low + (high - low) * _uniform(rows, generator, codes)
-        chance = torch.where(_uniform(rows, generator, codes) < self.drop_share, chance, 0.0)
-        dropped = _uniform(len(codes.col), generator, codes) < chance[codes.row]
+        chance = low + (high - low) * uniform(rows, generator, codes)
+        chance = torch.where(uniform(rows, generator, codes) < self.drop_share, chance, 0.0)
+        dropped = uniform(len(codes.col), generator, codes) < chance[codes.row]
         counts = torch.randint(self.add[0], self.add[1] + 1, (rows,), generator=generator).to(codes.col.device)
-        counts = torch.where(_uniform(rows, generator, codes) < self.add_share, counts, 0)
+        counts = torch.where(uniform(rows, generator, codes) < self.add_share, counts, 0)
         return Edit.of(codes, dropped, additions(codes, counts, library, generator))
 
     def edited_inputs(
@@ -186,41 +189,6 @@ def additions(codes: Codes, counts: Int[Tensor, " rows"], library: Library, gene
     return Codes.from_entries(row, col, library.typical[col], len(codes), codes.width)
 
 
-EditRows = Callable[[Codes, Library, torch.Generator], Edit]
-
-
-def single(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
-    """One active feature of each row taken away."""
-    counts = codes.crow.diff()
-    place = codes.crow[:-1] + (_uniform(len(codes), generator, codes) * counts).long()
-    dropped = torch.zeros(len(codes.col), dtype=torch.bool, device=codes.col.device)
-    dropped[place[counts > 0]] = True
-    return Edit.of(codes, dropped, _nothing(codes))
-
-
-def subset(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
-    """Each active feature taken away with probability .4: outside the range that `Counterfactual` fits on."""
-    return Edit.of(codes, _uniform(len(codes.col), generator, codes) < 0.4, _nothing(codes))
-
-
-def addition(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
-    """One feature put in to each row at its typical value."""
-    none = torch.zeros(len(codes.col), dtype=torch.bool, device=codes.col.device)
-    return Edit.of(codes, none, additions(codes, torch.ones_like(codes.crow[1:]), library, generator))
-
-
-def patch(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
-    """A quarter of the active features exchanged for a quarter of those of another natural row, with their real values."""
-    dropped = _uniform(len(codes.col), generator, codes) < 0.25
-    other = torch.randint(len(library.source), (len(codes),), generator=generator).to(codes.col.device)
-    donor = library.source.rows(other)
-    taken = _uniform(len(donor.col), generator, codes) < 0.25
-    fresh = ~torch.isin(donor.row * codes.width + donor.col, codes.row * codes.width + codes.col)
-    kept = taken & fresh
-    added = Codes.from_entries(donor.row[kept], donor.col[kept], donor.value[kept], len(codes), codes.width)
-    return Edit.of(codes, dropped, added)
-
-
 def stacked(parts: list[Codes]) -> Codes:
     """Codes of the same width, one under the other."""
     counts = torch.cat([p.crow.diff() for p in parts])
@@ -236,10 +204,6 @@ def _merged(row: Tensor, col: Tensor, value: Tensor, added: Codes, rows: int, wi
     )
 
 
-def _nothing(codes: Codes) -> Codes:
-    empty = codes.col[:0]
-    return Codes.from_entries(empty, empty, codes.value[:0], len(codes), codes.width)
-
-
-def _uniform(count: int, generator: torch.Generator, like: Codes) -> Float[Tensor, " count"]:
+def uniform(count: int, generator: torch.Generator, like: Codes) -> Float[Tensor, " count"]:
+    """Numbers from 0 to 1, where the codes are."""
     return torch.rand(count, generator=generator).to(like.value)

@@ -7,7 +7,7 @@ that only describes natural rows can do well on them and badly here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,20 +16,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..basis import Basis, directions
-from ..basis.features import encode_rows
 from ..basis.output import at_output, output_features
+from ..codes import Codes
 from ..connectors import Connector
+from ..edits.counterfactual import Library
+from ..edits.kinds import KINDS, EditRows
 from ..errors import DataError
 from ..gates import Gate
-from ..gates.interventions import Workbench
+from ..gates.stage import Stage
 from ..segments import Segment
-from .rule_flips import rule_flips
+from .rule_flips import levels_of, rule_flips
 from .wire_ablation import ablate_wires
 
 #: rows edited at once; a dense block of features of a wide basis must fit
 _ROWS = 512
-#: probability that an active feature is dropped in a random subset
-DROP = 0.4
+#: the kinds of edits in a report
+EDITS = ("removals", "subsets", "additions")
 
 
 def causal_figures(
@@ -65,54 +67,12 @@ def causal_figures(
     generator = torch.Generator().manual_seed(seed)
     chosen = x[torch.randperm(len(x), generator=generator)[:rows].to(x.device)]
     found: dict[str, Any] = {
-        name: edit_figures(segment, basis_in, basis_out, connector, chosen, edit, generator)
-        for name, edit in EDITS.items()
+        name: edit_figures(segment, basis_in, basis_out, connector, chosen, KINDS[name], generator) for name in EDITS
     }
-    bench = Workbench(segment, basis_in, basis_out, x)
-    found["edges"] = ablate_wires(bench, connector, top_wires, seed=seed).figures(seed)
-    found["rules"] = rule_flips(bench, gates, seed=seed).figures() if gates is not None else None
+    stage = Stage.of(segment, basis_in, basis_out, x, levels_of(gates or (), connector.weight.shape[0]))
+    found["edges"] = ablate_wires(stage, connector, top_wires, seed=seed).figures(seed)
+    found["rules"] = rule_flips(stage, gates, seed=seed).figures() if gates is not None else None
     return found
-
-
-Edit = Callable[[Float[Tensor, "rows m"], Float[Tensor, " m"], Float[Tensor, " m"], torch.Generator], Tensor]
-
-
-def removal(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
-    """[rows, m] the change that removes one active feature of each row, drawn evenly."""
-    drawn = torch.rand(f.shape, generator=generator) * (f != 0)
-    chosen = torch.zeros_like(f).scatter_(1, drawn.argmax(1, keepdim=True), 1.0)
-    return -f * chosen
-
-
-def subset(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
-    """[rows, m] the change that drops each active feature with probability `DROP`."""
-    return -f * (torch.rand(f.shape, generator=generator) < DROP)
-
-
-def addition(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
-    """[rows, m] the change that switches one inactive feature on, at its mean value where it is on.
-
-    Half of the rows draw it by how often features are on, half evenly among those that ever are.
-    """
-    even = torch.rand(len(f), 1, generator=generator) < 0.5
-    weight = torch.where(even, (rate > 0).to(f), rate.to(f)) * (f == 0)
-    possible = weight.sum(1) > 0
-    place = torch.zeros(len(f), 1, dtype=torch.long)
-    if possible.any():
-        place[possible] = torch.multinomial(weight[possible], 1, generator=generator)
-    change = torch.zeros_like(f).scatter_(1, place, on_value[place].to(f))
-    return change * possible[:, None]
-
-
-def patch(f: Tensor, rate: Tensor, on_value: Tensor, generator: torch.Generator) -> Tensor:
-    """[rows, m] the change that exchanges a quarter of the active features for a quarter of those of another row."""
-    donor = f[torch.randperm(len(f), generator=generator)]
-    dropped = torch.rand(f.shape, generator=generator) < 0.25
-    taken = (torch.rand(f.shape, generator=generator) < 0.25) & (f == 0)
-    return torch.where(taken, donor, 0.0) - torch.where(dropped, f, 0.0)
-
-
-EDITS: dict[str, Edit] = {"removals": removal, "subsets": subset, "additions": addition}
 
 
 @dataclass
@@ -194,7 +154,7 @@ def edit_figures(
     basis_out: Basis,
     connector: Connector,
     x: Float[Tensor, "rows d_in"],
-    edit: Edit,
+    edit: EditRows,
     generator: torch.Generator,
 ) -> dict[str, Any]:
     """R2 of the predicted change in the segment's output for one kind of edit, and the flips of its features.
@@ -203,18 +163,19 @@ def edit_figures(
     that of the connector's predictions handed to the wrong rows, which knows the sizes but not the rows. The flips of a dictionary
     whose features are computed from the input are judged by what y does (`_BorneOut`).
     """
-    rate, on_value = _statistics(basis_in, x)
-    steps = directions(basis_in, len(rate)).to(x)
+    codes = Codes.encode(basis_in, x)
+    library, steps = Library.observed(codes), directions(basis_in, codes.width).to(x)
     errors = _Errors()
     dictionary = at_output(basis_out)
     read, borne_out = (_Flips(), _Flips()), (_BorneOut(), _BorneOut())
-    for part in x.split(_ROWS):
-        f = encode_rows(basis_in, part, sparse=False)
-        change = edit(f, rate, on_value, generator)
+    for rows in torch.arange(len(x), device=x.device).split(_ROWS):
+        part, natural = x[rows], codes.rows(rows)
+        made = edit(natural, library, generator)
+        f, after, change = natural.dense(), made.codes.dense(), made.change.dense()
         step = change.to(x) @ steps
         with torch.no_grad():
             y, y_after = segment.forward(part), segment.forward(part + step)
-            p, p_after = connector(f), connector(f + change)
+            p, p_after = connector(f), connector(after)
             predicted = basis_out.decode(p_after) - basis_out.decode(p) + dictionary.bypass_change(change.to(x), step)
         slope = torch.func.jvp(segment.forward, (part,), (step,))[1]
         order = torch.randperm(len(part), generator=generator).to(x.device)
@@ -240,15 +201,6 @@ def edit_figures(
         "on_off": off.figures(),
         "off_on": on.figures(),
     }
-
-
-def _statistics(basis_in: Basis, x: Tensor) -> tuple[Tensor, Tensor]:
-    """[m] each input feature's firing rate over the rows, and its mean value where on."""
-    count = total = torch.zeros(())
-    for part in x.split(_ROWS):
-        f = encode_rows(basis_in, part, sparse=False).clamp_min(0)
-        count, total = count + (f > 0).sum(0), total + f.sum(0)
-    return count / len(x), total / count.clamp_min(1)
 
 
 def _dense(f: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from ..gates import Gate
-from ..gates.interventions import Workbench
 from ..gates.rule import Literal, Rule
+from ..gates.stage import Stage
 
 
 @dataclass
@@ -37,7 +38,14 @@ class RuleFlips:
         return found
 
 
-def rule_flips(bench: Workbench, gates: Sequence[Gate], rows: int = 32, most: int = 200, seed: int = 0) -> RuleFlips:
+def levels_of(gates: Sequence[Gate], outputs: int) -> Float[np.ndarray, " outputs"]:
+    """The level above which each output is on; 0 where there is no gate."""
+    levels = np.zeros(outputs)
+    levels[[g.out for g in gates]] = [g.level for g in gates]
+    return levels
+
+
+def rule_flips(stage: Stage, gates: Sequence[Gate], rows: int = 32, most: int = 200, seed: int = 0) -> RuleFlips:
     """For each gate that was read (or that only the model contradicted), `rows` rows each way; at most `most` gates,
     spread evenly over the outputs.
 
@@ -46,26 +54,28 @@ def rule_flips(bench: Workbench, gates: Sequence[Gate], rows: int = 32, most: in
     above their level. Beside it: as many random active features removed, as many random ones added.
     Whether the output fires is read off what the model gives, also for dictionaries whose features are functions of the
     input: these would agree with themselves.
+
+    Args:
+        stage: real rows, with the gates' levels.
     """
     random, found = np.random.default_rng(seed), RuleFlips()
-    ever = np.flatnonzero(bench.on_value > 0)
+    ever = np.flatnonzero(stage.typical > 0)
     ruled = [(g, g.rule) for g in gates if g.rule is not None and (g.read or g.verified is not None)]
     for gate, rule in ruled[:: max(1, -(-len(ruled) // most))]:
         found.gates += 1
-        on = np.stack([bench.f_in.dense(i.feature) > i.level for i in rule.literals], 1)
+        on = np.stack([stage.on(i) for i in rule.literals], 1)
         is_open = rule.evaluate(on)
-        fires = bench.f_out.dense(gate.out) > gate.level
-        positive, silent = bench.states(gate.out)
-        for name, start in (("on_off", is_open & positive & fires), ("off_on", ~is_open & silent)):
-            chosen = np.flatnonzero(start)
+        fires, silent = stage.states(gate.out)
+        for name, chosen in (("on_off", fires[is_open[fires]]), ("off_on", silent[~is_open[silent]])):
             chosen = random.choice(chosen, min(rows, len(chosen)), replace=False)
             if not len(chosen):
                 continue
             wanted = _other_way(on[chosen], rule, random)
-            change = _change(bench, chosen, rule, on[chosen], wanted)
-            made = _fires(bench, gate, bench.moved(chosen, rule.features, change)) != (name == "on_off")
-            others = _random_edit(bench, chosen, rule.features, on[chosen], wanted, ever, random)
-            chance = _fires(bench, gate, others) != (name == "on_off")
+            change = _change(stage, chosen, rule, on[chosen], wanted)
+            step = change @ stage.directions[list(rule.features)]
+            made = _fires(stage, gate, stage.moved(chosen, step)) != (name == "on_off")
+            others = _random_edit(stage, chosen, rule.features, on[chosen], wanted, ever, random)
+            chance = _fires(stage, gate, others) != (name == "on_off")
             for place, count in enumerate((len(chosen), int(made.sum()), int(chance.sum()))):
                 found.counts[name][place] += count
     return found
@@ -82,21 +92,21 @@ def _other_way(on: np.ndarray, rule: Rule, random: np.random.Generator) -> np.nd
     return wanted
 
 
-def _change(bench: Workbench, rows: np.ndarray, rule: Rule, on: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _change(stage: Stage, rows: np.ndarray, rule: Rule, on: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """[rows, literals] the change in value that switches literals that are not as wanted."""
-    value = bench.values(rows, rule.features)
-    above = [_mean_above(bench, literal) for literal in rule.literals]
+    value = stage.values(rule.features, rows)
+    above = [_mean_above(stage, literal) for literal in rule.literals]
     target = np.where(wanted, np.where(on, value, above), np.minimum(value, 0))
     return target - value
 
 
-def _mean_above(bench: Workbench, literal: Literal) -> float:
-    value = bench.f_in.on(literal.feature)[1]
-    return float(value[value > literal.level].mean()) if (value > literal.level).any() else literal.level
+def _mean_above(stage: Stage, literal: Literal) -> float:
+    value = stage.values([literal.feature], np.flatnonzero(stage.on(literal)))
+    return float(value.mean()) if len(value) else literal.level
 
 
 def _random_edit(
-    bench: Workbench,
+    stage: Stage,
     rows: np.ndarray,
     parents: Sequence[int],
     on: np.ndarray,
@@ -105,19 +115,17 @@ def _random_edit(
     random: np.random.Generator,
 ) -> torch.Tensor:
     """The rows after as many other features were removed (active ones) and added (inactive ones) on each."""
-    x = bench.x[torch.from_numpy(rows)].clone()
-    active = bench.active(rows)
-    for place in range(len(rows)):
-        own = active[place]
+    steps = np.zeros((len(rows), stage.directions.shape[1]), np.float32)
+    for place, row in enumerate(rows):
+        own = stage.f_in[row].indices
         free = np.setdiff1d(own, parents)
         idle = np.setdiff1d(ever, np.union1d(own, parents))
-        removed = random.permutation(free)[: int((on[place] & ~wanted[place]).sum())].tolist()
-        added = random.permutation(idle)[: int((wanted[place] & ~on[place]).sum())].tolist()
-        where = rows[place : place + 1]
-        change = np.concatenate([-bench.values(where, removed), bench.on_value[added][None]], 1)
-        x[place] = bench.moved(where, [*removed, *added], change)[0]
-    return x
+        removed = random.permutation(free)[: int((on[place] & ~wanted[place]).sum())]
+        added = random.permutation(idle)[: int((wanted[place] & ~on[place]).sum())]
+        steps[place] = stage.typical[added] @ stage.directions[added]
+        steps[place] -= stage.values(removed.tolist(), rows[place : place + 1])[0] @ stage.directions[removed]
+    return stage.moved(rows, steps)
 
 
-def _fires(bench: Workbench, gate: Gate, x: torch.Tensor) -> np.ndarray:
-    return (bench.features(x, torch.tensor([gate.out]))[:, 0] > gate.level).numpy()
+def _fires(stage: Stage, gate: Gate, x: torch.Tensor) -> np.ndarray:
+    return stage.shown(x, np.full(len(x), gate.out)) > gate.level

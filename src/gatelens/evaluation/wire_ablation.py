@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from ..connectors import Connector
-from ..gates.interventions import Workbench
+from ..gates.stage import CHUNK, Stage
 
 #: an effect this many standard errors on the other side of zero contradicts its wire
 BEYOND = 2.0
@@ -66,14 +66,14 @@ class WireAblation:
 
 
 def ablate_wires(
-    bench: Workbench, connector: Connector, top: int | None = 200, rows: int = 64, seed: int = 0
+    stage: Stage, connector: Connector, top: int | None = 200, rows: int = 64, seed: int = 0
 ) -> WireAblation:
     """Remove the parents of the strongest wires from the model, one parent at a time.
 
     Strength is |weight| times the parent's mean value where on. Parents that are on in none of the rows are left out.
 
     Args:
-        bench: real rows at the segment's input.
+        stage: real rows at the segment's input.
         top: how many wires; None for all.
         rows: on how many of its rows each parent is removed, drawn anew.
     """
@@ -81,14 +81,14 @@ def ablate_wires(
     crow = connector.weight.crow_indices()
     outs = torch.repeat_interleave(torch.arange(len(crow) - 1), crow.diff())
     parents, weights = connector.weight.col_indices(), connector.weight.values().detach()
-    predicted = weights * torch.from_numpy(bench.on_value).to(weights)[parents]
+    predicted = weights * torch.from_numpy(stage.typical).to(weights)[parents]
     order = torch.argsort(predicted.abs(), descending=True, stable=True)
     order = order[predicted[order] != 0][:top]
     outs, parents, weights, predicted = (t[order] for t in (outs, parents, weights, predicted))
     effect, error, count = torch.zeros(len(order)), torch.zeros(len(order)), torch.zeros(len(order), dtype=torch.long)
     for parent in parents.unique().tolist():
         wires = torch.nonzero(parents == parent)[:, 0]
-        drops = _drops(bench, parent, outs[wires], rows, random)
+        drops = _drops(stage, parent, outs[wires], rows, random)
         effect[wires], count[wires] = drops.mean(0), len(drops)
         error[wires] = drops.std(0, correction=0) / max(len(drops) - 1, 1) ** 0.5
     return WireAblation(outs, parents, weights, predicted, effect, error, count)
@@ -117,13 +117,17 @@ def drop_contradicted(connector: Connector, ablation: WireAblation, silent: bool
 
 
 def _drops(
-    bench: Workbench, parent: int, outs: Tensor, rows: int, random: np.random.Generator
+    stage: Stage, parent: int, outs: Tensor, rows: int, random: np.random.Generator
 ) -> Float[Tensor, "rows outs"]:
     """By how much each output falls on each row when the parent is removed."""
-    on, value = bench.f_in.on(parent)
-    chosen = random.choice(len(on), min(rows, len(on)), replace=False)
-    x = bench.moved(on[chosen], [parent], -value[chosen][:, None].astype(np.float64))
-    return bench.features(bench.x[torch.from_numpy(on[chosen])], outs) - bench.features(x, outs)
+    on = np.flatnonzero(stage.values([parent], np.arange(len(stage.x)))[:, 0])
+    chosen = random.choice(on, min(rows, len(on)), replace=False)
+    step = -stage.values([parent], chosen) @ stage.directions[[parent]]
+    return _shown(stage, stage.x[torch.from_numpy(chosen)], outs) - _shown(stage, stage.moved(chosen, step), outs)
+
+
+def _shown(stage: Stage, x: Tensor, outs: Tensor) -> Float[Tensor, "rows outs"]:
+    return torch.cat([stage.outputs(part)[:, outs.to(part.device)].cpu() for part in x.split(CHUNK)])
 
 
 def _signs(weight: np.ndarray, effect: np.ndarray) -> float | None:

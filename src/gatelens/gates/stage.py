@@ -20,8 +20,7 @@ from torch import Tensor
 
 from ..basis import Basis, directions
 from ..basis.features import encode_rows
-from ..basis.output import output_features
-from ..basis.pair import PairBasis
+from ..basis.output import OutputDictionary, at_output, output_features
 from ..codes.csr import to_csr
 from ..errors import DataError
 from ..segments import Segment
@@ -154,20 +153,23 @@ class Stage:
         index = torch.from_numpy(np.asarray(outs, np.int64))
         found = []
         for part, out in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
-            f = self._outputs(part)
+            f = self.outputs(part)
             found.append(f.gather(1, out.to(f.device)[:, None])[:, 0].cpu())
         return torch.cat(found).numpy() if found else np.zeros(0, np.float32)
 
-    def _outputs(self, x: Float[Tensor, "chunk d_in"]) -> Float[Tensor, "chunk n"]:
-        """All output features as the segment's output shows them."""
+    def outputs(self, x: Float[Tensor, "chunk d_in"]) -> Float[Tensor, "chunk n"]:
+        """All output features as the segment's output shows them; for some thousands of rows at once."""
         self.passes += len(x)
         with torch.no_grad():
-            y = self.segment.forward(x)
-            if isinstance(self.basis_out, PairBasis):
-                f = self.basis_out.read_off(x, y)
-                return torch.where(f > torch.from_numpy(self._read_from).to(f), f, 0.0)
-            f = output_features(self.basis_out, x, y)
-            return f.to_dense() if f.layout == torch.sparse_csr else f
+            f = self.dictionary.shown(x, self.segment.forward(x))
+        if self.dictionary.reads_output:
+            return f
+        return torch.where(f > torch.from_numpy(self._read_from).to(f), f, 0.0)
+
+    @cached_property
+    def dictionary(self) -> OutputDictionary:
+        """The output's basis, with all that is asked of it."""
+        return at_output(self.basis_out)
 
     @cached_property
     def _read_from(self) -> Float[np.ndarray, " n"]:
@@ -176,9 +178,9 @@ class Stage:
     @cached_property
     def _shown(self) -> scipy.sparse.csc_matrix | None:
         """What the untouched outputs show of a pair dictionary's features; None where features are encoded from them anyway."""
-        if not isinstance(self.basis_out, PairBasis):
+        if self.dictionary.reads_output:
             return None
-        parts = [sparse_rows(self._outputs(part)) for part in self.x.split(CHUNK)]
+        parts = [sparse_rows(self.outputs(part)) for part in self.x.split(CHUNK)]
         return scipy.sparse.csc_matrix(scipy.sparse.vstack(parts))
 
 

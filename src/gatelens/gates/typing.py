@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..basis import Basis
 from ..basis.features import decode_rows
-from ..basis.output import output_features
-from ..basis.pair import PairBasis
+from ..basis.output import at_output, output_features
 from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
 from ..errors import DataError, SolverError
@@ -95,7 +94,7 @@ def type_gates(
     exact = None
     if held_out is not None and segment is not None and basis_in is not None and basis_out is not None:
         exact = _exact(segment, basis_in, basis_out, held_out[0])
-    about = OF_ENCODER if isinstance(basis_out, PairBasis) else ""
+    about = "" if basis_out is None or at_output(basis_out).reads_output else OF_ENCODER
     reader = Reader(connector, fit, judge, settings, exact, about)
     outputs = range(connector.weight.shape[0])
     gates = [reader.read(out) for out in bar(outputs, "rules", progress)]

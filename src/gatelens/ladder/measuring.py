@@ -16,8 +16,9 @@ from ..basis.output import at_output, decoded_output, output_features
 from ..codes.csr import spread, stack_csr, take_rows, to_csr
 from ..codes.rows import Codes
 from ..connectors import Connector
+from ..edits.kinds import KINDS
 from ..errors import DataError
-from ..evaluation.causal import addition, edit_figures, patch, removal, subset
+from ..evaluation.causal import edit_figures
 from ..evaluation.figures import fvu, per_output_r2
 from ..evaluation.passes import Passes
 from ..evaluation.readings import TABLE_ROWS, read_share
@@ -225,9 +226,8 @@ class _Walk:
             return {}
         generator = torch.Generator().manual_seed(self.measure.seed)
         order = torch.randperm(len(self.held.x), generator=generator)[: self.measure.causal_rows]
-        edits = {"removals": removal, "subsets": subset, "additions": addition, "patches": patch}
         found: dict[str, float | None] = {}
-        for name, edit in edits.items():
+        for name, edit in KINDS.items():
             figures = edit_figures(
                 self.segment, self.basis_in, basis_out, connector, self.held.x[order], edit, generator
             )

@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..basis.linear import encoder_directions
-from ..basis.pair import PairBasis
-from ..errors import BasisError
+from ..basis.output import at_output
 
 Read = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,14 +31,8 @@ class Output:
 
 def output_of(basis: Any, out: int) -> Output:
     """The reader of output feature `out`."""
-    if isinstance(basis, PairBasis):
-        direction = basis.W_dec[out]
-        return Output(lambda x, y: basis.read_off(x, y)[:, out], direction / direction.square().sum().clamp_min(1e-24))
-    try:
-        drive = encoder_directions(basis)[:, out]
-    except BasisError:
-        drive = None
-    return Output(lambda x, y: basis.encode(y)[:, out], drive)
+    dictionary = at_output(basis)
+    return Output(lambda x, y: dictionary.shown(x, y)[:, out], dictionary.drive(out))
 
 
 def slope(forward: Callable[[Tensor], Tensor], output: Output, x: Float[Tensor, " d_in"]) -> Float[Tensor, " d_in"]:

@@ -1,0 +1,72 @@
+"""Kinds of edits that circuits and dictionaries are judged by; none is of the kind that `Counterfactual` fits on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..codes.rows import Codes
+from .counterfactual import Edit, Library, uniform
+
+EditRows = Callable[[Codes, Library, torch.Generator], Edit]
+
+#: probability with which `subset` drops a feature, and `patch` exchanges one
+DROP, EXCHANGE = 0.4, 0.25
+#: features drawn for a row until one is found that is off
+_TRIES = 16
+
+
+def removal(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
+    """One active feature of each row taken away, drawn evenly."""
+    counts = codes.crow.diff()
+    place = codes.crow[:-1] + (uniform(len(codes), generator, codes) * counts).long()
+    dropped = _none(codes)
+    dropped[place[counts > 0]] = True
+    return Edit.of(codes, dropped, _nothing(codes))
+
+
+def subset(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
+    """Each active feature taken away with probability `DROP`."""
+    return Edit.of(codes, uniform(len(codes.col), generator, codes) < DROP, _nothing(codes))
+
+
+def addition(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
+    """One inactive feature of each row put in at its typical value; none where nearly all are on."""
+    if not library.chances.any():
+        return Edit.of(codes, _none(codes), _nothing(codes))
+    drawn = torch.multinomial(library.chances.cpu(), len(codes) * _TRIES, replacement=True, generator=generator)
+    drawn = drawn.view(len(codes), _TRIES).to(codes.col.device)
+    row = torch.arange(len(codes), device=drawn.device)
+    off = ~torch.isin(row[:, None] * codes.width + drawn, codes.row * codes.width + codes.col)
+    col = drawn.gather(1, off.long().argmax(1, keepdim=True))[:, 0]
+    row, col = row[off.any(1)], col[off.any(1)]
+    added = Codes.from_entries(row, col, library.typical[col].to(codes.value), len(codes), codes.width)
+    return Edit.of(codes, _none(codes), added)
+
+
+def patch(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
+    """A quarter of the active features exchanged for a quarter of those of another natural row, with their real values."""
+    dropped = uniform(len(codes.col), generator, codes) < EXCHANGE
+    other = torch.randint(len(library.source), (len(codes),), generator=generator).to(codes.col.device)
+    donor = library.source.rows(other)
+    taken = uniform(len(donor.col), generator, codes) < EXCHANGE
+    fresh = ~torch.isin(donor.row * codes.width + donor.col, codes.row * codes.width + codes.col)
+    kept = taken & fresh
+    added = Codes.from_entries(donor.row[kept], donor.col[kept], donor.value[kept], len(codes), codes.width)
+    return Edit.of(codes, dropped, added)
+
+
+#: by the names that reports have for them
+KINDS: dict[str, EditRows] = {"removals": removal, "subsets": subset, "additions": addition, "patches": patch}
+
+
+def _none(codes: Codes) -> Bool[Tensor, " entries"]:
+    return torch.zeros(len(codes.col), dtype=torch.bool, device=codes.col.device)
+
+
+def _nothing(codes: Codes) -> Codes:
+    empty = codes.col[:0]
+    return Codes.from_entries(empty, empty, codes.value[:0], len(codes), codes.width)
