@@ -28,4 +28,23 @@ def _read_prompt(circuit: Any, model: Any, prompt: Any, acts: Any, batches: Any)
     return read_prompt(circuit, model, prompt, acts, batches)
 
 
-LATER.update(show=_show, circuit_json=_circuit_json, read_prompt=_read_prompt)
+def _push_to_hub(circuit: Any, repo: str, report: Any, private: bool) -> str:
+    from .pipeline.sharing import push
+
+    return push(circuit, repo, report, private)
+
+
+def _from_pretrained(circuits: Any, name: Any, segments: Any, revision: str | None) -> Any:
+    from .pipeline.sharing import fetched
+
+    with fetched(name, revision) as folder:
+        return circuits.load(folder, segments)
+
+
+LATER.update(
+    show=_show,
+    circuit_json=_circuit_json,
+    read_prompt=_read_prompt,
+    push_to_hub=_push_to_hub,
+    from_pretrained=_from_pretrained,
+)

@@ -158,6 +158,15 @@ class Circuit:
                     self.connectors[segment.name].save_into(out.part(f"connectors/{i}"))
                 out.json(f"gates-{i}.json", [gate_to_dict(g) for g in self.gates.get(segment.name, [])])
 
+    def push_to_hub(self, repo: str, report: Any = None, private: bool = False) -> str:
+        """Upload what `save` writes, with a card written from the report, to "name/repo" of the hub; its address (or HubError)."""
+        return LATER["push_to_hub"](self, repo, report, private)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, segments: Any = None, revision: str | None = None) -> Circuit:
+        """`load` from "name/repo" of the hub, or a folder; only safetensors and JSON are fetched, and checked (or HubError)."""
+        return LATER["from_pretrained"](cls, name, segments, revision)
+
     @classmethod
     def load(cls, folder: str | Path, segments: Segment | Sequence[Segment] | None = None) -> Circuit:
         """Read a saved circuit. Give the model's segments to be able to run them; without, it can be read and spliced."""
