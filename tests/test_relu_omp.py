@@ -11,7 +11,7 @@ from gatelens.connectors import Solver
 from gatelens.errors import NonFiniteError, SolverError, StoreError
 from gatelens.planted import IN_CLASS, PlantedFeatures
 from gatelens.solvers import ReluOMP
-from gatelens.solvers.relu_omp_newton import fit_one_sided
+from gatelens.solvers.one_sided import fit_one_sided
 from gatelens.solvers.relu_omp_output import Search
 from gatelens.solvers.sparse_rows import SparseRows
 

@@ -3,21 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 #: weights [k] and bias
 Fit = tuple[Tensor, float]
+#: added to the Hessian's diagonal, relative to it: parents that repeat each other share their weight
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """Minimiser of  sum_i v_i l_i,  l = (z - y)^2 where y > 0, max(z, 0)^2 where y = 0,  z = X w + b,  b <= 0.
+
+    Attributes:
+        weights: [k]; bias: at most 0.
+        value: [rows] max(z, 0), what the output is read as.
+        loss: sum of v (value - y)^2.
+    """
+
+    weights: Float[np.ndarray, " k"]
+    bias: float
+    value: Float[np.ndarray, " rows"]
+    loss: float
+
+    @classmethod
+    def of(
+        cls,
+        weights: Float[np.ndarray, " k"],
+        bias: float,
+        X: Float[np.ndarray, "rows k"],
+        y: Float[np.ndarray, " rows"],
+        v: Float[np.ndarray, " rows"],
+    ) -> OneSided:
+        value = np.maximum(X @ weights + bias, 0.0)
+        return cls(weights, bias, value, float(v @ (value - y) ** 2))
+
+
+def fit_one_sided(
+    X: Float[np.ndarray, "rows k"],
+    y: Float[np.ndarray, " rows"],
+    v: Float[np.ndarray, " rows"],
+    start: Float[np.ndarray, " k"],
+    bias: float = 0.0,
+) -> OneSided:
+    """The fit with row weights and a bias that may not rise above zero.
+
+    A row on which no parent is on cannot be reached: since b <= 0 the output is read as 0 there, whatever the weights.
+    Such rows are left out of the fit (an output that fires there for other reasons would pull b up to 0, and hide an
+    AND); they stay in the loss that is reported. Without the bound, rows on which nothing is on would have to hold b down by
+    a kink, and the steps stall there.
+    """
+    reached = (X > 0).any(axis=1)
+    w, b = newton(X[reached], y[reached], start, min(bias, 0.0), v=v[reached], bounded=True)
+    return OneSided.of(w, b, X, y, v)
 
 
 def one_sided_fits(
     f_in: Any, f_out: Any, support: Sequence[Tensor], starts: Sequence[Fit], iterations: int = 12
 ) -> Iterator[Fit]:
-    """`one_sided_fit` of every output on its own inputs; only rows on which one of them is on are visited.
+    """The fit of every output on its own inputs, its bias free; only rows on which one of them is on are visited.
 
     Args:
         f_in, f_out: scipy CSC matrices over the same rows, [rows, m] and [rows, n], without stored zeros.
@@ -37,62 +87,91 @@ def one_sided_fits(
         for i, (rows, values) in enumerate(columns):
             X[place[rows], i] = values
         idle = len(place) - len(touched)
-        yield one_sided_fit(torch.from_numpy(X), torch.from_numpy(y), *start, iterations=iterations, idle=idle)
+        w, b = newton(X, y, start[0].numpy(), start[1], idle=idle, iterations=iterations)
+        yield torch.from_numpy(w.astype(np.float32)), b
 
 
-def one_sided_fit(
-    X: Float[Tensor, "rows k"],
-    y: Float[Tensor, " rows"],
-    weights: Float[Tensor, " k"],
-    bias: float,
-    ridge: float = 1e-6,
-    iterations: int = 12,
+def newton(
+    X: Float[np.ndarray, "rows k"],
+    y: Float[np.ndarray, " rows"],
+    w: Float[np.ndarray, " k"],
+    b: float,
+    *,
+    v: Float[np.ndarray, " rows"] | None = None,
     idle: int = 0,
-) -> Fit:
-    """Minimise sum of (z - y)^2 where y > 0 and max(z, 0)^2 where y = 0, with z = X w + b.
+    bounded: bool = False,
+    iterations: int = 12,
+) -> tuple[Float[np.ndarray, " k"], float]:
+    """Minimise  sum of v (z - y)^2 where y > 0, and v max(z, 0)^2 where y = 0,  z = X w + b: convex, piecewise quadratic.
 
-    Convex: Newton on the rows that count, with step halving. Starts at `weights`, `bias`.
+    Each step goes towards the minimum of the quadratic that holds where it stands, as far as the loss falls.
 
     Args:
+        w, b: where it starts.
+        v: the rows' weights; None for 1.
         idle: so many rows of zeros, in X and in y, that are not written out.
-
-    Returns:
-        weights and bias, in float32.
+        bounded: keep b at or below 0.
     """
-    ones = torch.ones(len(X), 1, dtype=X.dtype)
-    A = torch.cat([X, ones], 1)
-    on = y > 0
-    w = torch.cat([weights.to(X.dtype), torch.tensor([bias], dtype=X.dtype)])
-    loss, z = _loss(A, y, on, w, idle)
+    on, w = y > 0, w.astype(np.float64)
+    z = X @ w + b
+    loss = _loss(z, b, y, on, v, idle)
     for _ in range(iterations):
         counts = on | (z > 0)
-        rows, residual = A[counts], (z - y)[counts]
-        gradient = (rows.T @ residual).double()
-        hessian = (rows.T @ rows).double()
-        if w[-1] > 0:
-            hessian[-1, -1] += idle
-            gradient[-1] += idle * w[-1]
-        hessian.diagonal().add_(ridge * hessian.diagonal().mean().clamp_min(1e-12))
-        direction = torch.linalg.solve(hessian, gradient).to(X.dtype)
-        step, improved = 1.0, False
-        while step > 1e-3:
-            new_loss, new_z = _loss(A, y, on, w - step * direction, idle)
-            if new_loss < loss:
-                improved = loss - new_loss > 1e-6 * loss
-                w, z, loss = w - step * direction, new_z, new_loss
+        goal_w, goal_b = _quadratic_minimum(
+            X[counts], y[counts], None if v is None else v[counts], idle if b > 0 else 0, bounded
+        )
+        goal_z = X @ goal_w + goal_b
+        step = 1.0
+        while True:
+            new_z, new_b = z + step * (goal_z - z), b + step * (goal_b - b)
+            new_loss = _loss(new_z, new_b, y, on, v, idle)
+            if new_loss <= loss or step < 1e-3:
                 break
             step /= 2
-        if not improved:
+        if new_loss > loss:
             break
-    return w[:-1].float(), float(w[-1])
+        gained = loss - new_loss
+        w, b, z, loss = w + step * (goal_w - w), new_b, new_z, new_loss
+        if gained <= 1e-7 * loss:
+            break
+    return w, float(b)
 
 
-def _loss(A: Tensor, y: Tensor, on: Tensor, w: Tensor, idle: int) -> tuple[float, Tensor]:
-    z = A @ w
-    error = torch.where(on, z - y, z.clamp_min(0))
-    return float(error.square().sum(dtype=torch.float64)) + idle * max(float(w[-1]), 0.0) ** 2, z
+def _quadratic_minimum(
+    X: Float[np.ndarray, "rows k"],
+    y: Float[np.ndarray, " rows"],
+    v: Float[np.ndarray, " rows"] | None,
+    idle: int,
+    bounded: bool,
+) -> tuple[Float[np.ndarray, " k"], float]:
+    """Weighted least squares of y on X and a constant: with `bounded` freely where that gives b <= 0, else with b = 0."""
+    k = X.shape[1]
+    A = np.empty((len(X), k + 1), X.dtype)
+    A[:, :k], A[:, k] = X, 1.0
+    weighted = A.T if v is None else A.T * v
+    H, g = (weighted @ A).astype(np.float64), (weighted @ y).astype(np.float64)
+    H[k, k] += idle
+    H.flat[:: k + 2] += RIDGE * np.maximum(H.diagonal(), 1e-12)
+    solution = np.linalg.solve(H, g)
+    if not bounded or solution[k] <= 0:
+        return solution[:k], float(solution[k])
+    return np.linalg.solve(H[:k, :k], g[:k]), 0.0
+
+
+def _loss(
+    z: Float[np.ndarray, " rows"],
+    b: float,
+    y: Float[np.ndarray, " rows"],
+    on: Bool[np.ndarray, " rows"],
+    v: Float[np.ndarray, " rows"] | None,
+    idle: int,
+) -> float:
+    error = np.where(on, z - y, np.maximum(z, 0.0))
+    weighted = error if v is None else v * error
+    return float(weighted @ error) + idle * max(b, 0.0) ** 2
 
 
 def column_of(matrix: Any, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and values of a scipy CSC matrix's column."""
     span = slice(matrix.indptr[column], matrix.indptr[column + 1])
     return matrix.indices[span], matrix.data[span]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from .relu_omp_newton import OneSided, fit_one_sided
+from .one_sided import OneSided, fit_one_sided
 from .sparse_rows import SparseRows
 
 #: at the end, two more parents are tried that promise this share of the least gain: neither input of an AND that fires
