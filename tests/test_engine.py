@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from gatelens import GateDictionary, GramLasso, HookedMLP, TrainedSAE, find_circuit, image_batches, mlp_segments
-from gatelens.basis.recipe import RecipeDefaults, as_recipe
+from gatelens.basis.recipe import as_recipe
 from gatelens.connectors import Connector
 from gatelens.errors import ConfigError, SolverError
 from gatelens.pipeline import finishing
 from gatelens.pipeline.building import build
 from gatelens.pipeline.config import check_config
 from gatelens.pipeline.running import run, state_of
-from gatelens.solvers.protocol import OPTIONAL, SolverDefaults, as_solver
+from gatelens.solvers.protocol import SolverDefaults, as_solver
 
 CONFIG = {
     "name": "doors",
@@ -115,11 +115,20 @@ def test_what_is_missing_is_said_before_any_work(given, error, sentence, monkeyp
         find_circuit(model, image_batches("digits"), **given)
 
 
-def test_the_optional_parts_are_those_of_the_defaults():
-    assert all(hasattr(SolverDefaults, name) for name in OPTIONAL)
-    from gatelens.basis import recipe
+def test_what_a_foreign_object_has_of_the_protocol_is_its_own():
+    class Own:
+        in_blocks = True
 
-    assert all(hasattr(RecipeDefaults, name) for name in recipe.OPTIONAL)
+        def fit(self, f_in, f_out): ...
+
+        def with_budget(self, mean_wires, signed):
+            return mean_wires
+
+    solver = as_solver(Own())
+    assert (solver.in_blocks, solver.with_budget(3.0, False)) == (True, 3.0)
+    assert solver.for_others(2.0) is solver
+    assert as_solver(solver) is solver
+    assert isinstance(solver, SolverDefaults)
 
 
 def test_a_solver_that_gives_no_connector_is_named():

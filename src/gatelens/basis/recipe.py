@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..errors.protocol import Foreign, completed
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all, reading
 from .protocol import Basis
@@ -57,27 +58,12 @@ class RecipeDefaults:
         return self
 
 
-#: what of the protocol may be missing in somebody else's recipe
-OPTIONAL = (
-    "apart", "has_wires", "preflight", "fit_at", "shape_at", "estimate", "for_null", "watched", "is_rotation",
-)  # fmt: skip
-
-
-class ForeignRecipe(RecipeDefaults):
+class ForeignRecipe(Foreign, RecipeDefaults):
     """Somebody else's recipe: `fit` is its own, and so is whatever else of the protocol it has."""
-
-    def __init__(self, recipe: Any):
-        self.recipe = recipe
-        for name in OPTIONAL:
-            if hasattr(recipe, name):
-                setattr(self, name, getattr(recipe, name))
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """The user's own fit."""
-        return self.recipe.fit(segments, acts)
-
-    def __repr__(self) -> str:
-        return repr(self.recipe)
+        return self.own.fit(segments, acts)
 
 
 def as_recipe(recipe: Any) -> Any:
@@ -86,15 +72,8 @@ def as_recipe(recipe: Any) -> Any:
     Raises:
         ConfigError: an object without `fit`, or the class instead of an object of it.
     """
-    if isinstance(recipe, RecipeDefaults):
-        return recipe
-    if isinstance(recipe, type):
-        raise ConfigError(
-            f"the recipe is the class {recipe.__name__}, not an object of it: write {recipe.__name__}(...)"
-        )
-    if not callable(getattr(recipe, "fit", None)):
-        raise ConfigError(
-            f"{type(recipe).__name__} has no fit(segments, acts) -> dict of bases: the BasisRecipe protocol asks for it. "
-            "See gatelens.basis; a fitted basis goes into a mapping, hook name -> basis"
-        )
-    return ForeignRecipe(recipe)
+    fit = (
+        "fit(segments, acts) -> dict of bases: the BasisRecipe protocol asks for it. "
+        "See gatelens.basis; a fitted basis goes into a mapping, hook name -> basis"
+    )
+    return completed(recipe, "recipe", RecipeDefaults, ForeignRecipe, ConfigError, fit)

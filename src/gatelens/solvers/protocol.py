@@ -14,6 +14,7 @@ from torch import Tensor
 from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import SolverError
+from ..errors.protocol import Foreign, completed
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all
 from ..store.estimate import features as feature_bytes
@@ -54,34 +55,21 @@ class SolverDefaults:
         return in_all("connect", {"copies of the features": feature_bytes(rows, m + n)})
 
 
-#: what of the protocol may be missing in somebody else's solver
-OPTIONAL = ("refit_on", "with_budget", "for_others", "keeping", "estimate", "in_blocks")
-
-
-class ForeignSolver(SolverDefaults):
+class ForeignSolver(Foreign, SolverDefaults):
     """Somebody else's solver: `fit` is its own, and so is whatever else of the protocol it has."""
 
-    def __init__(self, solver: Any):
-        self.solver = solver
-        for name in OPTIONAL:
-            if hasattr(solver, name):
-                setattr(self, name, getattr(solver, name))
-
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> Any:
-        return as_solver(self.solver.at(segment, basis_in, basis_out)) if hasattr(self.solver, "at") else self
+        return as_solver(self.own.at(segment, basis_in, basis_out)) if hasattr(self.own, "at") else self
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         """The user's own fit."""
-        found = self.solver.fit(f_in, f_out)
+        found = self.own.fit(f_in, f_out)
         if not isinstance(found, Connector):
             raise SolverError(
-                f"{_name(self.solver)}.fit gave a {type(found).__name__}; expected a Connector. "
+                f"{type(self.own).__name__}.fit gave a {type(found).__name__}; expected a Connector. "
                 "Connector.from_dense(weight, bias) makes one from a matrix"
             )
         return found
-
-    def __repr__(self) -> str:
-        return repr(self.solver)
 
 
 def as_solver(solver: Any) -> Any:
@@ -90,18 +78,5 @@ def as_solver(solver: Any) -> Any:
     Raises:
         SolverError: an object without `fit`, or the class instead of an object of it.
     """
-    if isinstance(solver, SolverDefaults):
-        return solver
-    if isinstance(solver, type):
-        raise SolverError(
-            f"the solver is the class {solver.__name__}, not an object of it: write {solver.__name__}(...)"
-        )
-    if not callable(getattr(solver, "fit", None)):
-        raise SolverError(
-            f"{_name(solver)} has no fit(f_in, f_out) -> Connector: the Solver protocol asks for it. See gatelens.solvers"
-        )
-    return ForeignSolver(solver)
-
-
-def _name(solver: Any) -> str:
-    return type(solver).__name__
+    fit = "fit(f_in, f_out) -> Connector: the Solver protocol asks for it. See gatelens.solvers"
+    return completed(solver, "solver", SolverDefaults, ForeignSolver, SolverError, fit)
