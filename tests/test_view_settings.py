@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def contents(folder) -> dict[str, str]:
-    own = ("index.html", "views.yaml", ".run.lock", "manifest.json")
+    own = ("index.html", "views.yaml", ".run.lock", ".run.owner", "manifest.json")
     kept = [p for p in folder.rglob("*") if p.is_file() and p.name not in own]
     parts = json.loads((folder / "manifest.json").read_text())
     listed = {k: json.dumps(v) for k, v in _parts(parts).items() if "index.html" not in k}
