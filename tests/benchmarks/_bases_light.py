@@ -12,6 +12,7 @@ from typing import Any
 
 import _texts
 from _dictionaries import FEW, GATES, NATURAL, SHUFFLED, Found, Plan, Study, column, entry, median
+from _logit_tuning import LogitTuning, mean_divergence
 
 import gatelens as gl
 from gatelens.bases.sae.segment_sae import SegmentSAE
@@ -22,7 +23,6 @@ from gatelens.edits.counterfactual import Counterfactual
 from gatelens.evaluation.passes import metric
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.input_tuning import InputTuning
-from gatelens.gate_dictionaries.logit_tuning import LogitTuning, mean_divergence
 from gatelens.ladder.measuring import Rows, replaced_metric
 from gatelens.models.training import Training
 

@@ -7,8 +7,6 @@ __getattr__ = lazy_names(
     {
         "transcoder": ("Transcoder",),
         "gate_first": ("GateDictionary",),
-        "jacobian_pair": ("JacobianSAEPair",),
         "input_tuning": ("InputTuning",),
-        "logit_tuning": ("LogitTuning",),
     },
 )

@@ -26,7 +26,6 @@ from .gate_start import allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
 from .gate_units import Units
 from .input_tuning import InputTuning
-from .logit_tuning import LogitTuning
 
 _START_ROWS = 60_000
 BYPASSES = ("none", "dense", "all")
@@ -56,7 +55,6 @@ class GateDictionary(RecipeDefaults):
         memory_gib: the most that the table which finds new parents may take.
         tune_inputs: an `InputTuning`: at the end, train the input dictionary on together with the gates, wires kept. The gates' own
             `basis_in` is then the tuned one, and `fit` gives it for hook_in.
-        on_logits: a `LogitTuning`: at the end, train on with the divergence of the model's predictions as loss, wires kept.
     """
 
     fan_in: int = 8
@@ -75,7 +73,6 @@ class GateDictionary(RecipeDefaults):
     refit_rows: int = 200_000
     memory_gib: float = 4.0
     tune_inputs: InputTuning | None = None
-    on_logits: LogitTuning | None = None
     seed: int = 0
     progress: bool | None = None
 
@@ -177,8 +174,7 @@ class GateDictionary(RecipeDefaults):
             codes = Codes.encode(basis_in, x)
             partner = self._partner(segment, basis_in, x, codes, units)
             run.rows = Rows(units.codes(codes), run.rows.y, partner)
-        gates = self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
-        return gates if self.on_logits is None else self.on_logits.tune(gates, segment)
+        return self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
 
     def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
         """The input features that a bypass reads."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..basis.linear import Rotation
 from ..basis.pair import PairBasis
+from ..errors import StoreError
 from ..gates.rule import Literal, Op, Rule
 from ..segments import MLPWeights, Segment
 
@@ -37,7 +38,7 @@ class OneHop(PairBasis):
         return (x @ self.W + self.b).clamp_min(0)
 
     def save_into(self, out: object) -> NoReturn:
-        raise NotImplementedError("a planted transcoder is made anew from its seed")
+        raise StoreError("a planted transcoder is not saved: expected one that is made anew. Call plant_chains with its seed")
 
 
 @dataclass(frozen=True)

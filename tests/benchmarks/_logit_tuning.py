@@ -10,16 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bases.sae.pair_training import falling
-from ..codes.active import decode_active, unit_rows_
-from ..codes.csr import csr
-from ..connectors import Connector
-from ..data import Batch, Batches
-from ..errors import BasisError
-from ..errors.progress import bar
-from ..models import device_of, run_hooked
-from ..segments import Segment
-from .gate_basis import GateBasis
+from gatelens.bases.sae.pair_training import falling
+from gatelens.codes.active import decode_active, unit_rows_
+from gatelens.codes.csr import csr
+from gatelens.connectors import Connector
+from gatelens.data import Batch, Batches
+from gatelens.errors import BasisError
+from gatelens.errors.progress import bar
+from gatelens.gate_dictionaries.gate_basis import GateBasis
+from gatelens.models import device_of, run_hooked
+from gatelens.segments import Segment
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from _logit_tuning import LogitTuning, _Trained, divergence, mean_divergence
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_basis import GateBasis
-from gatelens.gate_dictionaries.gate_first import GateDictionary
-from gatelens.gate_dictionaries.logit_tuning import LogitTuning, _Trained, divergence, mean_divergence
 from gatelens.segments import Segment
 
 INPUTS, GATES, CLASSES = 8, 4, 3
@@ -82,20 +80,6 @@ def test_tuning_lowers_it_on_other_rows_and_keeps_the_wires(world):
     assert tuned.info["tuned"].startswith("KL")
     assert model.head.grad is None
     assert torch.equal(gates.connector.bias, torch.full((GATES,), -0.4)), "the gates that were given stay as they were"
-
-
-def test_the_recipe_takes_it_as_an_option(world):
-    model, segment, _, fit, held_out = world
-    x = fit.inputs
-    recipe = {"fan_in": 2, "l0": 1.5, "samples": 4_000, "counterfactual": None, "dense_share": 0.9, "rounds": 0}
-    turned = torch.linalg.qr(torch.randn(GATES, GATES, generator=torch.Generator().manual_seed(1)))[0]
-    found = []
-    for on_logits in (None, LogitTuning(model, fit, passes=4, lr=1e-2)):
-        gates = GateDictionary(**recipe, on_logits=on_logits).train(
-            segment, Nonnegative(), Rotation(turned), x, segment.forward(x)
-        )
-        found.append(mean_divergence(model, held_out, segment, gates))
-    assert found[1] < found[0]
 
 
 def test_bad_input_is_refused(world):
