@@ -38,7 +38,9 @@ class OneHop(PairBasis):
         return (x @ self.W + self.b).clamp_min(0)
 
     def save_into(self, out: object) -> NoReturn:
-        raise StoreError("a planted transcoder is not saved: expected one that is made anew. Call plant_chains with its seed")
+        raise StoreError(
+            "a planted transcoder is not saved: expected one that is made anew. Call plant_chains with its seed"
+        )
 
 
 @dataclass(frozen=True)
