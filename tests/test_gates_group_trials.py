@@ -134,7 +134,7 @@ def test_rules_that_the_model_computes_are_verified(world, name):
     assert trial.rates["on_off"].share > 0.9
     assert trial.rates["off_on"].share > 0.9
     assert trial.control["off_on"].share < 0.1
-    assert trial.on_rows == trial.off_rows == 24
+    assert trial.on_rows == trial.off_rows == 48
 
 
 @pytest.mark.parametrize(("name", "claim"), WRONG, ids=lambda x: str(x))

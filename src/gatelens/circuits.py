@@ -320,6 +320,8 @@ def read_gates(
             rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])
             rest["x"] = held_out[segment.hook_in]
         f_in, f_out = features[segment.hook_in], features[segment.hook_out]
+        if acts is not None:
+            rest["x_fit"] = acts[segment.hook_in]
         found = type_gates(circuit.connectors[segment.name], f_in, f_out, progress=progress, **at, **rest)
         if model is not None and isinstance(held_out, Activations) and unseen is not None:
             found = with_effects(found, model, segment.hook_out, at["basis_out"], unseen[segment.hook_out], held_out)

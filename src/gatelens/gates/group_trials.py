@@ -23,6 +23,9 @@ from .stage import CHUNK, Stage
 
 Rates = Mapping[str, Rate]
 
+#: rows that a rule is tried in, half of them on: so many that what a literal does stands clear of chance
+ROWS = 96
+
 
 @dataclass(frozen=True)
 class Sway:
@@ -85,18 +88,21 @@ class Subject:
         return np.unique(np.concatenate([g.members for g in self.groups]))
 
 
-def group_trials(stage: Stage, subjects: Sequence[Subject], rows: int = 48, seed: int = 0) -> Iterator[GroupTrial]:
+def group_trials(
+    stage: Stage, subjects: Sequence[Subject], rows: int = ROWS, seed: int = 0, beside: bool = True
+) -> Iterator[GroupTrial]:
     """The trial of each rule, in order.
 
     Args:
         rows: a rule is tried in at most so many.
         seed: of the choice of rows and of the controls.
+        beside: try the control and the literals alone as well; without, both are empty.
     """
     pool = sorted({g.literal: g for s in subjects for g in s.groups}.values(), key=lambda g: g.literal)
     waiting: list[_Prepared] = []
     for subject in subjects:
         random = np.random.default_rng((seed, subject.out))
-        waiting.append(_prepare(stage, subject, pool, rows, random))
+        waiting.append(_prepare(stage, subject, pool if beside else None, rows, random))
         if sum(p.size for p in waiting) >= CHUNK:
             yield from _read(stage, waiting)
             waiting = []
@@ -129,7 +135,7 @@ class _Prepared:
     Attributes:
         want: [patterns, k]; verdict: [patterns] what the rule says of each; on: how many of the rows, the first ones, are on.
         changed: [patterns, rows] where anything was set at all.
-        x: the rows under every pattern: set by groups, the control, set alone; one after the other.
+        x: the rows under every pattern: set by groups; then the control and set alone, where these are tried.
     """
 
     out: int
@@ -137,7 +143,7 @@ class _Prepared:
     verdict: Bool[np.ndarray, " patterns"]
     on: int
     changed: Bool[np.ndarray, "patterns rows"]
-    x: Float[Tensor, "three_patterns_rows d_in"]
+    x: Float[Tensor, "parts_patterns_rows d_in"]
 
     @property
     def size(self) -> int:
@@ -145,19 +151,19 @@ class _Prepared:
 
 
 def _prepare(
-    stage: Stage, subject: Subject, pool: Sequence[Group], count: int, random: np.random.Generator
+    stage: Stage, subject: Subject, pool: Sequence[Group] | None, count: int, random: np.random.Generator
 ) -> _Prepared:
     on, off = agreeing_rows(stage, subject, count, random)
     rows = np.concatenate([on, off]).astype(np.int64)
     want = patterns(subject.rule, random)
     setter = Setter(stage, subject.groups, rows)
     change = setter.change(want)
-    alone = Setter(stage, [g.alone() for g in subject.groups], rows)
-    steps = np.stack([
-        setter.step(change),
-        control_steps(setter, change, want, unrelated(subject, pool, random), random),
-        alone.step(alone.change(want)),
-    ])  # fmt: skip
+    parts = [setter.step(change)]
+    if pool is not None:
+        alone = Setter(stage, [g.alone() for g in subject.groups], rows)
+        parts.append(control_steps(setter, change, want, unrelated(subject, pool, random), random))
+        parts.append(alone.step(alone.change(want)))
+    steps = np.stack(parts)
     every = np.broadcast_to(rows, steps.shape[:3]).reshape(-1)
     x = stage.moved(every, steps.reshape(-1, steps.shape[-1]))
     changed = (setter.have[None] != want[:, None]).any(-1)
@@ -179,9 +185,10 @@ def _read(stage: Stage, waiting: Sequence[_Prepared]) -> Iterator[GroupTrial]:
     value = stage.shown(torch.cat([p.x for p in waiting]), outs)
     start = 0
     for p in waiting:
-        part = value[start : start + p.size].reshape(3, *p.changed.shape) > stage.levels[p.out]
+        part = value[start : start + p.size].reshape(-1, *p.changed.shape) > stage.levels[p.out]
         start += p.size
-        group, control, alone = (_rates(p, fires) for fires in part)
+        group, *others = (_rates(p, fires) for fires in part)
+        control, alone = others or ({}, {})
         each = tuple(_each_literal(p, part[0]))
         yield GroupTrial(group, control, alone, each, p.on, p.changed.shape[1] - p.on, p.size)
 

@@ -94,6 +94,18 @@ class Patterns:
         bits = (seen[:, None] >> np.arange(len(columns))) & 1
         return cls(tuple(literals), bits.astype(bool), count.astype(np.float64), hits.astype(np.float64))
 
+    def over(self, places: Sequence[int]) -> Patterns:
+        """The same rows by the patterns of some of the literals."""
+        on, which = np.unique(self.on[:, list(places)], axis=0, return_inverse=True)
+        count, fired = (np.bincount(which.reshape(-1), weights=w) for w in (self.count, self.fired))
+        return Patterns(tuple(self.literals[j] for j in places), on, count, fired)
+
+    def mcc(self, rule: Rule) -> float:
+        """Of a rule over these literals."""
+        says = rule.evaluate(self.on[:, [self.literals.index(literal) for literal in rule.literals]])
+        hit, said = self.fired[says].sum(), self.count[says].sum()
+        return float(matthews(hit, said, self.fired.sum(), self.count.sum()))
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -110,20 +122,27 @@ def best_by_size(table: Patterns, terms: Terms, width: int | None = 32) -> dict[
         width: how many rules are kept at each size to be made longer (a beam); None keeps all, which makes the search exhaustive
             over rules from left to right, and slow.
     """
+    ends = _by_size(table, terms, width, last=1)
+    return {size: found[0] for size, found in ends if found}
+
+
+def ranked_by_size(table: Patterns, terms: Terms, each: int, width: int = 32) -> list[Ranked]:
+    """The best few rules of each number of literals; see `best_by_size`."""
+    return [rule for _, found in _by_size(table, terms, width, each) for rule in found]
+
+
+def _by_size(table: Patterns, terms: Terms, width: int | None, last: int) -> Iterator[tuple[int, list[Ranked]]]:
+    """The `last` best rules of each number of literals, the best first."""
     board = _Board(table, terms)
-    best: dict[int, Ranked] = {}
     states = board.singles()
     for size in range(1, terms.most + 1):
         if size > 1:
-            states = board.longer(states, width if size < terms.most else 1)
-        heads = board.heads(size, exhaustive=width is None)
-        states = states.joined(heads, width)
+            states = board.longer(states, width if size < terms.most else last)
+        states = states.joined(board.heads(size, exhaustive=width is None), width)
         if not len(states):
             break
-        at = int(np.argmax(states.mcc - terms.price * states.extra))
-        if states.mcc[at] > 0:
-            best[size] = Ranked(states.rule(at, table.literals), float(states.mcc[at]))
-    return best
+        order = np.argsort(-(states.mcc - terms.price * states.extra), kind="stable")[:last].tolist()
+        yield size, [Ranked(states.rule(i, table.literals), float(states.mcc[i])) for i in order if states.mcc[i] > 0]
 
 
 def chosen(by_size: dict[int, Ranked], price: float) -> Ranked | None:

@@ -18,6 +18,7 @@ from .levels import Levels, feature_thresholds
 from .literals import Literals, rows_of
 from .lookup import Documents, LookupTable, Origin
 from .nulls import Nulls
+from .obeyed import Suggested
 from .parents import Parents, Wires
 from .patterns import Patterns, Ranked, Terms, spare
 from .predictor import Predictor
@@ -109,6 +110,20 @@ class Reader:
         if finding is None or finding.best is None or finding.best.mcc < LEAST_MCC:
             return replace(gate, why="no input is on with it more than by chance")
         return self._judged(gate, finding, finding.best)
+
+    def suggested(self, gate: Gate) -> Suggested | None:
+        """What the rows suggest for an output at the level that its gate has; None where that is no rule."""
+        target = Target.at(*self.fit.f_out.on(gate.out), gate.level)
+        finding = self.search.rule([target], self.parents.of(gate.out).inputs[:WIRES])
+        if finding is None or finding.best is None or finding.table is None:
+            return None
+        return Suggested(finding.best, finding.table, finding.by_size)
+
+    def judged(self, gate: Gate, rule: Ranked, suggested: Suggested) -> Gate:
+        """The gate with another rule over the same candidates, judged like any."""
+        target = Target.at(*self.fit.f_out.on(gate.out), gate.level)
+        finding = Finding(target, dict(suggested.by_size), rule, suggested.table)
+        return self._judged(self._begun(gate.out, self.parents.of(gate.out)), finding, rule)
 
     def _begun(self, out: int, wires: Wires) -> Gate:
         notes = [*wires.notes, *self.about]

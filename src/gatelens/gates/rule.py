@@ -149,6 +149,25 @@ class Rule:
             said = join[op](said, column)
         return said
 
+    def without(self, place: int) -> Rule | None:
+        """The rule less one of its literals; None where nothing would be left that must be on.
+
+        >>> rule = Rule((Literal(3),), steps=((Op.OR, Literal(7)), (Op.AND_NOT, Literal(9))))
+        >>> str(rule.without(0)), str(rule.without(2))
+        ('IF_7 and not IF_9', 'IF_3 or IF_7')
+        """
+        n = len(self.head)
+        if place >= n:
+            return Rule(self.head, self.at_least, self.steps[: place - n] + self.steps[place - n + 1 :])
+        head, steps = self.head[:place] + self.head[place + 1 :], self.steps
+        if not head:
+            if not steps or steps[0][0] == Op.AND_NOT:
+                return None
+            return Rule((steps[0][1],), steps=steps[1:])
+        if self.at_least >= len(head):  # all that are left
+            return Rule(head[:1], steps=tuple((Op.AND, literal) for literal in head[1:]) + steps)
+        return Rule(head, self.at_least, steps)
+
     def words(self, name: Callable[[Literal], str] | None = None) -> str:
         """The rule in plain English: `(IF_3 or IF_7 > 0.5) and not IF_9`; at least 2 of IF_1, IF_2, IF_3.
 

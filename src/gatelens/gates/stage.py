@@ -8,7 +8,7 @@ there is read off the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -93,6 +93,13 @@ class Stage:
             raise DataError(f"expected a level for each of {f_out.shape[1]} outputs, got {levels.shape}")
         return cls(segment, basis_in, basis_out, x, f_in, f_out, levels)
 
+    def thinned(self, most: int) -> Stage:
+        """Every so-manieth row, so that there are at most so many."""
+        step = -(-len(self.x) // most)
+        if step <= 1:
+            return self
+        return replace(self, x=self.x[::step], f_in=self.f_in[::step], f_out=self.f_out[::step], passes=0)
+
     @cached_property
     def directions(self) -> Float[np.ndarray, "m d_in"]:
         """What one unit of each input feature adds to a row."""
@@ -125,6 +132,11 @@ class Stage:
             shown = self._shown[:, out].toarray()[:, 0] > self.levels[out]
             return on[shown[on]], np.flatnonzero(silent & ~shown)
         return on, np.flatnonzero(silent)
+
+    def untouched(self, out: int, rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+        """What some rows show of an output before anything is changed."""
+        f = self.output_columns if self._shown is None else self._shown
+        return f[:, out].toarray()[rows, 0]
 
     def on(self, literal: Literal) -> Bool[np.ndarray, " rows"]:
         """Where a literal is on."""

@@ -24,6 +24,7 @@ from .gate import Gate
 from .grade import Grade
 from .levels import Levels
 from .lookup import Origin
+from .obeyed import obeyed
 from .patterns import MOST_LITERALS, Terms
 from .reader import Part, Reader, Settings
 from .stage import Stage, sparse_rows
@@ -33,6 +34,8 @@ from .verification import verify
 
 #: of outputs that are functions of the segment's input
 OF_ENCODER = "the rule is about this dictionary's encoder; whether the model writes it is what trials show"
+#: fitting rows in which rules are set to be chosen
+FITTED = 60_000
 #: rows that go through the segment at once
 _ROWS = 4_096
 
@@ -47,6 +50,7 @@ def type_gates(
     basis_in: Basis | None = None,
     basis_out: Basis | None = None,
     x: Tensor | None = None,
+    x_fit: Tensor | None = None,
     origins: tuple[Any, Any] | None = None,
     levels: str | Sequence[float] = "chosen",
     max_literals: int = 4,
@@ -68,6 +72,8 @@ def type_gates(
         segment, basis_in, basis_out, x: the real model between the two hook points, and rows [rows, d_in] at its input
             (those of `held_out` where their number is the same); with all four, rules that hold are also tried by setting
             their literals in the model (`Gate.verified`), and the exact segment on the decoded code is the ceiling.
+        x_fit: rows at the segment's input that `f_in` is of: with it the rule of an output that is tried is the best that the model
+            obeys on these; without it, the best on natural rows alone.
         origins: where the fitting rows and the held-out rows come from (`Activations`, or anything else with `document`,
             `position` and `token`), for tables of tokens and resamples of documents; needs `held_out`.
         levels: above which a feature counts as on: "chosen" an output and a literal, "median" for outputs, "zero", or
@@ -101,26 +107,56 @@ def type_gates(
     if segment is None or basis_in is None or basis_out is None or x is None:
         return gates
     known = held_out if held_out is not None and len(x) == len(held_out[0]) else None
-    stage = Stage.of(segment, basis_in, basis_out, x, np.array([g.level for g in gates]), known)
+    levels_of = np.array([g.level for g in gates])
+    stage = Stage.of(segment, basis_in, basis_out, x, levels_of, known)
     fitting = sparse_rows(f_in), sparse_rows(f_out)
-    _try(gates, stage, fitting, require_verified, tried_at_most, seed, progress)
+    tried = _tried(gates, tried_at_most)
+    if x_fit is not None:
+        fitted = Stage.of(segment, basis_in, basis_out, x_fit, levels_of, (f_in, f_out)).thinned(FITTED)
+        _choose(gates, tried, reader, fitted, fitting, progress)
+    _try(gates, tried, stage, fitting, require_verified, seed, progress)
     _as_labels(gates, stage, fitting[1], origins if known is not None else None, seed)
     return gates
 
 
+def _tried(gates: list[Gate], most: int) -> list[int]:
+    """Outputs whose rule holds, spread evenly where there are more than so many."""
+    holds = [gate.out for gate in gates if gate.grade == Grade.HOLDS and gate.rule is not None]
+    return [holds[i] for i in np.linspace(0, len(holds) - 1, min(most, len(holds))).astype(int)]
+
+
+def _choose(
+    gates: list[Gate],
+    outs: list[int],
+    reader: Reader,
+    fitted: Stage,
+    fitting: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix],
+    progress: bool | None,
+) -> None:
+    """Where the model does not obey the best rule on natural rows but obeys another that holds too, that one is the gate's."""
+    settings = reader.settings
+    suggested = {out: found for out in outs if (found := reader.suggested(gates[out])) is not None}
+    chosen = obeyed(fitted, suggested, fitting, settings.terms, settings.mcc_bar, settings.seed, progress)
+    for out, ranked in chosen.items():
+        if ranked.rule == gates[out].rule:
+            continue
+        other = reader.judged(gates[out], ranked, suggested[out])
+        if other.grade == Grade.HOLDS:
+            said = f"the model does not obey {gates[out].rule}, which predicts it better (MCC {gates[out].mcc:.2f})"
+            gates[out] = replace(other, note="; ".join(part for part in (other.note, said) if part))
+
+
 def _try(
     gates: list[Gate],
+    outs: list[int],
     stage: Stage,
     fitting: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix],
     require: bool,
-    most: int,
     seed: int,
     progress: bool | None,
 ) -> None:
-    """Try rules that hold in the model, and write down what came of it."""
-    holds = [gate.out for gate in gates if gate.grade == Grade.HOLDS and gate.rule is not None]
-    chosen = [holds[i] for i in np.linspace(0, len(holds) - 1, min(most, len(holds))).astype(int)]
-    rules = {out: rule for out in chosen if (rule := gates[out].rule) is not None}
+    """Try rules in the model, and write down what came of it."""
+    rules = {out: rule for out in outs if (rule := gates[out].rule) is not None}
     if not rules:
         return
     for out, found in verify(stage, rules, fitting, seed, progress).items():

@@ -21,12 +21,10 @@ _WORDS = {
 }
 
 
-def verified(rule: Rule, trial: GroupTrial, left_out: Sequence[LeftOut] = ()) -> tuple[bool | None, str]:
-    """Whether a rule is verified, and if not why; None where it could not be tried.
+def obeys(rule: Rule, trial: GroupTrial) -> tuple[bool | None, str]:
+    """Whether the model does what a rule says when its literals are set, and if not why; None where it could not be tried.
 
-    All four rates are above a half, and each literal by itself clearly moves the output the way the rule says; switched on,
-    the output follows at least five times as often as under the control, which moves it in at most a tenth; switched off, more
-    often than the control's whole interval (by rows); and nothing that the rule leaves out overturns it.
+    All four rates are above a half, and each literal by itself clearly moves the output the way the rule says.
     """
     if min(trial.on_rows, trial.off_rows) < LEAST:
         return None, (
@@ -46,7 +44,18 @@ def verified(rule: Rule, trial: GroupTrial, left_out: Sequence[LeftOut] = ()) ->
                 f"{literal.words} does not clearly decide where the rule hangs on it: with it the output is as the rule says "
                 f"{sway.mean:+.0%} more often"
             )
-    return _beside_control(trial, left_out)
+    return True, ""
+
+
+def verified(rule: Rule, trial: GroupTrial, left_out: Sequence[LeftOut] = ()) -> tuple[bool | None, str]:
+    """Whether a rule is verified, and if not why; None where it could not be tried.
+
+    The model obeys it; switched on, the output follows at least five times as often as under the control, which moves it in at
+    most a tenth; switched off, more often than the control's whole interval (by rows); and nothing that the rule leaves out
+    overturns it.
+    """
+    done, why = obeys(rule, trial)
+    return _beside_control(trial, left_out) if done else (done, why)
 
 
 def _beside_control(trial: GroupTrial, left_out: Sequence[LeftOut]) -> tuple[bool, str]:
