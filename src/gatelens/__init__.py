@@ -2,6 +2,16 @@
 
 Choose coordinates at two hook points, find the few wires between them, read the wires as gates, check every reading
 against the model itself, and show it. Names are imported on first use, so that `gatelens --help` answers at once.
+
+Examples:
+    The examples of the other docstrings go on from here: a small MLP of which all gates are known.
+
+    >>> import gatelens as gl
+    >>> net = gl.planted.plant_network()
+    >>> model, segments, bases = net.model, [net.segment], net.dictionaries
+    >>> fit, held_out = net.batches(4000), net.batches(2000, seed=1)
+    >>> acts, unseen = gl.collect(model, fit, segments), gl.collect(model, held_out, segments)
+    >>> circuit = gl.build_circuit(model, segments, bases, acts, gl.ReluOMP(), held_out=unseen)
 """
 
 from __future__ import annotations

@@ -32,6 +32,17 @@ class Connector:
         threshold: [n] or None; with one, z is passed on where z > threshold and is zero elsewhere (JumpReLU).
         activation: "relu" for features that are never negative, "identity" for rotated coordinates.
         solver: how it was made, for reports.
+
+    Raises:
+        SolverError: a weight that is not sparse CSR, or another number of biases than outputs.
+        NonFiniteError: NaN or infinity in either.
+
+    Examples:
+        >>> import torch
+        >>> or_not = gl.Connector.from_dense(torch.tensor([[1.0, 0.0, -2.0]]), torch.tensor([-0.5]))
+        >>> or_not(torch.tensor([[2.0, 9.0, 0.0], [2.0, 9.0, 1.0]]))  # [rows, n]
+        tensor([[1.5000],
+                [0.0000]])
     """
 
     weight: Tensor

@@ -263,7 +263,7 @@ ROWS = [
         another_model,
         ModelError,
         ("weights have the hash", "dataclasses.replace"),
-        guard={"gatelens.circuits.weights_fingerprint": lambda *arguments: "the same"},
+        guard={"gatelens.circuits.circuit.weights_fingerprint": lambda *arguments: "the same"},
     ),
     Fault(36, "a model in bfloat16", bfloat16),
     Fault(37, "a parallel block has no resid_mid", parallel, SegmentError, ("side by side", 'mlp_in="mlp_in"')),

@@ -41,6 +41,12 @@ class Activations(Mapping[str, Tensor]):
         tensors: the activations by hook name; from a store they are read anew on each access.
         document, position, token: [rows] each; where a row came from. An image is a document of one position; its
             token is its label.
+
+    Examples:
+        >>> unseen
+        Activations(2000 rows at hook_resid [64], hook_mlp_out [24])
+        >>> unseen["hook_resid"].shape, unseen.document[:3]
+        (torch.Size([2000, 64]), tensor([0, 1, 2]))
     """
 
     tensors: Mapping[str, Float[Tensor, "rows width"]]
@@ -151,6 +157,11 @@ def collect(
         NonFiniteError: at the first NaN or infinity, naming hook, batch and row.
         TooLargeError: at the first batch, when memory or disk could not hold the whole.
         StoreError: a store of something else.
+
+    Examples:
+        >>> lm = gl.load_model("gpt2-mini")
+        >>> gl.collect(lm, ["It was late.", "He left."], "blocks.3.hook_mlp_out")
+        Activations(... rows at blocks.3.hook_mlp_out [256])
     """
     check_model(model)
     chosen = each_point(points)

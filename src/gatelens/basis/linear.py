@@ -28,6 +28,12 @@ class Rotation:
         matrix: R, [f, d] with orthonormal rows; row i is feature i's direction. f < d projects.
         mean: [d], subtracted before; None for none.
         label: how it was made, for reports.
+
+    Examples:
+        >>> import torch
+        >>> swap = gl.Rotation(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        >>> swap.encode(torch.tensor([[3.0, 4.0]]))
+        tensor([[4., 3.]])
     """
 
     matrix: Float[Tensor, "f d"]
@@ -48,7 +54,12 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Neurons(RecipeDefaults):
-    """The basis that the model itself uses: feature i is neuron i."""
+    """The basis that the model itself uses: feature i is neuron i.
+
+    Examples:
+        >>> gl.Neurons().fit(segments, acts)["hook_resid"]
+        Rotation(neurons: 64 -> 64)
+    """
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         return {h: neurons(acts[h].shape[1], acts[h]) for h in hook_names(segments)}
@@ -65,6 +76,11 @@ class PCA(RecipeDefaults):
 
     Attributes:
         components: how many to keep; None for all.
+
+    Examples:
+        >>> few = gl.PCA(components=8).fit(segments, acts)["hook_resid"]
+        >>> few.encode(unseen["hook_resid"]).shape
+        torch.Size([2000, 8])
     """
 
     components: int | None = None

@@ -45,6 +45,11 @@ def image_batches(
     Raises:
         DataError: unknown source, missing or damaged files, empty data.
         HubError: when the hub is needed and out of reach.
+
+    Examples:
+        >>> images, others = gl.image_batches("digits")
+        >>> images
+        Batches(digits: 1348 examples of shape (64,), ..., 1348 documents, accuracy)
     """
     rows = part_sizes(rows)
     check_count(batch_size, "batch_size", 1)

@@ -68,6 +68,12 @@ def text_batches(
     Raises:
         DataError: nothing there, empty, a single document, a length that the model cannot read.
         HubError: a hub data set that is neither cached nor in reach.
+
+    Examples:
+        >>> lm = gl.load_model("gpt2-mini")
+        >>> text, others = gl.text_batches(lm, "gpt2-mini-sample", rows=(8, 2), length=32)
+        >>> text.inputs.shape  # [windows, tokens]
+        torch.Size([8, 32])
     """
     specials, tokenizer = Specials.of(model, prepend_bos), getattr(model, "tokenizer", model)
     counts = part_sizes(rows)

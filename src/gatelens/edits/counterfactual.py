@@ -96,6 +96,14 @@ class Counterfactual:
     The forward passes of the segment are the whole extra cost: a few seconds per 100,000 rows on one CPU thread at
     width 384. Edits that a fit is judged by are of other kinds (`edits.kinds`): otherwise a figure says only that it
     agrees with itself.
+
+    Raises:
+        BasisError: probabilities outside 0..1, or more features put in at least than at most.
+
+    Examples:
+        >>> pairs = gl.Counterfactual(pairs=100).pairs_of(net.segment, bases["hook_resid"], acts["hook_resid"])
+        >>> next(pairs).y_edited.shape  # what the segment gives for the edited rows, [rows, d_out]
+        torch.Size([100, 24])
     """
 
     drop: tuple[float, float] = (0.02, 0.25)

@@ -51,6 +51,11 @@ def evaluate(
 
     Raises:
         ModelError: another model than the one that the circuit was read from, or hooks left on it.
+
+    Examples:
+        >>> report = gl.evaluate(model, circuit, held_out, acts=unseen)
+        >>> report.gates[net.segment.name]["verified"] > 15
+        True
     """
     check_model(model)
     circuit.check_model(model)

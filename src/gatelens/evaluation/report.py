@@ -25,6 +25,13 @@ class Report:
         coverage: what share of each segment the verified gates explain, in one sentence and in figures.
         curves: segment name -> ablation recipe -> faithfulness and completeness against the wires kept.
         ladder, gates, baselines, rotations, timing_s, versions, seed: as named.
+
+    Examples:
+        >>> report = gl.evaluate(model, circuit, held_out, acts=unseen)
+        >>> sorted(report.to_dict())[:3]
+        ['all_replaced', 'baselines', 'bases']
+        >>> report.bases["hook_resid"]["features"]
+        96
     """
 
     model: Mapping[str, Any]

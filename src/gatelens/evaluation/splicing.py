@@ -37,6 +37,14 @@ def splice(
         hooks: for "dictionaries", the hook points; None for both ends of every segment.
         keep: bool over positions; where False (BOS, padding) the model's own value stays. None: it is read off each pass where
             special tokens stand, as `evaluate` knows it from the data; a model without a tokenizer has all replaced.
+
+    Raises:
+        ConfigError: what is no circuit, another `how`, or means that are lacking. DataError: means of another width.
+
+    Examples:
+        >>> hooks = gl.splice(circuit)
+        >>> model.run_with_hooks(held_out.inputs[:5], fwd_hooks=hooks).shape
+        torch.Size([5, 24])
     """
     lacking = [name for name in ("segments", "bases", "connectors") if not hasattr(circuit, name)]
     if lacking:

@@ -55,6 +55,16 @@ class GateDictionary(RecipeDefaults):
         memory_gib: the most that the table which finds new parents may take.
         tune_inputs: an `InputTuning`: at the end, train the input dictionary on together with the gates, wires kept. The gates' own
             `basis_in` is then the tuned one, and `fit` gives it for hook_in.
+
+    Raises:
+        BasisError: settings out of range; from `fit`, segments that meet, no live parents, features below zero.
+        TooLargeError: from `fit`, before anything is allocated.
+
+    Examples:
+        >>> recipe = gl.GateDictionary(fan_in=4, l0=2, inputs=bases, outputs=bases, samples=10_000, counterfactual=None)
+        >>> gates = recipe.fit(segments, acts)["hook_mlp_out"]
+        >>> int(gates.connector.fan_in().max())
+        4
     """
 
     fan_in: int = 8

@@ -27,6 +27,13 @@ class Transcoder(PairTraining):
         path, sae_id: a folder in sae-lens' format, or the name of a release and an id in it: then nothing is trained.
         activation, l1, bypass, ...: see `PairTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
             transcoder with a sparsity rule.
+
+    Source: "Transcoders Find Interpretable LLM Feature Circuits".
+
+    Examples:
+        >>> made = gl.Transcoder(d_sae=64, k=4, samples=10_000).fit(segments, acts)
+        >>> made["hook_mlp_out"].features_from(unseen["hook_resid"]).shape  # read from the segment's input
+        torch.Size([2000, 64])
     """
 
     path: str | None = None

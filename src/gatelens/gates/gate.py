@@ -32,6 +32,13 @@ class TruthTable:
         fired: [p] of those, rows on which the output fired.
         magnitude: [p] mean output over the rows (0 where none was seen).
         source: "observed" on natural rows, or "interventional": parents set by adding and removing their directions.
+
+    Examples:
+        >>> table = circuit.gate(2).table
+        >>> table.patterns[:, :2].shape == (len(table.count), 2)
+        True
+        >>> bool((table.fired <= table.count).all())
+        True
     """
 
     patterns: Bool[Tensor, "p k"]
@@ -149,6 +156,13 @@ class Gate:
         magnitude: how the value behaves beside the firing, "adder" or "saturating"; "" when not determined.
         missed: a few held-out rows on which the output fired and the rule says it does not; false_alarms: the reverse.
         note: such as "A minus B" where one cell of the table cannot be seen.
+
+    Examples:
+        >>> gate = circuit.gate(2)
+        >>> str(gate.rule), str(gate.kind), str(gate.grade)
+        ('IF_58 or IF_53', 'or', 'verified')
+        >>> net.gates[2].kind, net.gates[2].inputs  # what was planted
+        ('or', (58, 53))
     """
 
     out: int

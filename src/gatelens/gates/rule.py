@@ -14,7 +14,12 @@ from ..errors import DataError
 
 
 class GateKind(StrEnum):
-    """What a gate is, whatever speaks for it. `adder` and `not_read` stand only in files of older versions."""
+    """What a gate is, whatever speaks for it. `adder` and `not_read` stand only in files of older versions.
+
+    Examples:
+        >>> circuit.gate(2).kind is gl.GateKind.OR
+        True
+    """
 
     COPY = "copy"
     OR = "or"

@@ -94,6 +94,12 @@ def type_gates(
         DataError: rows or widths that do not fit together.
         SolverError: a setting out of range.
         NonFiniteError: NaN or infinity among the features.
+
+    Examples:
+        >>> f_in, f_out = (bases[hook].encode(x) for hook, x in acts.items())
+        >>> gates = gl.type_gates(circuit.connectors[net.segment.name], f_in, f_out)
+        >>> len(gates), gates[2].kind == "or"
+        (32, True)
     """
     settings = _settings(levels, max_literals, mcc_bar, min_count, tried_at_most, seed)
     fit, judge = _parts(connector, (f_in, f_out), held_out, origins)

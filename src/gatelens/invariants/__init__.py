@@ -2,6 +2,11 @@
 
 Only exact rank, level sets and topology survive every invertible change of coordinates. Everything else here names the
 metric that it depends on, and stands beside what chance would give.
+
+Examples:
+    >>> import torch
+    >>> gl.invariants.ranks(torch.diag(torch.tensor([3.0, 1.0, 0.0]))[None]).exact
+    tensor([2])
 """
 
 from ..lazy import lazy_names

@@ -44,6 +44,13 @@ def jacobian_columns(
     Raises:
         BasisError: an unknown side, no column asked for, or every Jacobian zero.
         NonFiniteError: when a Jacobian holds NaN or infinity.
+
+    Examples:
+        >>> import torch
+        >>> W = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
+        >>> linear = gl.Segment("in", "out", lambda x: x @ W.T, d_in=2, d_out=2)
+        >>> bool((gl.jacobian_columns(linear, torch.ones(1, 2), normalise=False) == W).all())
+        True
     """
     if side not in ("out", "in"):
         raise BasisError(f'side must be "out" (columns of the Jacobian) or "in" (its rows), got {side!r}')

@@ -31,6 +31,13 @@ def feature_jacobian(
 
     Raises:
         TooLargeError: when it would take over 2 GiB; use `active_block` or `jacobian_columns`.
+
+    Examples:
+        >>> x = unseen["hook_resid"][:10]
+        >>> gl.feature_jacobian(net.segment, x).shape  # [rows, f_out, f_in]
+        torch.Size([10, 24, 64])
+        >>> gl.feature_jacobian(net.segment, x, *bases.values()).shape
+        torch.Size([10, 32, 96])
     """
     x = rows_for(segment, x)
     f_in, f_out = feature_count(basis_in, segment.d_in, x), feature_count(basis_out, segment.d_out, x)

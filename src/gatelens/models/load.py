@@ -63,6 +63,13 @@ def load_model(
     Raises:
         ModelError: nothing there, pickle, an unknown architecture, weights that do not fit the config.
         HubError: a hub name whose files are neither cached nor in reach.
+
+    Examples:
+        >>> lm = gl.load_model("gpt2-mini")
+        >>> lm.cfg.n_layers, lm.cfg.d_model
+        (4, 256)
+        >>> lm("It was late").shape  # [prompts, positions, vocabulary]
+        torch.Size([1, 4, 4096])
     """
     wanted = Processing(fold_ln, center_writing_weights, center_unembed, fold_value_biases)
     type_ = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype).removeprefix("torch."), None)

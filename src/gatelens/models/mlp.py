@@ -28,6 +28,11 @@ class HookedMLP(HookedRootModule):
 
     Raises:
         ModelError: fewer than three widths, or layers of another kind.
+
+    Examples:
+        >>> mlp = gl.HookedMLP((784, 128, 128, 10))
+        >>> list(mlp.hook_dict)
+        ['hook_in', 'hook_pre.0', 'hook_pre.1', 'hook_post.0', 'hook_post.1', 'hook_logits']
     """
 
     def __init__(self, sizes: Sequence[int] | nn.Sequential, seed: int = 0):

@@ -86,6 +86,11 @@ def find_circuit(
 
     Raises:
         ConfigError: a recipe without `fit`, a keyword that nobody has. SolverError: a solver without `fit`.
+
+    Examples:
+        >>> found = gl.find_circuit(model, (fit, held_out), segments, bases, gl.ReluOMP(), quick=True)
+        >>> found.circuit.gate(2).kind == "or"
+        True
     """
     check_model(model)
     fit, unseen = (as_batches(model, part) for part in _two_parts(batches))

@@ -3,6 +3,11 @@
 `PlantedFeatures(...).plant()` makes feature activations at both ends of a segment; `plant_network(...)` a network whose
 features lie in superposition; `plant_chains(...)` chains of two hops that a transcoder writes as one; `score_wires` and
 `score_gates` compare what was found; `check_solver` and `check_basis` are for authors of plugins.
+
+Examples:
+    >>> gl.planted.score_wires(net.gates, circuit.connectors[net.segment.name])
+    all: WireCounts(precision 0.9..., recall 0.9..., ...)
+    ...
 """
 
 from ..lazy import lazy_names

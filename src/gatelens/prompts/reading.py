@@ -27,6 +27,12 @@ class PromptReading(Scene):
     features changed, `steer` holds a gate while the model writes on, `contrast` compares with another prompt.
 
     Attributes: see `Scene`.
+
+    Examples:
+        >>> reading = circuit.on(model, held_out.inputs[:4])
+        >>> reading
+        PromptReading of 4 images, ... firings
+        ...
     """
 
     def at(self, position: int, out: int | str, segment: str | None = None) -> Firing:

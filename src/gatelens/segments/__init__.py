@@ -51,6 +51,12 @@ def mlp_segments(model: Any, layers: Any = None, mlp_in: str = "mlp_in", frozen_
     Raises:
         SegmentError: for a layer that the model does not have.
         ModelError: for a model without hook points, with how to wrap it.
+
+    Examples:
+        >>> gl.mlp_segments(gl.HookedMLP((64, 32, 16, 10)))
+        [Segment(hook_post.0 -> hook_post.1: 32 -> 16, relu MLP of 16)]
+        >>> gl.mlp_segments(gl.load_model("gpt2-mini"), layers=[-1])
+        [Segment(blocks.3.ln2.hook_normalized -> blocks.3.hook_mlp_out: 256 -> 256, gelu_new MLP of 1024)]
     """
     from ..models.mlp import HookedMLP
 

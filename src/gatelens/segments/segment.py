@@ -68,6 +68,12 @@ class Segment:
 
     Raises:
         SegmentError: widths that are not positive, or another `reshape`.
+
+    Examples:
+        >>> import torch
+        >>> half = gl.Segment("hook_resid", "hook_mlp_out", lambda x: x[:, :24].relu(), d_in=64, d_out=24)
+        >>> half.forward(torch.ones(5, 64)).shape
+        torch.Size([5, 24])
     """
 
     hook_in: str

@@ -17,7 +17,18 @@ from .protocol import SolverDefaults
 
 @dataclass(frozen=True)
 class BuiltInWires(SolverDefaults):
-    """The solver for a gate dictionary: its wires are there already."""
+    """The solver for a gate dictionary: its wires are there already.
+
+    Raises:
+        BasisError: an output dictionary whose features are not made of wires.
+
+    Examples:
+        >>> recipe = gl.GateDictionary(fan_in=4, l0=2, inputs=bases, outputs=bases, samples=10_000, counterfactual=None)
+        >>> made = recipe.fit(segments, acts)
+        >>> gl.build_circuit(model, segments, made, acts, gl.BuiltInWires(), gates=False)
+        Circuit(1 segments)
+          hook_resid -> hook_mlp_out: Connector(96 -> 32, ..., max 4, ...
+    """
 
     connector: Connector | None = None
 

@@ -43,6 +43,14 @@ class GramLasso(SolverDefaults):
         calibrate: give each output a threshold (`calibrated`): "firing" (or True), over which it is on as often as its feature, or
             "error": thresholds of least squared error, and weights fitted over the rows where the output is on
             (`fitted_where_on`). Without, outputs are on several times too often.
+
+    Raises:
+        SolverError: settings out of range. NonFiniteError: NaN or infinity among the features.
+
+    Examples:
+        >>> f_in, f_out = (bases[hook].encode(x) for hook, x in acts.items())
+        >>> gl.GramLasso(mean_wires=4).fit(f_in, f_out)
+        Connector(96 -> 32, 128 wires, mean fan-in 4.00, ...)
     """
 
     mean_wires: float = 16

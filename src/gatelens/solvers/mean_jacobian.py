@@ -38,6 +38,15 @@ class MeanJacobian(SolverDefaults):
         cap: most wires into one output; None for no cap.
         rows: rows at which derivatives are taken, spread over all of them.
         batch: rows at once.
+
+    Raises:
+        SolverError: settings out of range, without the segment and its bases (`at`), or features over different rows.
+
+    Examples:
+        >>> f_in, f_out = (bases[hook].encode(x) for hook, x in acts.items())
+        >>> solver = gl.MeanJacobian(mean_wires=4).at(net.segment, *bases.values())
+        >>> solver.fit(f_in, f_out).wires
+        128
     """
 
     mean_wires: float = 16

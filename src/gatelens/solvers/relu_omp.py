@@ -58,6 +58,15 @@ class ReluOMP(SolverDefaults):
         block: outputs a block.
         seed: of the choice of rows.
         progress: bars on standard error; None: where somebody watches.
+
+    Raises:
+        SolverError: settings out of range, or features over different rows. NonFiniteError: NaN or infinity among them.
+
+    Examples:
+        >>> f_in, f_out = (bases[hook].encode(x) for hook, x in acts.items())
+        >>> found = gl.ReluOMP(max_fan_in=4).fit(f_in, f_out)
+        >>> int(found.fan_in().max())
+        4
     """
 
     max_fan_in: int = 8

@@ -31,6 +31,14 @@ class SgdL1(SolverDefaults):
         mean_wires: wires kept per output, on average, ranked by |weight|; None keeps all those over `threshold`.
         threshold: weights under it are dropped when `mean_wires` is None.
         fine_tune: epochs of Adam without penalty on the wires that were kept.
+
+    Raises:
+        SolverError: `start="virtual"` without the segment and its bases (`at`).
+
+    Examples:
+        >>> f_in, f_out = (bases[hook].encode(x) for hook, x in acts.items())
+        >>> gl.SgdL1(epochs=2, mean_wires=4).fit(f_in, f_out).wires
+        128
     """
 
     l1: float = 1e-3

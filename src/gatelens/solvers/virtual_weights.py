@@ -28,6 +28,17 @@ class VirtualWeights(SolverDefaults):
     Attributes:
         mean_wires: wires per output feature, on average.
         cap: most wires into one output; None for no cap.
+
+    Raises:
+        SolverError: without the segment and its bases (`at`), or a segment that is not one ungated MLP.
+
+    Source: "A Mathematical Framework for Transformer Circuits".
+
+    Examples:
+        >>> f_in, f_out = (bases[hook].encode(x) for hook, x in acts.items())
+        >>> solver = gl.VirtualWeights(mean_wires=4).at(net.segment, *bases.values())
+        >>> solver.fit(f_in, f_out).wires
+        128
     """
 
     mean_wires: float = 16

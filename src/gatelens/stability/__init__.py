@@ -1,4 +1,10 @@
-"""Stability: what of a reading survives another seed, other inputs, noise in the weights, more training, a retrained model."""
+"""Stability: what of a reading survives another seed, other inputs, noise in the weights, more training, a retrained model.
+
+Examples:
+    >>> directions = bases["hook_resid"].W_dec
+    >>> gl.stability.match_directions(directions, directions.flip(0))  # the same ones, in another order
+    Matching(96 pairs by directions: mean |similarity| 1.000, weighted 1.000, random counterpart 0...)
+"""
 
 from ..lazy import lazy_names
 

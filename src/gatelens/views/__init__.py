@@ -1,4 +1,12 @@
-"""Pages that show a circuit: one self-contained file each, readable without a network and without scripts."""
+"""Pages that show a circuit: one self-contained file each, readable without a network and without scripts.
+
+Examples:
+    >>> page = gl.views.page(circuit, unseen)  # .save("circuit.html") writes it
+    >>> "IF_58 or IF_53" in page.text
+    True
+    >>> gl.views.gate(circuit.gate(2))
+    OF_2 is on when IF_58 or IF_53 is on. Verified.
+"""
 
 from ..lazy import lazy_names
 

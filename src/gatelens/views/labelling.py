@@ -93,6 +93,12 @@ def label(
 
     Raises:
         DataError: activations without documents to hold out, or an answer that is no text.
+
+    Examples:
+        >>> lm = gl.load_model("gpt2-mini")
+        >>> ask, judge = lambda question: "loud", lambda name, contexts: [True] * len(contexts)
+        >>> gl.label(circuit, unseen, ask, judge, tokenizer=lm.tokenizer, most=3)
+        3 names; balanced accuracy 0.50, of shuffled names 0.50, over 3
     """
     if len(np.unique(np.asarray(acts.document))) < 2:
         raise DataError("names are judged on documents that they were not made from: expected at least two, got one")

@@ -43,6 +43,16 @@ class JacobianRotation(RecipeDefaults):
         columns: Jacobian columns for each dimension; None for 64 up to 256 dimensions, 32 up to 512, 16 above.
         sweeps: of "both".
         seed: of the choice of inputs and columns, and of random starts.
+
+    Raises:
+        BasisError: settings out of range; from `fit`, segments that are not in the order in which data flows.
+
+    Examples:
+        >>> images, _ = gl.image_batches("digits", rows=200)
+        >>> mlp = gl.HookedMLP((64, 16, 16, 10))
+        >>> maps = gl.mlp_segments(mlp)
+        >>> gl.JacobianRotation(inputs=8).fit(maps, gl.collect(mlp, images, maps))["hook_post.1"]
+        Rotation(chain: 16 -> 16, fitted to 128 columns, ...)
     """
 
     direction: str = "forward"

@@ -42,6 +42,17 @@ class PretrainedSAE(RecipeDefaults):
         sae_id: which of the release; None for the one named like the hook point. For a folder: a folder in it.
         expected_variance, expected_l0: as published; a warning says when the measured ones disagree.
         device: where its weights go.
+
+    Raises:
+        BasisError: from `fit`, a release or an SAE that is not there (with the nearest names), or one that does not fit the hook point.
+        HubError: a release that is neither cached nor in reach.
+
+    Examples:
+        >>> lm = gl.load_model("gpt2-mini")
+        >>> layer = gl.mlp_segments(lm, layers=[3])
+        >>> saes = gl.PretrainedSAE("gpt2-mini").fit(layer, gl.collect(lm, "It was late.", layer))
+        >>> {hook: sae.cfg.d_sae for hook, sae in saes.items()}
+        {'blocks.3.ln2.hook_normalized': 1024, 'blocks.3.hook_mlp_out': 1024}
     """
 
     release: Any

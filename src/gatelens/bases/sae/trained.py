@@ -46,6 +46,18 @@ class TrainedSAE(DictionaryTraining):
             keeps its L0: sae-lens' threshold is a running mean, which a short training does not bring to an end.
         orthogonality: keeps directions apart, against features that absorb others ("sparse" trainer only; see `PairTraining`).
         expansion, k, ...: see `DictionaryTraining`; k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
+
+    Sources: "BatchTopK Sparse Autoencoders", "Learning Multi-Level Features with Matryoshka Sparse Autoencoders", "Scaling and
+    evaluating sparse autoencoders", "OrtSAE: Orthogonal Sparse Autoencoders Uncover Atomic Features".
+
+    Raises:
+        BasisError: an unknown architecture, settings out of range or that the trainer does not have; from `fit`, no rows to train on,
+            or more active features asked for than there are.
+
+    Examples:
+        >>> sae = gl.TrainedSAE(d_sae=128, k=4, samples=20_000).fit(segments, acts)["hook_resid"]
+        >>> sae.encode(unseen["hook_resid"]).shape  # [rows, d_sae]
+        torch.Size([2000, 128])
     """
 
     architecture: Architecture = "batchtopk"

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from . import store
-from .activations import Activations
-from .activations.checking import check_together, rows_at
-from .activations.collecting import hook_names
-from .basis.features import encode_rows
-from .basis.linear import Basis
-from .basis.output import output_features
-from .connectors import Connector, Solver
-from .errors import ConfigError, DataError, ModelError, SegmentError, unknown
-from .errors.progress import bar
-from .gate_dictionaries.doors import taken_in
-from .gates import Gate
-from .gates.saving import gate_from_dict, gate_row, gate_to_dict
-from .lazy import LATER, shows_itself
-from .models import check_model
-from .models.fingerprint import active_hooks, weights_fingerprint
-from .saving import basis_from, basis_into
-from .segments import Segment, each_segment, with_outside
-from .segments.outside import Outside
-from .solvers.protocol import as_solver
-from .solvers.size_rule import default_solver
+from .. import store
+from ..activations.collecting import hook_names
+from ..basis.linear import Basis
+from ..connectors import Connector
+from ..errors import ConfigError, DataError, ModelError, SegmentError, unknown
+from ..gate_dictionaries.doors import taken_in
+from ..gates import Gate
+from ..gates.saving import gate_from_dict, gate_row, gate_to_dict
+from ..lazy import LATER, shows_itself
+from ..models.fingerprint import active_hooks, weights_fingerprint
+from ..saving import basis_from, basis_into
+from ..segments import Segment, each_segment
+from ..segments.outside import Outside
 
 
 @shows_itself
@@ -42,6 +34,16 @@ class Circuit:
         bases: hook name -> basis.
         connectors, gates: segment name -> connector, and its outputs' gates (empty where gates were not read).
         info: how it was made: model and the hash of its weights, data, solver, seed.
+
+    Raises:
+        ConfigError: from `gate`, several segments and none named. DataError: an output without a gate.
+
+    Examples:
+        >>> circuit
+        Circuit(1 segments)
+          hook_resid -> hook_mlp_out: Connector(96 -> 32, ...); ... of 32 outputs obey a rule
+        >>> circuit.gate(2).read
+        True
     """
 
     segments: Sequence[Segment]
@@ -214,134 +216,3 @@ class Circuit:
 
 def _no_model(x: Tensor) -> Tensor:
     raise SegmentError("this circuit was loaded without its model; give Circuit.load the model's segments to run them")
-
-
-def build_circuit(
-    model: Any,
-    segments: Segment | Sequence[Segment],
-    bases: Mapping[str, Any],
-    acts: Mapping[str, Tensor],
-    solver: Any = None,
-    sequential: bool = True,
-    gates: bool = True,
-    held_out: Mapping[str, Tensor] | None = None,
-    info: Mapping[str, Any] | None = None,
-    progress: bool | None = None,
-    **gate_options: Any,
-) -> Circuit:
-    """Connect the bases of each segment and read the gates.
-
-    Args:
-        model: for solvers and interventions that ask the model itself.
-        bases: hook name -> basis, a sae-lens SAE or transcoder, a folder, or a pair (release, sae_id).
-        acts: activations of the fitting part at the segments' hook points.
-        solver: makes each connector; None: by size (`BySize`), or the wires that gate dictionaries have built in.
-        sequential: where a segment begins at the end of another, fit its connector again on the features that the one
-            before predicts (solvers with `refit_on`).
-        gates: read gates, on `held_out` activations when given.
-        gate_options: for `type_gates`.
-
-    Raises:
-        BasisError: a basis of another width, before anything is computed.
-    """
-    check_model(model)
-    segments = each_segment(segments)
-    if not segments:
-        raise SegmentError("no segments: expected at least one. Give mlp_segments(model)")
-    for hook in hook_names(segments):
-        if hook not in bases:
-            raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
-    bases = taken_in(bases, segments)
-    solver = default_solver(segments, bases) if solver is None else as_solver(solver)
-    features = features_at(segments, bases, acts, progress)
-    connectors = connect(segments, bases, features, solver, sequential, progress)
-    made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
-    circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
-    return read_gates(circuit, features, held_out, progress, acts, model, **gate_options) if gates else circuit
-
-
-def connect(
-    segments: Sequence[Segment],
-    bases: Mapping[str, Basis],
-    features: Mapping[str, Tensor],
-    solver: Solver,
-    sequential: bool = True,
-    progress: bool | None = None,
-) -> dict[str, Connector]:
-    """segment name -> connector, from features over the same rows."""
-    connectors: dict[str, Connector] = {}
-    predicted: dict[str, Tensor] = {}
-    solver = as_solver(solver)
-    for segment in bar(segments, "connect", progress):
-        bound = solver.at(segment, bases[segment.hook_in], bases[segment.hook_out])
-        f_in, f_out = features[segment.hook_in], features[segment.hook_out]
-        connector = bound.fit(f_in, f_out)
-        if sequential and segment.hook_in in predicted:
-            f_in = predicted[segment.hook_in]
-            connector = bound.refit_on(connector, f_in, f_out)
-        connectors[segment.name] = connector
-        if any(s.hook_in == segment.hook_out for s in segments):
-            predicted[segment.hook_out] = connector(f_in)
-    return connectors
-
-
-def read_gates(
-    circuit: Circuit,
-    features: Mapping[str, Tensor],
-    held_out: Mapping[str, Tensor] | None = None,
-    progress: bool | None = None,
-    acts: Mapping[str, Tensor] | None = None,
-    model: Any = None,
-    **options: Any,
-) -> Circuit:
-    """The circuit with its outputs' rules found on fitting features and judged on held-out activations.
-
-    Args:
-        acts: the activations that the features were made from: where these and `held_out` know where their rows come from
-            (`Activations`), tables of tokens stand beside the rules.
-        model: with it, and `held_out` that knows its tokens, each gate says what its output favours and whether that comes.
-    """
-    from .gates import type_gates
-    from .gates.gate_effects import with_effects
-
-    if isinstance(acts, Activations) and isinstance(held_out, Activations):
-        options = {"origins": (acts, held_out)} | options
-
-    gates = {}
-    unseen = features_at(circuit.segments, circuit.bases, held_out, progress) if held_out is not None else None
-    for segment in bar(circuit.segments, "gates", progress):
-        at = {
-            "segment": segment,
-            "basis_in": circuit.bases[segment.hook_in],
-            "basis_out": circuit.bases[segment.hook_out],
-        }
-        rest = dict(options)
-        if held_out is not None and unseen is not None:
-            rest["held_out"] = (unseen[segment.hook_in], unseen[segment.hook_out])
-            rest["x"] = held_out[segment.hook_in]
-        f_in, f_out = features[segment.hook_in], features[segment.hook_out]
-        if acts is not None:
-            rest["x_fit"] = acts[segment.hook_in]
-        found = type_gates(circuit.connectors[segment.name], f_in, f_out, progress=progress, **at, **rest)
-        if model is not None and isinstance(held_out, Activations) and unseen is not None:
-            found = with_effects(found, model, segment.hook_out, at["basis_out"], unseen[segment.hook_out], held_out)
-        gates[segment.name] = found
-    return replace(circuit, gates=gates)
-
-
-def features_at(
-    segments: Sequence[Segment], bases: Mapping[str, Basis], acts: Mapping[str, Any], progress: bool | None = None
-) -> dict[str, Tensor]:
-    """hook name -> features; each hook point is encoded once."""
-    features: dict[str, Tensor] = {}
-    for segment in bar(segments, "features", progress):
-        hook_in, hook_out = segment.hook_in, segment.hook_out
-        if hook_in in features and hook_out in features:
-            continue
-        x, y = rows_at(acts, hook_in, segment.d_in), rows_at(acts, hook_out, segment.d_out)
-        if hook_in not in features:
-            features[hook_in] = encode_rows(bases[hook_in], x)
-        if hook_out not in features:
-            features[hook_out] = output_features(bases[hook_out], x, y)
-        check_together(features, (hook_in, hook_out))
-    return features
