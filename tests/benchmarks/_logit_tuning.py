@@ -18,7 +18,7 @@ from gatelens.data import Batch, Batches
 from gatelens.errors import BasisError
 from gatelens.errors.progress import bar
 from gatelens.gate_dictionaries.gate_basis import GateBasis
-from gatelens.models import device_of, run_hooked
+from gatelens.models import device_of, host, run_hooked, there
 from gatelens.segments import Segment
 
 
@@ -48,7 +48,7 @@ class LogitTuning:
             BasisError: gates of another segment.
         """
         gates.check(segment)
-        trained = _Trained(gates)
+        trained = _Trained(there(gates, device_of(self.model)))
         optimiser = torch.optim.Adam(
             [
                 {"params": [p], "size": self.lr * float(p.detach().abs().mean().clamp_min(1e-8))}
@@ -68,7 +68,7 @@ class LogitTuning:
                 parameter.grad = grad
             optimiser.step()
             unit_rows_(trained.dictionary)
-        return trained.basis()
+        return host(trained.basis())
 
 
 class _Trained:
@@ -91,7 +91,7 @@ class _Trained:
 
     def connector(self) -> Connector:
         was = self.gates.connector
-        wired = torch.arange(self.weights.shape[1]) < was.fan_in()[:, None]
+        wired = torch.arange(self.weights.shape[1], device=self.weights.device) < was.fan_in()[:, None]
         values, shape = self.weights.detach()[wired], (was.weight.shape[0], was.weight.shape[1])
         weight = csr(was.weight.crow_indices(), was.weight.col_indices(), values, shape)
         return replace(was, weight=weight, bias=self.bias.detach().clone())

@@ -15,6 +15,7 @@ from ..data import Batch, Batches
 from ..errors import DataError, NonFiniteError, StoreError, TooLargeError
 from ..models import Model, prove_padding, run_cached
 from ..models.fingerprint import blocks_needed
+from ..models.placing import HOST
 from ..segments.values import check_order, rows_of, switched_by
 from ..store import free_bytes, readable
 from ..store.estimate import available_memory
@@ -43,6 +44,7 @@ def capture(
     folder: Path | None = None,
     first: int = 0,
     heads: Collection[str] = (),
+    device: torch.device = HOST,
 ) -> dict[str, Tensor]:
     """The kept rows of some batches: hook name -> [rows, width], and "document", "position", "token" -> [rows].
 
@@ -52,6 +54,7 @@ def capture(
             in memory).
         first: number of the first batch, for errors.
         heads: hook points whose heads are taken side by side.
+        device: where the rows are kept.
     """
     if rows == 0 and whole == 0:
         raise DataError("no position is kept: every one is BOS or padding. Give longer documents, or keep_bos=True")
@@ -69,12 +72,12 @@ def capture(
             check_order(lambda x: run_cached(model, x, None, names, **deep)[1], names, batch.inputs, batch.keep.shape)
             widths = {name: value.shape[1] for name, value in found.items()}
             _check_room(sum(widths.values()) * dtype.itemsize * whole, folder)
-            out = {name: torch.empty(rows, width, dtype=dtype) for name, width in widths.items()}
+            out = {name: torch.empty(rows, width, dtype=dtype, device=device) for name, width in widths.items()}
         kept = batch.keep.flatten().nonzero()[:, 0]
         for name in names:
             value = found[name].detach().index_select(0, kept.to(found[name].device))
             _check_finite(value, name, index, dtype)
-            out[name][at : at + len(kept)] = value.cpu()
+            out[name][at : at + len(kept)] = value.to(device)
         if not proved and batch.mask is not None:
             proved = prove_padding(model, batch.inputs, batch.mask, names, **deep)
         for name, value in zip(WHERE, _where(batch), strict=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from ..errors import DataError, GateLensWarning
 from ..errors.progress import bar
 from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
+from ..models.placing import HOST, device_named
 from ..segments import Segment
 from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans
@@ -136,6 +138,7 @@ def collect(
     *,
     dtype: str = "float32",
     shard_rows: int = 32_768,
+    device: str | torch.device | None = None,
 ) -> Activations:
     """Run the model over the batches once, only as deep as needed, and keep what it computes at the hook points.
 
@@ -149,6 +152,8 @@ def collect(
         progress: bars on standard error; None: where somebody watches.
         dtype: "float32" or "float16", how they are kept; what is read back is float32 again.
         shard_rows: positions in a shard, which bounds the memory that a store takes.
+        device: where rows in memory are kept; None for the host's memory, from which they are brought to the model's device batch
+            by batch when they are worked on.
 
     Raises:
         HookNameError: before any forward pass, with the nearest names.
@@ -178,7 +183,8 @@ def collect(
     heads = [name for point in chosen if isinstance(point, Segment) and point.reshape for name in _ends(point)]
     if store is None:
         pieces = bar(batches, "collect", progress)
-        kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], whole=batches.rows, heads=heads)
+        place = HOST if device is None else device_named(device)
+        kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], batches.rows, heads=heads, device=place)
         return Activations(*split_where({k: v.float() if k in names else v for k, v in kept.items()}), batches.name)
     return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress, heads)
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from ..activations.collecting import hook_names
 from ..errors import BasisError
 from ..lazy import shows_itself
+from ..models import host, place_of
 from ..segments import Segment
 from .protocol import Basis as Basis
 from .protocol import BasisRecipe as BasisRecipe
-from .recipe import RecipeDefaults
+from .recipe import AtWork, RecipeDefaults
 
 
 @shows_itself
@@ -86,7 +87,7 @@ class PCA(RecipeDefaults):
     components: int | None = None
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
-        return {h: self._fit(acts[h]) for h in hook_names(segments)}
+        return host({h: self._fit(x) for h, x in AtWork(segments, acts).at(hook_names(segments))})
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         features = min(self.components or width, width)
@@ -109,7 +110,7 @@ def basis_width(basis: Basis, d_in: int) -> int:
     if known is not None:
         return len(known)
     with torch.no_grad():
-        return int(basis.encode(torch.zeros(1, d_in, device=_device(basis))).shape[-1])
+        return int(basis.encode(torch.zeros(1, d_in, device=place_of(basis))).shape[-1])
 
 
 def check_width(basis: Basis, hook: str, d: int) -> None:
@@ -133,7 +134,7 @@ def directions(basis: Basis, width: int) -> Float[Tensor, "f d"]:
     if known is not None:
         return known
     with torch.no_grad():
-        eye = torch.eye(width, device=_device(basis))
+        eye = torch.eye(width, device=place_of(basis))
         return basis.decode(eye) - basis.decode(torch.zeros_like(eye[:1]))
 
 
@@ -141,12 +142,6 @@ def _dictionary(basis: Basis) -> Float[Tensor, "f d"] | None:
     """The rows of W_dec or of a rotation; None for a basis that has neither."""
     held = (getattr(basis, name, None) for name in ("W_dec", "matrix"))
     return next((matrix.detach() for matrix in held if isinstance(matrix, Tensor)), None)
-
-
-def _device(basis: Basis) -> torch.device:
-    """Where a basis of somebody else's computes: with its parameters; on the processor where it has none."""
-    first = next(basis.parameters(), None) if isinstance(basis, torch.nn.Module) else None
-    return torch.device("cpu") if first is None else first.device
 
 
 def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:

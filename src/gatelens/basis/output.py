@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import BasisError
+from ..models import blockwise, place_of
 from ..segments import Segment
 from .features import encode_rows
 from .linear import directions, encoder_directions
@@ -127,7 +128,7 @@ class ReadsInput(ReadsOutput):
 
     def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
         with torch.no_grad():
-            return torch.cat([self.basis.features_from(part) for part in x.split(_ROWS)])
+            return blockwise(self.basis.features_from, place_of(self.basis, x.device), x, size=_ROWS)
 
     def read(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
         return self.basis.features_from(rows)
@@ -160,5 +161,5 @@ def decoded_output(
     Args:
         x: the rows at the segment's input, which a bypass reads.
     """
-    dictionary = at_output(basis_out)
-    return torch.cat([dictionary.decoded(a, b) for a, b in zip(f.split(_ROWS), x.split(_ROWS), strict=True)])
+    dictionary, device = at_output(basis_out), place_of(basis_out, f.device)
+    return blockwise(dictionary.decoded, device, f, x, size=_ROWS)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import BasisError
+from ..models import blockwise
 from ..segments import Segment
 
 _ROWS = 4_096
@@ -72,7 +73,7 @@ class PairBasis(ABC):
     def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
         """The features, a few thousand rows at a time."""
         with torch.no_grad():
-            return torch.cat([self.features_from(part) for part in x.split(_ROWS)])
+            return blockwise(self.features_from, self.W_dec.device, x, size=_ROWS)
 
     def read(self, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         """`features_from`, by the name that every output dictionary has."""
@@ -168,8 +169,7 @@ def read_off(
 def explained(basis: PairBasis, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> float:
     """FVU of y by a pair dictionary, bypass included."""
     with torch.no_grad():
-        error = sum(
-            float((basis.reconstruct(a) - b).double().square().sum())
-            for a, b in zip(x.split(4096), y.split(4096), strict=True)
-        )
+        parts = zip(x.split(_ROWS), y.split(_ROWS), strict=True)
+        missed = (blockwise(basis.reconstruct, basis.W_dec.device, a) - b for a, b in parts)
+        error = sum(float(part.double().square().sum()) for part in missed)
     return error / max(float((y - y.mean(0)).double().square().sum()), 1e-30)

@@ -6,16 +6,41 @@ will be, what training takes, whether hook points are fitted apart); `as_recipe`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import ConfigError
 from ..errors.protocol import Foreign, completed
+from ..models.placing import HOST, rows_there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all, reading
 from .protocol import Basis
+
+
+class AtWork(Mapping[str, Tensor]):
+    """The rows of every hook point, brought to the segments' device when they are asked for.
+
+    Those that are too many for it stay in the host's memory: for training that draws batches from them.
+    """
+
+    def __init__(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]):
+        self.acts = acts
+        self.device = segments[0].device if segments else HOST
+
+    def __getitem__(self, hook: str) -> Tensor:
+        return rows_there(self.acts[hook], self.device)
+
+    def at(self, hooks: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """Hook point after hook point, with its rows."""
+        return ((hook, self[hook]) for hook in hooks)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.acts)
+
+    def __len__(self) -> int:
+        return len(self.acts)
 
 
 class RecipeDefaults:

@@ -9,18 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from ..activations import Activations
-from ..activations.checking import check_together, rows_at
 from ..activations.collecting import hook_names
-from ..basis.features import encode_rows
+from ..basis.ends import features_at
 from ..basis.linear import Basis
-from ..basis.output import output_features
 from ..connectors import Connector, Solver
 from ..errors import ConfigError, SegmentError
 from ..errors.progress import bar
 from ..gate_dictionaries.doors import taken_in
-from ..models import check_model
+from ..models import check_model, host, there
 from ..models.fingerprint import weights_fingerprint
-from ..segments import Segment, each_segment, with_outside
+from ..models.placing import HOST
+from ..segments import Segment, at_home, each_segment
 from ..solvers.protocol import as_solver
 from ..solvers.size_rule import default_solver
 from .circuit import Circuit
@@ -68,10 +67,11 @@ def build_circuit(
             raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
     bases = taken_in(bases, segments)
     solver = default_solver(segments, bases) if solver is None else as_solver(solver)
+    segments = at_home(model, segments)
     features = features_at(segments, bases, acts, progress)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
-    circuit = Circuit(with_outside(model, segments), dict(bases), connectors, {}, made_in | dict(info or {}))
+    circuit = Circuit(segments, dict(bases), connectors, {}, made_in | dict(info or {}))
     return read_gates(circuit, features, held_out, progress, acts, model, **gate_options) if gates else circuit
 
 
@@ -89,14 +89,15 @@ def connect(
     solver = as_solver(solver)
     for segment in bar(segments, "connect", progress):
         bound = solver.at(segment, bases[segment.hook_in], bases[segment.hook_out])
-        f_in, f_out = features[segment.hook_in], features[segment.hook_out]
+        device = segment.device if bound.on_device else HOST
+        f_in, f_out = there((features[segment.hook_in], features[segment.hook_out]), device)
         connector = bound.fit(f_in, f_out)
         if sequential and segment.hook_in in predicted:
-            f_in = predicted[segment.hook_in]
+            f_in = there(predicted[segment.hook_in], device)
             connector = bound.refit_on(connector, f_in, f_out)
-        connectors[segment.name] = connector
+        connectors[segment.name] = connector = host(connector)
         if any(s.hook_in == segment.hook_out for s in segments):
-            predicted[segment.hook_out] = connector(f_in)
+            predicted[segment.hook_out] = connector(host(f_in))
     return connectors
 
 
@@ -142,21 +143,3 @@ def read_gates(
             found = with_effects(found, model, segment.hook_out, at["basis_out"], unseen[segment.hook_out], held_out)
         gates[segment.name] = found
     return replace(circuit, gates=gates)
-
-
-def features_at(
-    segments: Sequence[Segment], bases: Mapping[str, Basis], acts: Mapping[str, Any], progress: bool | None = None
-) -> dict[str, Tensor]:
-    """hook name -> features; each hook point is encoded once."""
-    features: dict[str, Tensor] = {}
-    for segment in bar(segments, "features", progress):
-        hook_in, hook_out = segment.hook_in, segment.hook_out
-        if hook_in in features and hook_out in features:
-            continue
-        x, y = rows_at(acts, hook_in, segment.d_in), rows_at(acts, hook_out, segment.d_out)
-        if hook_in not in features:
-            features[hook_in] = encode_rows(bases[hook_in], x)
-        if hook_out not in features:
-            features[hook_out] = output_features(bases[hook_out], x, y)
-        check_together(features, (hook_in, hook_out))
-    return features

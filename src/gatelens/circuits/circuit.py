@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import store
@@ -18,6 +20,7 @@ from ..gate_dictionaries.doors import taken_in
 from ..gates import Gate
 from ..gates.saving import gate_from_dict, gate_row, gate_to_dict
 from ..lazy import LATER, shows_itself
+from ..models import there
 from ..models.fingerprint import active_hooks, weights_fingerprint
 from ..saving import basis_from, basis_into
 from ..segments import Segment, each_segment
@@ -89,6 +92,14 @@ class Circuit:
             DataError: a prompt that the model cannot read. HookNameError, ModelError: not the circuit's model.
         """
         return LATER["read_prompt"](self, model, prompt, acts, batches)
+
+    def at(self, device: torch.device) -> Circuit:
+        """The circuit with its bases and wires on a device, to be worked with there; itself where they are there already."""
+        parts = there((dict(self.bases), dict(self.connectors)), device)
+        made = copy.copy(self)  # what was admitted once is not asked again
+        object.__setattr__(made, "bases", parts[0])
+        object.__setattr__(made, "connectors", parts[1])
+        return made
 
     def check_model(self, model: Any) -> None:
         """Refuse another model than the one that this circuit was read from; one that was not recorded passes.

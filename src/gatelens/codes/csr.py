@@ -30,7 +30,8 @@ def csr(
 
 def to_csr(dense: Float[Tensor, "rows f"]) -> Tensor:
     """The nonzeros of a dense matrix."""
-    crow = torch.cat([torch.zeros(1, dtype=torch.long), (dense != 0).sum(1).cumsum(0)])
+    counts = (dense != 0).sum(1)
+    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     row, col = dense.nonzero(as_tuple=True)
     return csr(crow, col, dense[row, col], (dense.shape[0], dense.shape[1]))
 
@@ -41,7 +42,7 @@ def stack_csr(parts: list[Tensor]) -> Tensor:
     for part in parts:
         ends.append(ends[-1] + len(part.values()))
     starts = [p.crow_indices()[1:] + end for p, end in zip(parts, ends, strict=False)]
-    crow = torch.cat([torch.zeros(1, dtype=torch.long), *starts])
+    crow = torch.cat([starts[0].new_zeros(1), *starts])
     col = torch.cat([p.col_indices() for p in parts])
     values = torch.cat([p.values() for p in parts])
     return csr(crow, col, values, (sum(len(p) for p in parts), parts[0].shape[1]))
@@ -58,12 +59,13 @@ def split_csr(f: Tensor, rows: int) -> Iterator[Tensor]:
 
 def take_rows(f: Tensor, order: Int[Tensor, " rows"]) -> Tensor:
     """Rows of a dense or CSR matrix, in the order given."""
+    order = order.to(f.device)
     if f.layout != torch.sparse_csr:
         return f[order]
     crow = f.crow_indices()
     counts, starts = crow.diff()[order], crow[:-1][order]
-    pointers = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
-    index = torch.arange(int(counts.sum())) - torch.repeat_interleave(pointers[:-1] - starts, counts)
+    pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    index = torch.arange(int(counts.sum()), device=f.device) - torch.repeat_interleave(pointers[:-1] - starts, counts)
     return csr(pointers, f.col_indices()[index], f.values()[index], (len(order), f.shape[1]))
 
 

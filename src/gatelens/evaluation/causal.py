@@ -24,6 +24,7 @@ from ..edits.kinds import KINDS, EditRows
 from ..errors import DataError
 from ..gates import Gate
 from ..gates.stage import Stage
+from ..models import host, there
 from ..segments import Segment
 from .rule_flips import levels_of, rule_flips
 from .wire_ablation import ablate_wires
@@ -64,13 +65,14 @@ def causal_figures(
         raise DataError(
             f"causal figures need two rows or more at {segment.hook_in}, [rows, {segment.d_in}]; got {tuple(x.shape)}"
         )
+    basis_in, basis_out, connector, x = there((basis_in, basis_out, connector, x), segment.device)
     generator = torch.Generator().manual_seed(seed)
     chosen = x[torch.randperm(len(x), generator=generator)[:rows].to(x.device)]
     found: dict[str, Any] = {
         name: edit_figures(segment, basis_in, basis_out, connector, chosen, KINDS[name], generator) for name in EDITS
     }
     stage = Stage.of(segment, basis_in, basis_out, x, levels_of(gates or (), connector.weight.shape[0]))
-    found["edges"] = ablate_wires(stage, connector, top_wires, seed=seed).figures(seed)
+    found["edges"] = ablate_wires(stage, host(connector), top_wires, seed=seed).figures(seed)
     found["rules"] = rule_flips(stage, gates, seed=seed).figures() if gates is not None else None
     return found
 

@@ -19,10 +19,12 @@ from ..activations.collecting import collect, hook_names
 from ..basis.output import decoded_output
 from ..circuits import Circuit, features_at
 from ..codes.csr import blocks
+from ..connectors import through
 from ..data import Batches
 from ..errors import BasisError, DataError
 from ..gates import Gate
 from ..gates.grade import Grade
+from ..models import device_of
 from ..segments import Segment
 from .figures import gap_closed
 from .passes import Passes
@@ -151,6 +153,7 @@ def circuit_coverage(
     passes: Passes | None = None,
 ) -> dict[str, Coverage]:
     """segment name -> coverage, each segment taken by itself; `passes` of the model, where others share them."""
+    circuit = circuit.at(device_of(model))
     acts = collect(model, held_out, circuit.segments) if acts is None else acts
     for segment in circuit.segments:
         found = (acts[segment.hook_in].shape[1], acts[segment.hook_out].shape[1])
@@ -198,13 +201,13 @@ def _coverage(
     readings = PartialOutputs(connector, read, recipe, mean, seed)
 
     def explained(wires: Any) -> float:
-        return explained_variance(basis, (wires(b) for b in blocks(f_in, _ROWS)), x, y)
+        return explained_variance(basis, through(wires, f_in, _ROWS), x, y)
 
     held = explained(none)
     return Coverage(
         n,
         int(verified.sum()),
-        int(connector.fan_in()[verified].sum()),
+        int(connector.fan_in().cpu()[verified].sum()),
         explained(some) - held,
         firings_explained([g for g in gates if g.grade == Grade.VERIFIED], f_in, f_out),
         gap_closed(clean, ablated, score(some) if verified.any() else ablated),

@@ -12,7 +12,7 @@ from ..basis.features import decode_rows
 from ..basis.linear import Basis
 from ..basis.output import decoded_output
 from ..codes.csr import blocks
-from ..connectors import Connector
+from ..connectors import Connector, through
 
 _ROWS = 4_096
 
@@ -33,7 +33,7 @@ def fvu(x: Float[Tensor, "rows d"], x_hat: Float[Tensor, "rows d"]) -> float | N
 
 def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Tensor) -> dict[str, Any]:
     """FVU, mean number of active features and never-active features over the rows."""
-    active = torch.zeros(f.shape[1], dtype=torch.long)
+    active = torch.zeros(f.shape[1], dtype=torch.long, device=f.device)
     for block in blocks(f, _ROWS):
         active += (block != 0).sum(0)
     return {
@@ -55,7 +55,7 @@ def connector_figures(
 
     `x`: the rows at the segment's input, for a dictionary with a bypass beside its features.
     """
-    predicted = torch.cat([connector(block) for block in blocks(f_in, _ROWS)])
+    predicted = torch.cat(list(through(connector, f_in)))
     fan_in = connector.fan_in()
     r2 = per_output_r2(predicted, f_out)
     defined = r2[torch.isfinite(r2)]
@@ -75,7 +75,7 @@ def connector_figures(
 def per_output_r2(predicted: Float[Tensor, "rows n"], f_out: Tensor) -> Float[Tensor, " n"]:
     """1 - squared error / variance for each output feature; NaN for one that is constant on these rows."""
     n = f_out.shape[1]
-    error, total, square = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
+    error, total, square = (torch.zeros(n, dtype=torch.float64, device=f_out.device) for _ in range(3))
     for guess, true in zip(predicted.split(_ROWS), blocks(f_out, _ROWS), strict=True):
         error += (guess - true).double().square().sum(0)
         total += true.double().sum(0)

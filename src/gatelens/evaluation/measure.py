@@ -17,7 +17,7 @@ from ..data import Batches
 from ..data.given import as_batches
 from ..errors.progress import bar
 from ..gates.grade import Grade
-from ..models import check_model
+from ..models import check_model, device_of
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
 from .passes import Passes
@@ -117,8 +117,8 @@ class _Bench:
         return other
 
     def _begin(self, circuit: Circuit) -> None:
-        self.circuit, self.replacements = circuit, {}
-        self.features = features_at(circuit.segments, circuit.bases, self.acts)
+        self.circuit, self.replacements = circuit.at(device_of(self.passes.model)), {}
+        self.features = features_at(circuit.segments, self.circuit.bases, self.acts)
 
     @property
     def clean(self) -> float:

@@ -60,8 +60,9 @@ class Passes:
         total, count = 0.0, 0
         for batch, found in zip(self.batches, logits, strict=True):
             check_targets(found, batch.targets, self.batches.name)
-            known = batch.targets >= 0
-            total += _total(found.cpu(), batch, known, self.batches.metric)
+            targets = batch.targets.to(found.device)
+            known = targets >= 0
+            total += _total(found, targets, known, self.batches.metric)
             count += int(known.sum())
         return total / max(count, 1)
 
@@ -113,11 +114,11 @@ def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float
     return passes.clean if hooks is None else passes.metric(hooks)
 
 
-def _total(logits: Tensor, batch: Batch, known: Tensor, metric: str) -> float:
+def _total(logits: Tensor, targets: Tensor, known: Tensor, metric: str) -> float:
     """Right answers, or cross-entropy summed, over the positions with a target."""
     if metric == "accuracy":
-        return float((logits.argmax(-1) == batch.targets)[known].sum())
-    return float(F.cross_entropy(logits[known].float(), batch.targets[known], reduction="sum"))
+        return float((logits.argmax(-1) == targets)[known].sum())
+    return float(F.cross_entropy(logits[known].float(), targets[known], reduction="sum"))
 
 
 def _first_block(names: Iterable[str]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ..codes.csr import csr
 from ..connectors import Connector
 from ..data import Batches
 from ..errors.progress import bar
-from ..models import run_cached, run_hooked
+from ..models import device_of, host, run_cached, run_hooked
 from .splicing import splice
 
 
@@ -35,8 +36,9 @@ class Polish:
 
     def fit(self, model: Any, circuit: Any, batches: Batches) -> dict[str, Connector]:
         """Polished connectors of `circuit`, segment name -> connector, trained on the batches of the fitting part."""
+        circuit = circuit.at(device_of(model))
         trained = {name: _Trainable(connector) for name, connector in circuit.connectors.items()}
-        polished = replace(circuit, connectors=trained)
+        polished = SimpleNamespace(segments=circuit.segments, bases=circuit.bases, connectors=trained)
         parameters = [p for t in trained.values() for p in (t.values, t.bias)]
         optimiser = torch.optim.Adam(parameters, lr=self.lr)
         steps = self.epochs * -(-batches.examples // self.batch_size)
@@ -49,7 +51,7 @@ class Polish:
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-        return {name: t.connector() for name, t in trained.items()}
+        return {name: host(t.connector()) for name, t in trained.items()}
 
     def _loss(self, model: Any, circuit: Any, part: Batches) -> Tensor:
         outs = {s.hook_out: circuit.bases[s.hook_out] for s in circuit.segments}
@@ -64,7 +66,7 @@ class Polish:
 
 
 def _feature_error(circuit: Any, true: Mapping[str, Tensor]) -> Tensor:
-    error = torch.zeros(())
+    error: Any = 0.0
     for segment in circuit.segments:
         target, predicted = true[segment.hook_out], circuit.connectors[segment.name].seen[-1]
         error = error + (predicted - target).square().sum(-1).mean() / target.square().sum(-1).mean().clamp_min(1e-8)
@@ -79,11 +81,11 @@ class _Trainable:
         self.values = connector.weight.values().clone().requires_grad_()
         self.bias = connector.bias.clone().requires_grad_()
         crow = connector.weight.crow_indices()
-        self.index = (torch.repeat_interleave(torch.arange(len(crow) - 1), crow.diff()), connector.weight.col_indices())
+        self.index = (torch.repeat_interleave(crow.diff()), connector.weight.col_indices())
         self.seen: list[Tensor] = []
 
     def __call__(self, f_in: Tensor) -> Tensor:
-        weight = torch.zeros(self.origin.weight.shape).index_put(self.index, self.values)
+        weight = self.bias.new_zeros(self.origin.weight.shape).index_put(self.index, self.values)
         out = Connector.activate(f_in @ weight.T + self.bias, self.origin.threshold, self.origin.activation)
         self.seen.append(out)
         return out

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..activations.collecting import hook_names
 from ..basis.output import at_output, decoded_output
 from ..errors import ConfigError, DataError
+from ..models import there
 from ..segments import Segment, each_segment
 from ..segments.outside import Outside
 
@@ -57,7 +58,8 @@ def splice(
         at = hook_names(segments) if hooks is None else hooks
         widths = {name: d for s in circuit.segments for name, d in ((s.hook_in, s.d_in), (s.hook_out, s.d_out))}
         spliced = [h for h in at if at_output(circuit.bases[h]).reads_output]
-        return where.around([(h, where.through(_reconstruct(circuit.bases[h]), widths.get(h))) for h in spliced])
+        parts = _Parts(circuit)
+        return where.around([(h, where.through(parts.reconstruct(h), widths.get(h))) for h in spliced])
     if how == "mean":
         if means is None:
             raise ConfigError('splice(how="mean") needs `means`: hook name -> mean activation')
@@ -72,10 +74,6 @@ def blended(rows: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
     if keep is None:
         return rows
     return torch.where(keep.reshape(*keep.shape, *[1] * (value.ndim - keep.ndim)).to(value.device), rows, value)
-
-
-def _reconstruct(basis: Any) -> Callable[[Tensor], Tensor]:
-    return lambda x: basis.decode(basis.encode(x))
 
 
 def _mean_at(means: Mapping[str, Tensor], segment: Segment) -> Tensor:
@@ -123,11 +121,34 @@ class _Where:
         self.keep = None  # a pass that begins behind the embedding must not take those of another
 
 
+class _Parts:
+    """A circuit's bases and wires, brought once to where the model computes: a value that passes through it says where."""
+
+    def __init__(self, circuit: Any):
+        self.bases, self.wires = dict(circuit.bases), dict(circuit.connectors)
+        self.device: torch.device | None = None
+
+    def at(self, value: Tensor) -> _Parts:
+        if self.device != value.device:
+            self.device = value.device
+            self.bases, self.wires = there((self.bases, self.wires), value.device)
+        return self
+
+    def reconstruct(self, hook: str) -> Callable[[Tensor], Tensor]:
+        """decode(encode(x)) at a hook point."""
+
+        def through(x: Tensor) -> Tensor:
+            basis = self.at(x).bases[hook]
+            return basis.decode(basis.encode(x))
+
+        return through
+
+
 class _Chain:
     """The features on their way through the connectors, within one forward pass."""
 
     def __init__(self, circuit: Any, segments: Sequence[Segment], where: _Where):
-        self.circuit, self.segments, self.where = circuit, segments, where
+        self.parts, self.segments, self.where = _Parts(circuit), segments, where
         self.features: dict[str, Tensor] = {}
         self.rows: dict[str, Tensor] = {}
 
@@ -144,14 +165,15 @@ class _Chain:
     def _read(self, hook_in: str, width: int) -> Callable[[Tensor, Any], None]:
         def hook(value: Tensor, hook: Any = None) -> None:
             self.rows[hook_in] = value.reshape(-1, width)
-            self.features[hook_in] = self.circuit.bases[hook_in].encode(self.rows[hook_in])
+            self.features[hook_in] = self.parts.at(value).bases[hook_in].encode(self.rows[hook_in])
 
         return hook
 
     def _write(self, segment: Segment) -> Callable[[Tensor, Any], Tensor]:
         def replaced(value: Tensor) -> Tensor:
-            predicted = self.circuit.connectors[segment.name](self.features[segment.hook_in])
-            y = decoded_output(self.circuit.bases[segment.hook_out], predicted, self.rows[segment.hook_in])
+            parts = self.parts.at(value)
+            predicted = parts.wires[segment.name](self.features[segment.hook_in])
+            y = decoded_output(parts.bases[segment.hook_out], predicted, self.rows[segment.hook_in])
             self.features[segment.hook_out], self.rows[segment.hook_out] = predicted, y
             return y
 

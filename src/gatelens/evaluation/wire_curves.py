@@ -19,6 +19,7 @@ from ..circuits import Circuit, features_at
 from ..codes.csr import blocks
 from ..data import Batches
 from ..errors import ConfigError
+from ..models import device_of, host
 from .figures import gap_closed
 from .passes import Passes
 from .recipes import RECIPES, PartialWires, check_recipe, split_wires, with_wires
@@ -105,10 +106,11 @@ def wire_curve(
     if not shares or min(shares) < 0 or max(shares) > 1:
         raise ConfigError(f"shares of wires to keep lie between 0 and 1, got {list(shares)}")
     here = circuit.segment(segment)
-    connector = circuit.connectors[here.name]
+    circuit = circuit.at(device_of(model))
+    connector = host(circuit.connectors[here.name])
     acts = collect(model, held_out, [here]) if acts is None else acts
     mean, spread = _moments(features_at([here], circuit.bases, acts)[here.hook_in])
-    strength = _strength(connector, spread, directions(circuit.bases[here.hook_out], len(connector.bias)))
+    strength = _strength(connector, spread, host(directions(circuit.bases[here.hook_out], len(connector.bias))))
     order = torch.argsort(strength, descending=True, stable=True)
     random = torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))
     passes = Passes(model, held_out, [here.hook_in, here.hook_out]) if passes is None else passes

@@ -19,6 +19,7 @@ from ..codes.rows import Codes
 from ..connectors import Connector
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
+from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all, training
 from .gate_basis import GateBasis, check_finite_codes
@@ -159,6 +160,8 @@ class GateDictionary(RecipeDefaults):
             BasisError: dictionaries of another segment, and as for `fit`.
         """
         began = time.perf_counter()
+        device = segment.device
+        x, y, codes, basis_in, start = there((x, y, codes, basis_in, start), device)
         _check(segment, basis_in, start)
         if self.tune_inputs is not None:
             self.tune_inputs.check(basis_in)
@@ -180,11 +183,12 @@ class GateDictionary(RecipeDefaults):
         run = GateRun(rows, units.start(first), allowed, self._settings(), self._past_the_gates(codes))
         run.train()
         if self.tune_inputs is not None:
-            basis_in = self.tune_inputs.tune(run, basis_in, segment, x, units, self.counterfactual)
+            tuned = self.tune_inputs.tune(run, basis_in, segment, x, units, self.counterfactual)
+            basis_in = there(tuned, device)
             codes = Codes.encode(basis_in, x)
             partner = self._partner(segment, basis_in, x, codes, units)
             run.rows = Rows(units.codes(codes), run.rows.y, partner)
-        return self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began)
+        return host(self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began))
 
     def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
         """The input features that a bypass reads."""

@@ -15,6 +15,7 @@ from ..codes.active import Chooser, Seen, decode_active, unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import stacked
 from ..errors.progress import bar
+from ..models import there
 from .gate_start import GateStart
 from .normal_equations import NormalEquations
 
@@ -296,7 +297,7 @@ class GateRun:
                 normal.add(terms_edited, y_edited)
                 if self.settings.lam:
                     normal.add(difference(terms_edited, terms), y_edited - y, self.settings.lam, constant=False)
-        found, offset = normal.solve()
+        found, offset = there(normal.solve(), self.bias.device)
         dictionary, bypass = found[:, :n], found[:, n:]
         length = dictionary.norm(dim=0)
         live = length > 1e-6  # a gate that is never on has no direction of its own: it keeps what it had

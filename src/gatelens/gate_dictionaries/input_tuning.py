@@ -16,6 +16,7 @@ from ..codes.rows import Codes
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
 from ..errors.progress import bar
+from ..models import host
 from ..segments import Segment
 from .gate_training import GateRun
 from .gate_units import Units
@@ -69,7 +70,7 @@ class InputTuning:
         """
         joint = _JointRun(self, run, single_threshold(basis_in), segment, x, units, edits)
         joint.train()
-        return as_jumprelu(joint.found(), segment.hook_in)
+        return as_jumprelu(host(joint.found()), segment.hook_in)
 
 
 class _JointRun:

@@ -14,6 +14,8 @@ from ..bases.sae.files import sae_lens_works
 from ..bases.sae.pair_training import PairTraining, PairWeights, train_pair
 from ..bases.sae.plain import PlainSAE
 from ..basis.linear import Basis
+from ..basis.recipe import AtWork
+from ..models import host
 from ..segments import Segment
 from .transcoder_basis import TranscoderBasis as TranscoderBasis
 from .transcoder_basis import read_transcoder as read_transcoder
@@ -43,16 +45,25 @@ class Transcoder(PairTraining):
         """hook_out -> transcoder. The input's dictionary is chosen apart: any basis at hook_in will do."""
         if self.path is not None:
             return {s.hook_out: read_transcoder(self.path, s, self.sae_id) for s in segments}
-        return {s.hook_out: self.train(acts[s.hook_in], acts[s.hook_out], s.hook_in, s.hook_out) for s in segments}
+        rows = AtWork(segments, acts)
+        return {
+            s.hook_out: self.train(rows[s.hook_in], rows[s.hook_out], s.hook_in, s.hook_out, rows.device)
+            for s in segments
+        }
 
     def for_null(self, hook: str, width: int, features: int, active: float, seed: int) -> Transcoder | None:
         return None if self.path is not None else self  # a folder's is the other model's
 
     def train(
-        self, x: Float[Tensor, "rows_x d_in"], y: Float[Tensor, "rows_y d_out"], hook_in: str = "", hook_out: str = ""
+        self,
+        x: Float[Tensor, "rows_x d_in"],
+        y: Float[Tensor, "rows_y d_out"],
+        hook_in: str = "",
+        hook_out: str = "",
+        device: torch.device | None = None,
     ) -> TranscoderBasis:
-        """A transcoder from the rows of x to those of y."""
-        found = train_pair(x, y, self)
+        """A transcoder from the rows of x to those of y; `device`: where to train, if not where the rows lie."""
+        found = host(train_pair(x, y, self, device=device))
         return TranscoderBasis(
             sae_lens_transcoder(found, hook_in, hook_out, jump=self.activation != "relu"), hook_in, hook_out
         )

@@ -65,5 +65,6 @@ def logit_effects(model: Any, hook: str, directions: Float[Tensor, "n d"]) -> Lo
         return LogitEffects(directions.detach().to(matrix), matrix, "tokens")
     layers, sizes = getattr(model, "layers", None), getattr(model, "sizes", None)
     if layers is not None and sizes is not None and hook == f"hook_post.{len(sizes) - 3}":
-        return LogitEffects(directions.detach(), layers[-1].weight.detach().T, "classes")
+        weights = layers[-1].weight.detach().T
+        return LogitEffects(directions.detach().to(weights), weights, "classes")
     return None

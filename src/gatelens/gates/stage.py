@@ -23,6 +23,7 @@ from ..basis.features import encode_rows
 from ..basis.output import OutputDictionary, at_output, output_features
 from ..codes.csr import to_csr
 from ..errors import DataError
+from ..models import there
 from ..segments import Segment
 from .rule import Literal
 
@@ -47,7 +48,7 @@ class Stage:
     """Rows to be changed, and the model's segment to run them through.
 
     Attributes:
-        x: [rows, d_in] at the segment's input.
+        x: [rows, d_in] at the segment's input, on its device as the bases are.
         f_in, f_out: [rows, m], [rows, n] what the dictionaries make of them untouched, above zero, CSR.
         levels: [n] above which each output counts as on.
         passes: rows that went through the segment so far; what verification costs.
@@ -82,6 +83,7 @@ class Stage:
                 f"interventions need rows at {segment.hook_in}, [rows, {segment.d_in}]; got shape {tuple(x.shape)}. "
                 "Give the collected activations of that hook point"
             )
+        basis_in, basis_out, x = there((basis_in, basis_out, x), segment.device)
         f_in, f_out = (sparse_rows(f) for f in features or _encoded(segment, basis_in, basis_out, x))
         if not f_in.shape[0] == f_out.shape[0] == len(x):
             raise DataError(
@@ -204,6 +206,4 @@ def mean_on(f: scipy.sparse.csr_matrix) -> Float[np.ndarray, " features"]:
 
 
 def _encoded(segment: Segment, basis_in: Any, basis_out: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        y = torch.cat([segment.forward(part) for part in x.split(CHUNK)])
-    return encode_rows(basis_in, x), output_features(basis_out, x, y)
+    return encode_rows(basis_in, x), output_features(basis_out, x, segment.outputs(x))

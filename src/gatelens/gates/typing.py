@@ -18,6 +18,7 @@ from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
 from ..errors import DataError, SolverError
 from ..errors.progress import bar
+from ..models import host, there
 from ..segments import Segment
 from .detection import detection, top_tokens
 from .gate import Gate
@@ -103,6 +104,8 @@ def type_gates(
     """
     settings = _settings(levels, max_literals, mcc_bar, min_count, tried_at_most, seed)
     fit, judge = _parts(connector, (f_in, f_out), held_out, origins)
+    if segment is not None:
+        basis_in, basis_out, x = there((basis_in, basis_out, x), segment.device)
     exact = None
     if held_out is not None and segment is not None and basis_in is not None and basis_out is not None:
         exact = _exact(segment, basis_in, basis_out, held_out[0])
@@ -196,9 +199,9 @@ def _exact(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: Tensor) ->
     parts = []
     with torch.no_grad():
         for part in blocks(f_in, _ROWS):
-            x = decode_rows(basis_in, part)
+            x = decode_rows(basis_in, part.to(segment.device))
             f = output_features(basis_out, x, segment.forward(x))
-            parts.append(f if f.layout == torch.sparse_csr else to_csr(f))
+            parts.append(host(f if f.layout == torch.sparse_csr else to_csr(f)))
     return Columns.of(stack_csr(parts), "the exact segment's features")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..basis.linear import Basis
 from ..errors import BasisError, GateLensWarning, NonFiniteError
+from ..models import there
 from ..segments import Segment
 from ..segments.values import rows_for
 from .coordinates import encode_pull, encode_push, feature_count, feature_directions
@@ -39,7 +40,7 @@ def jacobian_columns(
             all columns; with few it is the sample's.
 
     Returns:
-        [f_out, M] or [f_in, M], input by input; M is rows times per_input, less inputs whose Jacobian is zero.
+        [f_out, M] or [f_in, M], where the rows of x lie, input by input; M is rows times per_input, less inputs whose Jacobian is zero.
 
     Raises:
         BasisError: an unknown side, no column asked for, or every Jacobian zero.
@@ -54,7 +55,8 @@ def jacobian_columns(
     """
     if side not in ("out", "in"):
         raise BasisError(f'side must be "out" (columns of the Jacobian) or "in" (its rows), got {side!r}')
-    x = rows_for(segment, x)
+    back, x = x.device, rows_for(segment, x)
+    basis_in, basis_out = there((basis_in, basis_out), segment.device)
     width, other = (segment.d_in, basis_in) if side == "out" else (segment.d_out, basis_out)
     total = feature_count(other, width, x)
     count = total if per_input is None else min(per_input, total)
@@ -73,7 +75,7 @@ def jacobian_columns(
     _check_finite(stack.flatten(1), f"the Jacobian of {segment.name}")
     if normalise:
         stack = scale_to_unit_rms(stack, segment.name)
-    return stack.transpose(0, 1).flatten(1)
+    return stack.transpose(0, 1).flatten(1).to(back)
 
 
 def _check_finite(rows: Float[Tensor, "rows k"], what: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..basis.linear import Basis
 from ..errors import BasisError, TooLargeError
+from ..models import there
 from ..segments import Segment
 from ..segments.values import rows_for
 from .columns import _in_columns, _out_columns
@@ -23,7 +24,7 @@ _MAX_BYTES = 2 * 2**30
 def feature_jacobian(
     segment: Segment, x: Float[Tensor, "rows d_in"], basis_in: Basis | None = None, basis_out: Basis | None = None
 ) -> Float[Tensor, "rows f_out f_in"]:
-    """encode'_out J(x) decode'_in for every row: how each output feature moves with each input feature.
+    """encode'_out J(x) decode'_in for every row: how each output feature moves with each input feature; where the rows lie.
 
     Args:
         x: activations at the segment's input; the Jacobian is taken there (pass a basis' reconstruction to take it there).
@@ -39,7 +40,8 @@ def feature_jacobian(
         >>> gl.feature_jacobian(net.segment, x, *bases.values()).shape
         torch.Size([10, 32, 96])
     """
-    x = rows_for(segment, x)
+    back, x = x.device, rows_for(segment, x)
+    basis_in, basis_out = there((basis_in, basis_out), segment.device)
     f_in, f_out = feature_count(basis_in, segment.d_in, x), feature_count(basis_out, segment.d_out, x)
     size = len(x) * f_in * f_out * x.element_size()
     if size > _MAX_BYTES:
@@ -48,8 +50,8 @@ def feature_jacobian(
             "Take fewer inputs, `active_block` for sparse features, or `jacobian_columns` for a rotation"
         )
     if f_in <= f_out:
-        return _out_columns(segment, x, None, basis_in, basis_out)
-    return _in_columns(segment, x, None, basis_in, basis_out).transpose(1, 2)
+        return _out_columns(segment, x, None, basis_in, basis_out).to(back)
+    return _in_columns(segment, x, None, basis_in, basis_out).transpose(1, 2).to(back)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def active_block(segment: Segment, x: Float[Tensor, "rows d_in"], basis_in: Basi
     dictionaries have); that these give its derivative is checked along one random direction, and where they do not
     (a rescaled encoder, a soft threshold) the encoder is differentiated instead.
     """
+    back, x = x.device, x.to(segment.device)
+    basis_in, basis_out = there((basis_in, basis_out), segment.device)
     with torch.no_grad():
         f_in, y = basis_in.encode(x), segment.forward(x)
         f_out = basis_out.encode(y)
@@ -98,7 +102,7 @@ def active_block(segment: Segment, x: Float[Tensor, "rows d_in"], basis_in: Basi
             values = (
                 whole.gather(1, out.clamp_min(0)[:, :, None].expand(-1, -1, whole.shape[2])) * (out >= 0)[:, :, None]
             )
-    return ActiveBlock(values, out, into)
+    return ActiveBlock(values.to(back), out.to(back), into.to(back))
 
 
 def _active(on: Bool[Tensor, "rows f"]) -> Int[Tensor, "rows k"]:

@@ -24,6 +24,7 @@ from ..evaluation.passes import Passes
 from ..evaluation.readings import TABLE_ROWS, read_share
 from ..evaluation.rivals import dense_ridge, linear_wires, ridge_to_output
 from ..evaluation.splicing import blended
+from ..models import host, there
 from ..segments import Segment
 from ..solvers.protocol import as_solver
 from .rungs import Ladder as Ladder
@@ -117,6 +118,8 @@ def measure_ladder(
         codes: the input features of all fitting rows, where they are at hand (the ridges read them).
     """
     measure = measure or Measure()
+    placed = (basis_in, dict(entries), fit, held_out, codes)
+    basis_in, entries, fit, held_out, codes = there(placed, segment.device)
     walk = _Walk(segment, basis_in, fit, held_out, measure, codes)
     rungs: dict[str, dict[str, float | None]] = {CEILING: walk.exact(next(iter(entries.values()), None))}
     connectors: dict[str, Connector] = {}
@@ -141,6 +144,9 @@ class _Walk:
         self.f_fit = encode_rows(basis_in, self.fit.x, sparse=True)
         self.f_held = encode_rows(basis_in, held_out.x, sparse=False)
 
+    def _there(self, value: Any) -> Any:
+        return there(value, self.segment.device)
+
     def exact(self, entry: Entry | None) -> dict[str, float | None]:
         """The ceiling: the model's own MLP, given what the input dictionary keeps; and as read by the first entry's dictionary."""
         with torch.no_grad():
@@ -157,7 +163,7 @@ class _Walk:
     def entry(self, entry: Entry) -> tuple[Connector, dict[str, float | None]]:
         began = time.perf_counter()
         f_out = None if isinstance(entry.solver, Connector) else self._targets(entry)
-        connector = entry.connector(self.segment, self.basis_in, self.f_fit, f_out)
+        connector = self._there(entry.connector(self.segment, self.basis_in, self.f_fit, f_out))
         seconds = time.perf_counter() - began
         predicted = _apply(connector, self.f_held)
         true = predicted if self._own(entry) else entry.features(self.held.x, self.held.y)
@@ -186,7 +192,8 @@ class _Walk:
         """With all wires, with as many wires from neurons or principal components, and with other rows' inputs."""
         found = {}
         f_out, true = self._targets(entry), entry.features(self.held.x, self.held.y)
-        found["dense ridge"] = self._predicted(entry, dense_ridge(self.f_fit, f_out), self.f_held, true)
+        dense = self._there(dense_ridge(*host((self.f_fit, f_out))))
+        found["dense ridge"] = self._predicted(entry, dense, self.f_held, true)
         some = spread(len(self.fit.x), _DENSE_ROWS)
         fan_in = max(1, round(connector.wires / max(len(connector.bias), 1)))
         for name, basis in (
@@ -194,8 +201,9 @@ class _Walk:
             ("principal components, equal wires", self._principal()),
         ):
             inputs, outputs, solver = basis(self.fit.x[some]), take_rows(f_out, some), self.measure.wires
+            inputs, outputs = host((inputs, outputs))
             wires = solver.fit(inputs, outputs) if solver else linear_wires(inputs, outputs, fan_in)
-            found[name] = self._predicted(entry, wires, basis(self.held.x), true)
+            found[name] = self._predicted(entry, self._there(wires), basis(self.held.x), true)
         order = torch.randperm(len(self.f_held), generator=torch.Generator().manual_seed(self.measure.seed))
         found["null: other rows' inputs"] = self._predicted(entry, connector, self.f_held[order], true)
         found["null: other rows' inputs"]["read"] = self._read(entry, connector, f_out, self.f_held[order], true)
@@ -218,7 +226,7 @@ class _Walk:
             out = connector(f)
         else:
             out = entry.features(self.fit.x[some], self.fit.y[some]) if f_out is None else take_rows(f_out, some)
-        return read_share(connector, f, out, f_held, true, self.measure.min_firings)
+        return read_share(*host((connector, f, out, f_held, true)), self.measure.min_firings)
 
     def causal(self, basis_out: Any, connector: Connector) -> dict[str, float | None]:
         """Predicted against real changes under edits of the input's features; the local Jacobian's R2 beside."""
@@ -244,10 +252,12 @@ class _Walk:
 
     def _ridge(self, pairs: Any) -> dict[str, float | None]:
         began = time.perf_counter()
-        connector = ridge_to_output(
-            self.segment, self.basis_in, self.all_rows.x, self.all_rows.y, pairs, self.measure.lam, self.codes
+        connector = self._there(
+            ridge_to_output(
+                self.segment, self.basis_in, self.all_rows.x, self.all_rows.y, pairs, self.measure.lam, self.codes
+            )
         )
-        basis = Rotation(torch.eye(self.segment.d_out), label="neurons")
+        basis = self._there(Rotation(torch.eye(self.segment.d_out), label="neurons"))
         causal = self.causal(basis, connector)
         causal = {k: v for k, v in causal.items() if k not in ("on_off", "off_on")}
         predicted = _apply(connector, self.f_held)
@@ -283,13 +293,8 @@ class _Walk:
         return {} if self.measure.replaced is None else {"metric": self.measure.replaced(predict)}
 
     def _principal(self) -> Callable[[Tensor], Tensor]:
-        return (
-            PCA()
-            .fit([self.segment], {self.segment.hook_in: self.fit.x, self.segment.hook_out: self.fit.y})[
-                self.segment.hook_in
-            ]
-            .encode
-        )
+        rows = {self.segment.hook_in: self.fit.x, self.segment.hook_out: self.fit.y}
+        return self._there(PCA().fit([self.segment], rows)[self.segment.hook_in]).encode
 
 
 def replaced_metric(model: Any, batches: Any, segment: Segment) -> Callable[[Callable[[Tensor], Tensor]], float]:

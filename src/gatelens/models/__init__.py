@@ -4,6 +4,11 @@ from ..lazy import lazy_names
 from .calling import prove_padding as prove_padding
 from .calling import run_cached as run_cached
 from .calling import run_hooked as run_hooked
+from .placing import blockwise as blockwise
+from .placing import device_named as device_named
+from .placing import host as host
+from .placing import place_of as place_of
+from .placing import there as there
 from .protocol import Model as Model
 from .protocol import check_hook_names as check_hook_names
 from .protocol import check_model as check_model

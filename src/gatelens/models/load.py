@@ -20,6 +20,7 @@ from .assembly import Processing, Source, assemble
 from .compared import Original
 from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
 from .huggingface import HuggingFaceFolder, hooked_config
+from .placing import device_named
 from .protocol import check_model
 from .state_dict import TL_CONFIG, TL_WEIGHTS, StateDictFile
 
@@ -37,7 +38,7 @@ def load_model(
     center_unembed: bool = True,
     fold_value_biases: bool = True,
     bridge: bool = False,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
     first_layers: int | None = None,
 ) -> Any:
@@ -53,6 +54,8 @@ def load_model(
             not centred.
         bridge: a `TransformerBridge` instead of a `HookedTransformer`; with all four options on it runs in
             compatibility mode, with all four off it keeps the weights as they are.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. All later work on the model is done there;
+            what is kept of it lies in the host's memory.
         dtype: of the weights, by name or as torch's own. What is collected is float32 whatever the model computes in.
         first_layers: load only so many blocks, for work that stops there. The model then refuses to be run to its
             logits, which would be those of another model.
@@ -71,6 +74,7 @@ def load_model(
         >>> lm("It was late").shape  # [prompts, positions, vocabulary]
         torch.Size([1, 4, 4096])
     """
+    device = str(device_named(device))
     wanted = Processing(fold_ln, center_writing_weights, center_unembed, fold_value_biases)
     type_ = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype).removeprefix("torch."), None)
     if not isinstance(type_, torch.dtype) or not type_.is_floating_point:

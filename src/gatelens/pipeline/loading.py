@@ -12,6 +12,7 @@ import safetensors.torch
 from .. import store
 from ..distributed import Worker, made_once
 from ..errors import ConfigError, ModelError, StoreError
+from ..models import device_named
 from .building import build, keywords
 from .config import Config
 
@@ -21,6 +22,7 @@ def model_from(config: Config, folder: Path, progress: bool | None = None, worke
 
     A HookedMLP is trained on the data's fitting part unless `weights` names a safetensors file with its state dict.
     """
+    device = device_named(config.device)
     section = dict(config.model)
     training, weights = section.pop("train", {}), section.pop("weights", None)
     if section.get("use") != "HookedMLP":
@@ -31,8 +33,8 @@ def model_from(config: Config, folder: Path, progress: bool | None = None, worke
         return build(section, "model", seed=config.seed, device=config.device)
     model = build(section, "model", seed=config.seed)
     if weights is not None:
-        return with_weights(model, Path(weights))
-    return _trained(model, training, config, folder, progress, worker or Worker())
+        return with_weights(model, Path(weights)).to(device)
+    return _trained(model, training, config, folder, progress, worker or Worker()).to(device)
 
 
 def with_weights(model: Any, path: Path) -> Any:

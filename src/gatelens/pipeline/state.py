@@ -26,7 +26,7 @@ from ..evaluation.report import Report
 from ..gate_dictionaries.doors import taken_in
 from ..models.fingerprint import weights_fingerprint
 from ..saving import load_basis, save_basis
-from ..segments import Segment
+from ..segments import Segment, at_home
 from ..solvers.protocol import as_solver
 from ..solvers.size_rule import default_solver
 from .building import keywords
@@ -75,7 +75,7 @@ class State:
 
     @cached_property
     def segments(self) -> list[Segment]:
-        return self.source.segments_of(self.model)
+        return at_home(self.model, self.source.segments_of(self.model))
 
     @cached_property
     def recipes(self) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import SegmentError
-from ..models import Model, check_model
+from ..models import Model, check_model, device_of, there
+from ..models.placing import same_device
 from .outside import Outside
 from .segment import ACTIVATIONS as ACTIVATIONS
 from .segment import MLPWeights as MLPWeights
@@ -31,10 +32,12 @@ def each_segment(segments: Any) -> list[Segment]:
     return found
 
 
-def with_outside(model: Any, segments: Sequence[Segment]) -> list[Segment]:
-    """The segments, each knowing how a pass of this model shows where BOS and padding stand."""
+def at_home(model: Any, segments: Sequence[Segment]) -> list[Segment]:
+    """The segments, on the model's device, each knowing how a pass of it shows where BOS and padding stand."""
+    home = device_of(model)
+    segments = [s if same_device(s.device, home) else replace(there(s, home), home=home) for s in segments]
     if all(segment.outside is not None for segment in segments):
-        return list(segments)
+        return segments
     outside = Outside.of(model)
     return [s if s.outside is not None else replace(s, outside=outside) for s in segments]
 
@@ -67,7 +70,7 @@ def mlp_segments(model: Any, layers: Any = None, mlp_in: str = "mlp_in", frozen_
         return hidden_maps(model, layers)
     from .transformer import transformer_segments
 
-    return with_outside(model, transformer_segments(model, layers, mlp_in, frozen_norm))
+    return at_home(model, transformer_segments(model, layers, mlp_in, frozen_norm))
 
 
 def like_segments(model: Model, segments: Sequence[Segment]) -> list[Segment]:

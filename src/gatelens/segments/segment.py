@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import SegmentError
+from ..models.placing import HOST, blockwise
 from .outside import Outside
 
 #: nonlinearity by the name that TransformerLens gives it
@@ -65,6 +66,7 @@ class Segment:
         reshape: "heads" takes the heads of hook points such as hook_z side by side: [..., heads, d_head] is read as one row
             of heads * d_head numbers. None expects one dimension of width.
         outside: how a pass shows where BOS and padding stand, which keep the model's own values; None where it is not known.
+        home: the model's device; None where the weights say it, or nothing is known of it.
 
     Raises:
         SegmentError: widths that are not positive, or another `reshape`.
@@ -85,6 +87,7 @@ class Segment:
     prenorm: Callable[[Tensor], Tensor] | None = None
     reshape: str | None = None
     outside: Outside | None = field(default=None, repr=False, compare=False)
+    home: torch.device | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         if not (isinstance(self.hook_in, str) and isinstance(self.hook_out, str) and callable(self.forward)):
@@ -103,6 +106,16 @@ class Segment:
     @property
     def name(self) -> str:
         return f"{self.hook_in} -> {self.hook_out}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where `forward` computes."""
+        return self.home or (HOST if self.mlp is None else self.mlp.W_in.device)
+
+    def outputs(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
+        """`forward` without derivatives, a few thousand rows at a time on its device; the answer lies where the rows do."""
+        with torch.no_grad():
+            return blockwise(self.forward, self.device, x)
 
     def __repr__(self) -> str:
         kind = f", {self.mlp.act} MLP of {self.mlp.W_in.shape[1]}" if self.mlp else ""
@@ -128,8 +141,7 @@ class Segment:
         Raises:
             SegmentError: it gives another shape than the model.
         """
-        with torch.no_grad():
-            ours = self.forward(x)
+        ours = self.outputs(x)
         if ours.shape != y.shape:
             raise SegmentError(
                 f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}"

@@ -124,7 +124,7 @@ def _advice(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
 
 
 def rows_for(segment: Any, x: Tensor) -> Float[Tensor, "rows d_in"]:
-    """Rows at a segment's input, in the precision of its weights.
+    """Rows at a segment's input, on its device and in the precision of its weights.
 
     Raises:
         DataError: no rows, or no dense floating-point numbers.
@@ -141,7 +141,7 @@ def rows_for(segment: Any, x: Tensor) -> Float[Tensor, "rows d_in"]:
             f"expected floating-point rows at {segment.hook_in}, [rows, {segment.d_in}], at least one; got {x.dtype} of shape "
             f"{list(x.shape)}. Give collect(model, batches, segment)[{segment.hook_in!r}]"
         )
-    return x if segment.mlp is None else x.to(segment.mlp.W_in.dtype)
+    return x.to(segment.device) if segment.mlp is None else x.to(segment.mlp.W_in)
 
 
 def check_order(run: Any, names: Sequence[str], inputs: Tensor, shape: Sequence[int]) -> None:

@@ -57,7 +57,8 @@ class Gram:
                 f"a Gram fit of {m} -> {n} features would hold {8 * m * (m + n) / 2**30:.1f} GiB of float64; at most "
                 f"{MAX_WIDTH} features are taken. Use ReluOMP, which never forms these matrices"
             )
-        if max(_density(f_in), _density(f_out)) < _SPARSE:
+        on_host = f_in.device.type == "cpu"  # a GPU multiplies dense blocks faster than anything sparse
+        if on_host and max(_density(f_in), _density(f_out)) < _SPARSE:
             total = cls._of_sparse(scipy_rows(f_in), scipy_rows(f_out))
         else:
             dense = zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True)

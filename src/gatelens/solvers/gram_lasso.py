@@ -15,6 +15,7 @@ from ..connectors import Connector
 from ..errors import GateLensWarning, SolverError
 from ..errors.progress import bar
 from ..lazy import renamed
+from ..models import host
 from ..store.estimate import Estimate, gram_fit
 from .calibration import calibrated
 from .gram import Gram
@@ -73,8 +74,12 @@ class GramLasso(SolverDefaults):
             if value not in known:
                 raise SolverError(f"unknown {name} {value!r}: expected {' or '.join(map(str, known))}")
 
+    on_device = True
+
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR.
+
+        Statistics are formed, and wires selected, where the features lie; what is fitted to few of the rows, on the host.
 
         Warns:
             GateLensWarning: outputs that go well below zero, which a ReLU cannot give.
@@ -84,7 +89,7 @@ class GramLasso(SolverDefaults):
         with bar(room="GramLasso", progress=self.progress):
             gram = Gram.of(f_in, f_out)
             support = self.select(gram)
-        return self._fit_support(gram, support, f_in, f_out)
+        return self._fit_support(host(gram), support, f_in, f_out)
 
     def with_budget(self, mean_wires: float, signed: bool) -> GramLasso:
         return replace(self, mean_wires=mean_wires, cap=None, signed=self.signed or signed)
@@ -96,7 +101,7 @@ class GramLasso(SolverDefaults):
     def refit_on(self, connector: Connector, f_in: Tensor, f_out: Tensor) -> Connector:
         """The same wires, fitted again: to input features as another connector predicts them."""
         support = [torch.sort(connector.parents(i)[0]).values for i in range(len(connector.bias))]
-        return self._fit_support(Gram.of(f_in, f_out), support, f_in, f_out)
+        return self._fit_support(host(Gram.of(f_in, f_out)), support, f_in, f_out)
 
     def select(self, gram: Gram) -> list[Int[Tensor, " _"]]:
         """Each output's inputs."""
@@ -105,7 +110,7 @@ class GramLasso(SolverDefaults):
         cap = min(self.cap or m, m)
         budget = round(self.mean_wires * n)
         chooser = forward_selection if self.selection == "omp" else lasso_path
-        return chooser(covariance, products, budget, cap).allot(budget)
+        return host(chooser(covariance, products, budget, cap)).allot(budget)
 
     def _fit_support(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> Connector:
         fits = [least_squares(gram, out, parents) for out, parents in enumerate(support)]

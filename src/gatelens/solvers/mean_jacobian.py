@@ -16,6 +16,7 @@ from ..connectors import Connector
 from ..errors import SolverError
 from ..jacobians import active_block
 from ..lazy import renamed
+from ..models import host, there
 from ..segments import Segment
 from .protocol import SolverDefaults
 from .virtual_weights import mean_of
@@ -81,7 +82,8 @@ class MeanJacobian(SolverDefaults):
                 f"f_in has {len(f_in)} rows and f_out {len(f_out)}: expected the same. Read both from one collection"
             )
         n, m = f_out.shape[1], f_in.shape[1]
-        sums = self._sums(self.place, f_in, n, m)
+        device = self.place[0].device
+        sums = host(self._sums(there(self.place, device), f_in, n, m))
         worth = sums.magnitude * mean_of(f_in, squared=True).sqrt()[sums.pair % m]
         kept = _largest(sums.pair // m, worth, round(self.mean_wires * n), self.cap)
         pair, weight = sums.pair[kept], (sums.signed / sums.count)[kept]
@@ -94,10 +96,10 @@ class MeanJacobian(SolverDefaults):
     def _sums(self, place: tuple[Segment, Basis, Basis], f_in: Tensor, n: int, m: int) -> _PairSums:
         segment, basis_in, basis_out = place
         narrow = n * m <= _DENSE_PAIRS
-        total = torch.zeros(3, n * m if narrow else 0, dtype=torch.float64)
+        total = torch.zeros(3, n * m if narrow else 0, dtype=torch.float64, device=segment.device)
         pairs, parts = [], []
         for f in _spread(f_in, self.rows, self.batch):
-            block = active_block(segment, basis_in.decode(f), basis_in, basis_out)
+            block = active_block(segment, basis_in.decode(f.to(segment.device)), basis_in, basis_out)
             real = (block.out >= 0)[:, :, None] & (block.into >= 0)[:, None, :]
             pair = (block.out[:, :, None] * m + block.into[:, None, :])[real]
             value = block.values[real].double()
@@ -111,7 +113,9 @@ class MeanJacobian(SolverDefaults):
             seen = total[2].nonzero().squeeze(1)
             return _PairSums(seen, *total[:, seen])
         seen, where = torch.unique(torch.cat(pairs), return_inverse=True)
-        total = torch.zeros(3, len(seen), dtype=torch.float64).index_add_(1, where, torch.cat(parts, 1))
+        total = torch.zeros(3, len(seen), dtype=torch.float64, device=seen.device).index_add_(
+            1, where, torch.cat(parts, 1)
+        )
         return _PairSums(seen, *total)
 
 

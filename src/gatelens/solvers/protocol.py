@@ -25,6 +25,8 @@ class SolverDefaults:
 
     #: whether each output is solved apart from the others, in blocks kept in a folder, so that processes can share them
     in_blocks: bool = False
+    #: whether the fit computes where its features lie, so that they are brought to the model's device for it
+    on_device: bool = False
 
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> Any:
         """The solver for one segment: one that reads the model's weights or a dictionary's learns here which."""

@@ -84,7 +84,7 @@ def _selected(
         memory_format=torch.contiguous_format
     )  # covariance of each output's residual with each input
     factors = residual.new_empty(n, 0, m)
-    live = torch.arange(n)
+    live = torch.arange(n, device=residual.device)
     chosen, gains = [], []
     for _ in range(min(cap, m)):
         score = residual.square().div_(left).masked_fill_(left <= smallest, 0.0)
@@ -95,16 +95,16 @@ def _selected(
         if not worthy.all():
             live, left, residual, factors = live[worthy], left[worthy], residual[worthy], factors[worthy]
             gain, best = gain[worthy], best[worthy]
-        chosen.append(torch.full((n,), -1).index_copy_(0, live, best))
-        gains.append(torch.zeros(n, dtype=gain.dtype).index_copy_(0, live, gain))
+        chosen.append(best.new_full((n,), -1).index_copy_(0, live, best))
+        gains.append(gain.new_zeros(n).index_copy_(0, live, gain))
         size = _at(left, best).sqrt()[:, None]
         factor = _orthogonalised(covariance[best], factors, best).div_(size)
         residual.addcmul_(factor, _at(residual, best)[:, None] / size, value=-1)
         left.addcmul_(factor, factor, value=-1)
-        left[torch.arange(len(live)), best] = 0.0
+        left[torch.arange(len(live), device=live.device), best] = 0.0
         factors = torch.cat([factors, factor[:, None]], 1)
     if not chosen:
-        return Path(torch.empty(n, 0, dtype=torch.long), torch.empty(n, 0, dtype=products.dtype))
+        return Path(live.new_empty(n, 0), products.new_empty(n, 0))
     return Path(torch.stack(chosen, 1), torch.stack(gains, 1))
 
 

@@ -59,6 +59,8 @@ class SgdL1(SolverDefaults):
     def at(self, segment: Segment, basis_in: Basis, basis_out: Basis) -> SgdL1:
         return replace(self, place=(segment, basis_in, basis_out)) if self.start == "virtual" else self
 
+    on_device = True
+
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         return self.cut(*self.train(f_in, f_out), f_in, f_out)
 
@@ -81,14 +83,14 @@ class SgdL1(SolverDefaults):
     ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
         x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
         weight = self._initial(x, y)
-        return self._adam(x, y, weight, torch.zeros(y.shape[1]), self.epochs, self.l1, None, seen)
+        return self._adam(x, y, weight, y.new_zeros(y.shape[1]), self.epochs, self.l1, None, seen)
 
     def cut(self, weight: Tensor, bias: Tensor, f_in: Tensor, f_out: Tensor) -> Connector:
         """Keep the largest weights; fine-tune those when asked."""
         if self.mean_wires is None:
             kept = torch.where(weight.abs() >= self.threshold, weight, 0.0)
         else:
-            kept = keep_largest(weight, torch.ones(weight.shape[1]), round(self.mean_wires * len(weight)), None)
+            kept = keep_largest(weight, weight.new_ones(weight.shape[1]), round(self.mean_wires * len(weight)), None)
         if self.fine_tune:
             x, y = (f.to_dense() if f.layout == torch.sparse_csr else f for f in (f_in, f_out))
             kept, bias = self._adam(x, y, kept, bias, self.fine_tune, 0.0, kept != 0)
@@ -99,7 +101,8 @@ class SgdL1(SolverDefaults):
     def _initial(self, x: Float[Tensor, "rows m"], y: Float[Tensor, "rows n"]) -> Float[Tensor, "n m"]:
         if self.start == "random":
             generator = torch.Generator().manual_seed(self.seed)
-            return (torch.rand(y.shape[1], x.shape[1], generator=generator) * 2 - 1) / x.shape[1] ** 0.5
+            start = torch.rand(y.shape[1], x.shape[1], generator=generator).to(x.device)
+            return (start * 2 - 1) / x.shape[1] ** 0.5
         if self.place is None:
             raise SolverError(
                 'SgdL1(start="virtual") needs the segment and its bases: call `.at(...)` first, as build_circuit does'
@@ -123,7 +126,7 @@ class SgdL1(SolverDefaults):
         for _ in bar(range(epochs), "Adam", self.progress):
             if seen is not None:
                 seen(W.detach().clone(), b.detach().clone())
-            for rows in torch.randperm(len(x), generator=generator).split(self.batch_size):
+            for rows in torch.randperm(len(x), generator=generator).to(x.device).split(self.batch_size):
                 error = torch.relu(x[rows] @ W.T + b) - y[rows]
                 loss = error.square().sum(1).mean() + (l1 * W.abs().sum() if l1 else 0.0)
                 optimiser.zero_grad(set_to_none=True)

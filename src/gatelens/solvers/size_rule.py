@@ -30,6 +30,7 @@ class BySize(SolverDefaults):
     """
 
     seed: int = 0
+    on_device = True
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
         """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR."""

@@ -13,6 +13,7 @@ from ..codes.csr import blocks
 from ..connectors import Connector
 from ..errors import SolverError
 from ..lazy import renamed
+from ..models import there
 from ..segments import ACTIVATIONS, MLPWeights, Segment
 from .protocol import SolverDefaults
 
@@ -69,14 +70,14 @@ class VirtualWeights(SolverDefaults):
 
 def mean_of(f: Tensor, squared: bool = False) -> Float[Tensor, " f"]:
     """The mean of each feature, or of its square, over rows, in float64."""
-    total = torch.zeros(f.shape[1], dtype=torch.float64)
+    total = torch.zeros(f.shape[1], dtype=torch.float64, device=f.device)
     for block in blocks(f, 8192):
         total += (block.double().square() if squared else block.double()).sum(0)
     return total / len(f)
 
 
 def virtual_weights(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: Tensor) -> Float[Tensor, "n m"]:
-    """E_out W D_in of a segment that is one MLP, [outputs, inputs].
+    """E_out W D_in of a segment that is one MLP, [outputs, inputs]; formed on its device, and handed out where the features lie.
 
     Raises:
         SolverError: when the segment's weights are not known, or the MLP is gated.
@@ -85,8 +86,8 @@ def virtual_weights(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: T
         raise SolverError(
             f"virtual weights need a segment that is one ungated MLP; {segment.name} is not. Use MeanJacobian"
         )
-    rows = next(blocks(f_in, 4096))
-    x = basis_in.decode(rows)
+    basis_in, basis_out = there((basis_in, basis_out), segment.device)
+    x = basis_in.decode(next(blocks(f_in, 4096)).to(segment.device))
     if segment.prenorm is not None:
         x = segment.prenorm(x)
     derivative = mean_derivative(segment.mlp, x)
@@ -95,7 +96,7 @@ def virtual_weights(segment: Segment, basis_in: Basis, basis_out: Basis, f_in: T
         outer = inner  # behind the nonlinearity the encoder sees the units that are on as they are
     else:
         outer = (inner * derivative) @ segment.mlp.W_out
-    return (outer @ encoder_directions(basis_out)).T.contiguous()
+    return (outer @ encoder_directions(basis_out)).T.contiguous().to(f_in.device)
 
 
 def mean_derivative(mlp: MLPWeights, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, " m"]:

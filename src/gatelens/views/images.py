@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..models import device_of
+
 POSITIVE, NEGATIVE = (0x21, 0x66, 0xAC), (0xB3, 0x58, 0x06)
 _LEVELS = 15
 
@@ -105,11 +107,11 @@ def pixel_field(model: Any, read: Any, images: Tensor, hook: str, feature: int) 
     kept: list[Tensor] = []
 
     def keep(value: Tensor, hook: Any = None) -> None:
-        kept.append(value)
+        kept.append(value.cpu())  # where the basis rests
 
     inputs = images.detach().clone().requires_grad_(True)
     with torch.enable_grad():
-        model.run_with_hooks(inputs, fwd_hooks=[(hook, keep)])
+        model.run_with_hooks(inputs.to(device_of(model)), fwd_hooks=[(hook, keep)])
         value = read(kept[0])[:, feature].sum()
         if not value.requires_grad:
             return None

@@ -39,7 +39,7 @@ class Readout:
         self, direction: Float[Tensor, " width"], most: int = ENDS
     ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """The outputs that a direction raises and lowers most, as (output, effect); empty where an effect is not finite."""
-        effect = direction.to(self.matrix.dtype) @ self.matrix
+        effect = (direction.to(self.matrix) @ self.matrix).cpu()
         effect = effect - effect.mean()
         order = effect.argsort(descending=True).tolist()
         most = min(most, len(order) // 2)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis, neurons
-from ...basis.recipe import RecipeDefaults
+from ...basis.recipe import AtWork, RecipeDefaults
 from ...errors import BasisError
 from ...jacobians import jacobian_columns, points_near
+from ...models import host
 from ...segments import Segment
 from .checks import quiet
 from .fit import Settings, fit_rotation
@@ -100,6 +101,7 @@ class JacobianRotation(RecipeDefaults):
         """
         check_chain(segments)
         fitted: Fitted = {}
+        acts = AtWork(segments, acts)
         if self.direction in ("forward", "both"):
             for segment in segments:
                 fitted[segment.hook_out] = self._fit_end(segment, "out", fitted, acts)
@@ -111,7 +113,7 @@ class JacobianRotation(RecipeDefaults):
                 self._sweep(segments, fitted, acts)
         widths = {s.hook_in: s.d_in for s in segments} | {s.hook_out: s.d_out for s in segments}
         like = acts[segments[0].hook_in]
-        return {h: fitted[h] if h in fitted else neurons(widths[h], like) for h in hook_names(segments)}
+        return host({h: fitted[h] if h in fitted else neurons(widths[h], like) for h in hook_names(segments)})
 
     def _fit_end(
         self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]

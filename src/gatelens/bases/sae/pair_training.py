@@ -16,9 +16,10 @@ from torch import Tensor
 from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
 from ...errors import BasisError
 from ...errors.progress import bar
+from ...models.placing import batch_there, rows_there, there
+from .ridge import ridge as ridge
 from .training import DictionaryTraining
 
-_RIDGE = 1e-3
 _THRESHOLD_ROWS = 16_384
 _SEARCHED = 0.5  # the threshold is looked for above this share of the last batch's
 _BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
@@ -101,8 +102,12 @@ def train_pair(
     y: Float[Tensor, "rows_y d_out"],
     settings: PairTraining,
     beyond: Beyond | None = None,
+    device: torch.device | None = None,
 ) -> PairWeights:
     """Minimise the squared error of y (and the L1 penalty) by Adam; dead features are restarted on badly explained rows.
+
+    Args:
+        device: where to train, if not where the rows lie; rows that are too many for it are brought batch by batch.
 
     Raises:
         BasisError: different numbers of rows, more active features than there are, or an output that never varies.
@@ -114,10 +119,11 @@ def train_pair(
     scale_x, scale_y = Scale.of(x), Scale.of(y)
     if scale_y.size == 0:
         raise BasisError("the output is the same in every row: there is nothing to explain. Collect more varied inputs")
-    in_units = scale_x(x)
-    run = PairRun(
-        in_units, in_units if y is x else scale_y(y), settings, None if beyond is None else beyond.from_units(scale_y)
-    )
+    device = x.device if device is None else device
+    in_units = rows_there(scale_x(x), device)
+    out_units = in_units if y is x else rows_there(scale_y(y), device)
+    scale_x, scale_y = there((scale_x, scale_y), device)
+    run = PairRun(in_units, out_units, settings, None if beyond is None else beyond.from_units(scale_y), None, device)
     run.train()
     return run.weights(scale_x, scale_y)
 
@@ -157,8 +163,10 @@ class PairRun:
         settings: PairTraining,
         beyond: Beyond | None,
         start: PairWeights | None = None,
+        device: torch.device | None = None,
     ):
         self.x, self.y, self.settings, self.beyond = x, y, settings, beyond
+        self.device = x.device if device is None else device
         self.schedule = settings.schedule(len(x))
         self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
         start = self._fresh() if start is None else start
@@ -172,16 +180,17 @@ class PairRun:
             parameter.requires_grad_()
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=_BETAS, fused=True)
         self.choose = Chooser(settings.activation, settings.k)
-        self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=y.device)
+        self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=self.device)
 
     def _fresh(self) -> PairWeights:
-        linear, d_out = ridge(self.x, self.y), self.y.shape[1]
+        linear, d_out = ridge(self.x, self.y, self.device), self.y.shape[1]
         width = self.settings.width_for(d_out, limited=self.settings.activation != "relu")
-        dictionary = torch.randn(width, d_out, generator=self.generator).to(self.y)
+        dictionary = torch.randn(width, d_out, generator=self.generator).to(self.y.dtype).to(self.device)
         unit_rows_(dictionary)
         encoder = 0.5 * dictionary @ linear.T  # half: overlapping features would overshoot together
         bypass = linear if self.settings.bypass else None
-        return PairWeights(encoder, self.y.new_zeros(width), 0.0, dictionary, self.y.new_zeros(d_out), bypass, 0)
+        bias, offset = (dictionary.new_zeros(size) for size in (width, d_out))
+        return PairWeights(encoder, bias, 0.0, dictionary, offset, bypass, 0)
 
     def train(self) -> None:
         steps = self.schedule.steps
@@ -193,7 +202,7 @@ class PairRun:
             rows = next(batches)
             error = self._step(rows)
             if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
-                self._revive(self.x[rows], error)
+                self._revive(batch_there(self.x, rows, self.device), error)
 
     def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch d_out"]:
         seen = self.see(index)
@@ -205,7 +214,8 @@ class PairRun:
 
     def see(self, index: Int[Tensor, " batch"]) -> Seen:
         """The loss of some rows, with derivatives."""
-        x, y = self.x[index], self.y[index]
+        x = batch_there(self.x, index, self.device)
+        y = x if self.y is self.x else batch_there(self.y, index, self.device)
         with torch.no_grad():
             pre = x @ self.encoder.T + self.bias
             rows, cols = self.choose(pre)
@@ -221,7 +231,11 @@ class PairRun:
         if self.settings.orthogonality:
             loss = loss + self.settings.orthogonality * overlap(self.dictionary, self.generator)
         if self.beyond is not None:
-            loss = loss + self.beyond.weight * (self.beyond.forward(y_hat) - self.beyond.target[index]).square().mean()
+            loss = (
+                loss
+                + self.beyond.weight
+                * (self.beyond.forward(y_hat) - batch_there(self.beyond.target, index, self.device)).square().mean()
+            )
         return Seen(rows, cols, value, error, loss)
 
     @torch.no_grad()
@@ -264,7 +278,7 @@ class PairRun:
     def _threshold(self) -> tuple[float, int]:
         """The threshold at which the mean number of active features is k, and how many features never pass it."""
         if self.settings.activation == "relu":
-            rows = self.x[:_THRESHOLD_ROWS]
+            rows = self.x[:_THRESHOLD_ROWS].to(self.device)
             on = ((rows @ self.encoder.T + self.bias) > 0).any(0)
             return 0.0, int((~on).sum())
         index = torch.randperm(len(self.x), generator=self.generator)[:_THRESHOLD_ROWS]
@@ -284,7 +298,7 @@ class PairRun:
         """The pre-activations of some rows that exceed a value, and their features."""
         values, cols = [], []
         for part in index.split(1024):
-            pre = self.x[part] @ self.encoder.T + self.bias
+            pre = batch_there(self.x, part, self.device) @ self.encoder.T + self.bias
             places = (pre > lowest).nonzero(as_tuple=True)
             values.append(pre[places])
             cols.append(places[1])
@@ -307,13 +321,6 @@ def level(values: Float[Tensor, " positive"], count: int) -> float:
     if len(values) <= count:
         return 0.0
     return float(values.kthvalue(len(values) - count).values)
-
-
-def ridge(x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "d_in d_out"]:
-    """The linear map of least squares from centred x to centred y, slightly shrunk; identity-like where x = y."""
-    gram, cross = (x.T @ x).double(), (x.T @ y).double()
-    gram.diagonal().add_(_RIDGE * gram.diagonal().mean().clamp_min(1e-12))
-    return torch.linalg.solve(gram, cross).to(x.dtype)
 
 
 def falling(step: int, steps: int) -> float:

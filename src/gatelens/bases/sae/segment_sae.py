@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ...basis.linear import Basis
+from ...basis.recipe import AtWork
 from ...errors import BasisError
+from ...models import host
 from ...segments import Segment
 from .pair_training import Beyond, PairTraining, train_pair
 from .trained import as_jumprelu
@@ -41,13 +42,12 @@ class SegmentSAE(PairTraining):
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """hook_in -> sae-lens SAE. The output's dictionary is chosen apart."""
-        return {s.hook_in: self.train(acts[s.hook_in], s, acts.get(s.hook_out)) for s in segments}
+        rows = AtWork(segments, acts)
+        return {s.hook_in: self.train(rows[s.hook_in], s, acts.get(s.hook_out)) for s in segments}
 
     def train(
         self, x: Float[Tensor, "rows d_in"], segment: Segment, y: Float[Tensor, "rows d_out"] | None = None
     ) -> Any:
         """A sae-lens SAE of the rows of x; `y`: what the segment gives for them, where it is at hand."""
-        if y is None:
-            with torch.no_grad():
-                y = torch.cat([segment.forward(part) for part in x.split(4096)])
-        return as_jumprelu(train_pair(x, x, self, Beyond(segment.forward, y, self.weight)), segment.hook_in)
+        beyond = Beyond(segment.forward, segment.outputs(x) if y is None else y, self.weight)
+        return as_jumprelu(host(train_pair(x, x, self, beyond, segment.device)), segment.hook_in)

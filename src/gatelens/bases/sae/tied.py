@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors.progress import bar
+from ...models.placing import batch_there, host
 from .training import DictionaryTraining
 
 
@@ -19,17 +20,17 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
     `StandardSAE` with W_enc = W and W_dec = W^T.
     """
     rows = torch.Generator().manual_seed(recipe.seed)
-    W = torch.randn(x.shape[1], d_sae, generator=rows)
+    W = torch.randn(x.shape[1], d_sae, generator=rows).to(x.device)
     W = (W / W.norm(dim=0)).requires_grad_()
     b = x.mean(0).clone().requires_grad_()
-    c = torch.zeros(d_sae, requires_grad=True)
+    c = torch.zeros(d_sae, device=x.device, requires_grad=True)
     optimiser = torch.optim.Adam([W, b, c], lr=recipe.lr)
     plan = recipe.schedule(len(x))
     steps = plan.steps
     for step in bar(range(steps), f"tied SAE {hook}", recipe.progress):
         for group in optimiser.param_groups:  # the last fifth anneals to a tenth, as for the others
             group["lr"] = recipe.lr * min(1.0, 0.1 + 4.5 * (1 - step / steps))
-        batch = x[torch.randint(len(x), (plan.batch_size,), generator=rows)]
+        batch = batch_there(x, torch.randint(len(x), (plan.batch_size,), generator=rows), x.device)
         f = torch.relu((batch - b) @ W + c)
         loss = (batch - f @ W.T - b).square().sum(-1).mean() + l1 * f.sum(-1).mean()
         optimiser.zero_grad(set_to_none=True)
@@ -37,7 +38,7 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
         optimiser.step()
         with torch.no_grad():
             W /= W.norm(dim=0).clamp_min(1e-8)
-    return _as_sae_lens(W.detach(), b.detach(), c.detach(), hook)
+    return _as_sae_lens(*host((W.detach(), b.detach(), c.detach())), hook)
 
 
 def _as_sae_lens(W: Float[Tensor, "d f"], b: Float[Tensor, " d"], c: Float[Tensor, " f"], hook: str) -> Any:

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis
+from ...basis.recipe import AtWork
 from ...errors import BasisError
 from ...errors.progress import watched
+from ...models import host
 from ...segments import Segment
 from .files import sae_lens_works
 from .pair_training import PairTraining, PairWeights, train_pair
@@ -90,31 +92,37 @@ class TrainedSAE(DictionaryTraining):
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """One SAE for each hook point of the segments, from the activations collected there."""
-        return {hook: self.train(acts[hook], hook) for hook in hook_names(segments)}
+        return {hook: self.fit_at(hook, segments, acts) for hook in hook_names(segments)}
 
     apart = True
 
     def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
-        return self.train(acts[hook], hook)
+        rows = AtWork(segments, acts)
+        return self.train(rows[hook], hook, rows.device)
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         features, active = super().shape_at(hook, width)
         return features, active if "topk" in self.architecture or self.architecture == "matryoshka" else float(features)
 
-    def train(self, x: Float[Tensor, "rows d"], hook: str = "") -> Any:
-        """One SAE for the rows of `x`.
+    def train(self, x: Float[Tensor, "rows d"], hook: str = "", device: torch.device | None = None) -> Any:
+        """One SAE for the rows of `x`, in the host's memory.
+
+        Args:
+            device: where to train, if not where the rows lie.
 
         Raises:
             BasisError: no rows, rows that are all equal, or more active features than there are. NonFiniteError: NaN or infinity.
         """
         check_rows(x, f"the activations at {hook}" if hook else "the activations")
         d_sae = self.width_for(x.shape[1], limited=self.architecture not in ("relu", "tied"))
-        if self.architecture == "tied":
-            return train_tied(x, d_sae, self, self.l1, hook)
         if self._sparse:
             shared = {f.name: getattr(self, f.name) for f in fields(DictionaryTraining)}
-            return as_jumprelu(train_pair(x, x, PairTraining(**shared, orthogonality=self.orthogonality)), hook)
-        with torch.random.fork_rng(devices=[]):
+            settings = PairTraining(**shared, orthogonality=self.orthogonality)
+            return as_jumprelu(host(train_pair(x, x, settings, device=device)), hook)
+        x = x if device is None else x.to(device)
+        if self.architecture == "tied":
+            return train_tied(x, d_sae, self, self.l1, hook)
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(self.seed)
             return self._train_with_sae_lens(x, d_sae, hook)
 
