@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ def _pieces(device: str) -> int:
     bad = 0
 
     def compared(what: str, work: Callable[[Any], Any], figure: Callable[[Any], float], tolerance: float = 1.0) -> int:
-        (one, here), (two, on_gpu) = (_timed(lambda: work(place), place) for place in ("cpu", device))
+        (one, here), (two, on_gpu) = (_timed(partial(work, place), place) for place in ("cpu", device))
         return _say(what, here, on_gpu, _off(figure(one), figure(two)) / tolerance)
 
     def error(sae: Any) -> float:
