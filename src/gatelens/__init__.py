@@ -26,6 +26,7 @@ __version__ = "0.2.0"
 
 #: room -> the names that it shows at the front door
 FRONT_DOOR: dict[str, tuple[str, ...]] = {
+    "errors.tracker": ("tracking",),
     "models": ("HookedMLP", "load_model"),
     "data": ("image_batches", "text_batches"),
     "segments": ("Segment", "mlp_segments"),
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from .data import image_batches as image_batches
     from .data import text_batches as text_batches
     from .edits import Counterfactual as Counterfactual
+    from .errors.tracker import tracking as tracking
     from .evaluation import Report as Report
     from .evaluation import evaluate as evaluate
     from .evaluation import splice as splice

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: verb -> (room at which it stops, what its help says)
@@ -50,6 +52,11 @@ def _add_walk(parser: argparse.ArgumentParser) -> None:
         "--quick",
         action="store_true",
         help="the circuit's own figures and their page; no baselines, coverage, curves",
+    )
+    parser.add_argument(
+        "--track",
+        choices=("wandb", "trackio"),
+        help="tell training curves and the report to a tracker (default: nobody)",
     )
     add_estimate(parser)
     parser.set_defaults(act=act)
@@ -138,7 +145,8 @@ def act(options: argparse.Namespace) -> int:
     room = "view" if options.verb == "demo" else VERBS[options.verb][0]
     if options.estimate:
         return _estimate(config, options.out, room)
-    walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say, options.quick)
+    with tracked(options.track, config.name):
+        walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say, options.quick)
     if not walk.worker.first:  # one of several processes speaks
         return 0
     if options.json and room in ("evaluate", "view"):
@@ -146,6 +154,29 @@ def act(options: argparse.Namespace) -> int:
         return 0
     sys.stdout.write(f"{_shown(walk, room, options.quick)}\n")
     return 0
+
+
+@contextmanager
+def tracked(name: str | None, run: str) -> Iterator[None]:
+    """A run of the named tracker for as long as the block lasts."""
+    if name is None:
+        yield
+        return
+    from importlib import import_module
+
+    from ..errors import ConfigError
+    from ..errors.tracker import tracking
+
+    try:
+        tracker: Any = import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"--track {name}: the package {name} is not installed. pip install {name}") from error
+    tracker.init(project="gatelens", name=run)
+    try:
+        with tracking(tracker):
+            yield
+    finally:
+        tracker.finish()
 
 
 def _say(line: str) -> None:

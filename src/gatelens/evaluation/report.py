@@ -59,6 +59,11 @@ class Report:
         rows = [(section, *pair) for section, value in self.to_dict().items() for pair in _flat(value)]
         return pandas.DataFrame(rows, columns=["section", "figure", "value"])
 
+    def numbers(self) -> dict[str, float]:
+        """Every figure that is a number, by its dotted name: what a tracker keeps."""
+        flat = _flat(self.to_dict())
+        return {name: value for name, value in flat if isinstance(value, (int, float)) and not isinstance(value, bool)}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Report:
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})

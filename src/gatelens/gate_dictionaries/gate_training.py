@@ -15,6 +15,7 @@ from ..codes.active import Chooser, Seen, decode_active, unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import stacked
 from ..errors.progress import bar
+from ..errors.tracker import tell_curve
 from ..models import there
 from .gate_start import GateStart
 from .normal_equations import NormalEquations
@@ -126,6 +127,7 @@ class GateRun:
                 group["lr"] = s.lr * falling(step, s.steps)
             scoring = any(0 <= r - step < _SCORED_BATCHES for r in rounds)
             codes, error = self._step(next(batches), scoring)
+            tell_curve("gate dictionary", step, error.square().mean().item)
             if step in rounds:
                 self._regrow(rounds.index(step))
                 if step >= _REVIVED_AFTER:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..data import Batches
 from ..errors.progress import bar
+from ..errors.tracker import tell_curve
 from .mlp import HookedMLP
 
 
@@ -31,6 +32,7 @@ class Training:
         steps = self.epochs * -(-data.examples // self.batch_size)
         optimiser = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        step = 0
         for _ in bar(range(self.epochs), "train", progress):
             for rows in torch.randperm(data.examples, generator=order).split(self.batch_size):
                 loss = F.cross_entropy(model(data.inputs[rows]), data.targets[rows])
@@ -38,4 +40,6 @@ class Training:
                 loss.backward()
                 optimiser.step()
                 schedule.step()
+                tell_curve("model", step, loss.item)
+                step += 1
         return model.eval().requires_grad_(False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import store
 from ..errors import ConfigError
+from ..errors.tracker import tell
 from ..evaluation.report import Report
 from .reporting import pictures_of, report_of
 from .state import State
@@ -25,6 +26,7 @@ def report(state: State, quick: bool = False) -> Report:
     """
     if quick not in state.reports:
         state.reports[quick] = _report(state, quick)
+        tell(state.reports[quick].numbers())
     return state.reports[quick]
 
 

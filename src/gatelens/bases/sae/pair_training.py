@@ -16,6 +16,7 @@ from torch import Tensor
 from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
 from ...errors import BasisError
 from ...errors.progress import bar
+from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, rows_there, there
 from .ridge import ridge as ridge
 from .training import DictionaryTraining
@@ -201,6 +202,7 @@ class PairRun:
                 group["lr"] = self.schedule.lr * falling(step, steps)
             rows = next(batches)
             error = self._step(rows)
+            tell_curve("dictionary", step, error.square().mean().item)
             if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
                 self._revive(batch_there(self.x, rows, self.device), error)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors.progress import bar
+from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, host
 from .training import DictionaryTraining
 
@@ -36,6 +37,7 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        tell_curve(f"tied/{hook}", step, loss.item)
         with torch.no_grad():
             W /= W.norm(dim=0).clamp_min(1e-8)
     return _as_sae_lens(*host((W.detach(), b.detach(), c.detach())), hook)
