@@ -298,7 +298,7 @@ def test_a_users_own_solver_goes_by_module_and_name(tmp_path, monkeypatch):
     assert "in the room 'connect'" in caught.value.__notes__[0]
 
 
-@pytest.mark.parametrize("name", ["00_readme.py", "01_planted_gates.py"])
+@pytest.mark.parametrize("name", ["01_planted_gates.py"])  # 00_readme.py: tests/test_readme.py
 def test_examples_run_whole(name, tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / name], capture_output=True, text=True, cwd=tmp_path, check=False
