@@ -19,6 +19,9 @@ from ..segments import Segment
 from ..solvers.protocol import as_solver
 from ..solvers.virtual_weights import VirtualWeights
 
+#: of a baseline only shares are told: so many outputs are read, and so many rules tried
+SAMPLE = {"read_at_most": 256, "tried_at_most": 64}
+
 
 def baseline_circuits(
     model: Any,
@@ -29,7 +32,7 @@ def baseline_circuits(
     gates: bool = True,
     **gate_options: Any,
 ) -> dict[str, Circuit]:
-    """name -> circuit of the same segments, to be evaluated beside `circuit`.
+    """name -> circuit of the same segments, to be evaluated beside `circuit`; rules are read of a `SAMPLE` of the outputs.
 
     A gate dictionary's wires are built in, and nothing else has such wires: `GramLasso` finds the baselines' then.
 
@@ -41,6 +44,7 @@ def baseline_circuits(
     solver = as_solver(solver).for_others(max(_wires(circuit), 1) / _outputs(circuit))
     neurons = Neurons().fit(circuit.segments, acts)
     features = features_at(circuit.segments, circuit.bases, acts)
+    gate_options = SAMPLE | gate_options
     options = {"gates": gates, "held_out": held_out, **gate_options}
     found = {
         "neurons": build_circuit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -62,38 +63,11 @@ def evaluate(
     held_out = as_batches(model, held_out)
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     with bar(room="evaluate", progress=progress):
-        return _measured(model, circuit, held_out, acts, means, baselines or {}, name, seed)
+        measuring = Measuring(model, circuit, held_out, acts, means)
+        return measuring.with_beside(measuring.own(name, seed), baselines or {})
 
 
-def _measured(
-    model: Any,
-    circuit: Circuit,
-    held_out: Batches,
-    acts: Mapping[str, Tensor],
-    means: Mapping[str, Tensor] | None,
-    baselines: Mapping[str, Circuit | tuple[Any, Circuit]],
-    name: str | None,
-    seed: int | None,
-) -> Report:
-    bench = _Bench(model, circuit, held_out, acts, means)
-    beside = {n: _baseline(_Bench(*b, held_out) if isinstance(b, tuple) else bench.of(b)) for n, b in baselines.items()}
-    return Report(
-        model={
-            "name": name or str(circuit.info.get("model", type(model).__name__)),
-            "metric": held_out.metric,
-            "clean": bench.clean,
-            "ablated": bench.ablated(circuit.segments),
-        },
-        bases=bench.bases(),
-        connectors=bench.connectors(),
-        all_replaced=bench.all_replaced(),
-        gates={n: gate_summary(g) for n, g in circuit.gates.items()},
-        baselines={n: beside.get(n) for n in ("neurons", "virtual_weights", "shuffled", "random_weights")} | beside,
-        seed=seed,
-    )
-
-
-class _Bench:
+class Measuring:
     """One circuit in one model over one set of held-out rows; features, and each pass through the model, are computed once."""
 
     def __init__(
@@ -110,7 +84,33 @@ class _Bench:
         self._begin(circuit)
         self.means = means or {h: self.acts[h].mean(0) for h in hook_names(circuit.segments)}
 
-    def of(self, circuit: Circuit) -> _Bench:
+    def own(self, name: str | None = None, seed: int | None = None) -> Report:
+        """The circuit's own figures."""
+        circuit = self.circuit
+        return Report(
+            model={
+                "name": name or str(circuit.info.get("model", type(self.passes.model).__name__)),
+                "metric": self.passes.batches.metric,
+                "clean": self.clean,
+                "ablated": self.ablated(circuit.segments),
+            },
+            bases=self.bases(),
+            connectors=self.connectors(),
+            all_replaced=self.all_replaced(),
+            gates={n: gate_summary(g) for n, g in circuit.gates.items()},
+            seed=seed,
+        )
+
+    def with_beside(self, report: Report, baselines: Mapping[str, Circuit | tuple[Any, Circuit]]) -> Report:
+        """The report with baselines measured in the same way; those that nobody asked for are None."""
+        batches = self.passes.batches
+        beside = {
+            n: _baseline(Measuring(*b, batches) if isinstance(b, tuple) else self.of(b)) for n, b in baselines.items()
+        }
+        named = ("neurons", "virtual_weights", "shuffled", "random_weights")
+        return replace(report, baselines={n: beside.get(n) for n in named} | beside)
+
+    def of(self, circuit: Circuit) -> Measuring:
         """Another circuit of the same segments in the same model: the clean model and its ablations are the same there."""
         other = copy.copy(self)
         other._begin(circuit)
@@ -180,17 +180,18 @@ class _Bench:
         }
 
 
-def _baseline(bench: _Bench) -> dict[str, Any]:
-    circuit, parts = bench.circuit, bench.connectors()
+def _baseline(measuring: Measuring) -> dict[str, Any]:
+    circuit, parts = measuring.circuit, measuring.connectors()
     r2 = [c["median_r2"] for c in parts.values() if c["median_r2"] is not None]
-    gates = [gate for gates in circuit.gates.values() for gate in gates]
+    gates = [gate for gates in circuit.gates.values() for gate in gates if gate.looked_for]
     return {
-        "clean": bench.clean,
+        "clean": measuring.clean,
         "edges": sum(c["edges"] for c in parts.values()),
         "median_r2": statistics.median(r2) if r2 else None,
-        "replaced": bench.replaced(circuit.segments),
+        "replaced": measuring.replaced(circuit.segments),
         "gap_closed": {n: c["gap_closed"] for n, c in parts.items()},
         "logic": sum(g.read for g in gates) if gates else None,
         "verified": sum(g.grade == Grade.VERIFIED for g in gates) if gates else None,
+        "tried": sum(g.verified is not None for g in gates) if gates else None,
         "outputs": len(gates) or None,
     }

@@ -103,7 +103,7 @@ class Report:
         if self.baselines:
             lines += [
                 "",
-                f"{'all replaced':<32}{'wires':>9}{'R2':>8}{m['metric'][:8]:>9}{'rules':>7}{'verified':>10}",
+                f"{'all replaced':<32}{'wires':>9}{'R2':>8}{m['metric'][:8]:>9}{'rules':>13}{'verified':>13}",
             ]
             lines.append(self._beside("this circuit", self._own()))
             lines += [self._beside(name, b) for name, b in self.baselines.items() if b]
@@ -117,13 +117,12 @@ class Report:
             "edges": sum(c["edges"] for c in self.connectors.values()),
             "median_r2": sorted(r2)[len(r2) // 2] if r2 else None,
             "replaced": self.all_replaced.get(self.model["metric"]),
-            "logic": sum(g["logic"] for g in self.gates.values()),
-            "verified": sum(g["verified"] for g in self.gates.values()),
+            **{key: sum(g[key] for g in self.gates.values()) for key in ("logic", "verified", "tried", "outputs")},
         }
 
     def _beside(self, name: str, b: Mapping[str, Any]) -> str:
         figures = f"{show(b.get('edges')):>9}{show(b.get('median_r2')):>8}{show(b.get('replaced')):>9}"
-        gates = f"{show(b.get('logic')):>7}{show(b.get('verified')):>10}"
+        gates = f"{_of(b.get('logic'), b.get('outputs')):>13}{_of(b.get('verified'), b.get('tried')):>13}"
         return f"{name.replace('_', ' '):<32}{figures}{gates}"
 
 
@@ -134,6 +133,11 @@ def show(x: Any) -> str:
     if isinstance(x, int):
         return f"{x:,}"
     return f"{x:.3f}" if abs(x) < 1000 else f"{x:.0f}"
+
+
+def _of(count: int | None, among: int | None) -> str:
+    """A count and what it is out of, which a sample of outputs makes another number for each circuit."""
+    return show(count) if count is None or among is None else f"{count:,} of {among:,}"
 
 
 def _plain(value: Any) -> Any:

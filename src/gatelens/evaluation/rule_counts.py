@@ -26,6 +26,7 @@ def gate_summary(gates: Sequence[Gate]) -> dict[str, Any]:
 
     `controls` holds for each its median MCC and its share over .5 among these outputs; None where it was not measured.
     """
+    gates = [g for g in gates if g.looked_for]
     often = [g for g in gates if g.firings >= OFTEN]
     ruled = [g for g in often if g.rule is not None]
     read = [g for g in gates if g.read]

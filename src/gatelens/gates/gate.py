@@ -16,6 +16,8 @@ from .grade import Grade
 from .rule import GateKind, Rule
 from .tried import Tried
 
+#: why an output outside the sample has no rule
+NOT_SAMPLED = "a sample of the outputs was read, and it is not in it"
 #: a table of tokens that comes so close to a rule does as well
 AS_WELL = 0.05
 #: by how much a cut on the weighted sum must beat the rule before amounts are said to matter
@@ -197,6 +199,11 @@ class Gate:
     controls: Controls | None = None
     tried: Tried | None = None
     effect: Effect | None = None
+
+    @property
+    def looked_for(self) -> bool:
+        """Whether a rule was looked for at all: of a baseline a sample of the outputs is read."""
+        return self.why != NOT_SAMPLED
 
     @property
     def read(self) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from .scores import average_precision, matthews
+from .scores import among, average_precision, matthews
 from .search import Target
 from .tables import Columns
 
@@ -75,18 +75,14 @@ def _values(
 ) -> tuple[Float[np.ndarray, "touched k"], Bool[np.ndarray, " touched"]]:
     """The features' values where any is not zero, of the rows whose state is clear, and whether the output is on there."""
     entries = [f.entries(feature) for feature in features]
-    touched = np.unique(np.concatenate([row for row, _ in entries]))
-    touched = touched[~_among(touched, target.unclear)]
-    x = np.zeros((len(touched), len(features)))
-    for place, (row, value) in enumerate(entries):
-        at = np.minimum(np.searchsorted(touched, row), max(len(touched) - 1, 0))
-        here = touched[at] == row if len(touched) else np.zeros(len(row), bool)
-        x[at[here], place] = value[here]
-    return x, _among(touched, target.on)
-
-
-def _among(rows: Int[np.ndarray, " rows"], some: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " rows"]:
-    """Which of ascending rows are among others, ascending too."""
-    if not len(some):
-        return np.zeros(len(rows), bool)
-    return some[np.minimum(np.searchsorted(some, rows), len(some) - 1)] == rows
+    mark = np.zeros(f.rows, bool)
+    for row, _ in entries:
+        mark[row] = True
+    mark[target.unclear] = False
+    touched = np.flatnonzero(mark)
+    place_of = np.full(f.rows, len(touched), np.int32)  # rows that do not count share one place past the end
+    place_of[touched] = np.arange(len(touched), dtype=np.int32)
+    x = np.zeros((len(touched) + 1, len(features)))
+    for column, (row, value) in enumerate(entries):
+        x[place_of[row], column] = value
+    return x[:-1], among(touched, target.on, f.rows)

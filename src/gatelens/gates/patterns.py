@@ -216,8 +216,8 @@ class _Board:
         self.weights = np.stack([table.count, table.fired]).astype(np.float32)
         self.count, self.fired = (self.weights @ self.on).astype(np.float64)
         self.rows, self.positive = float(table.count.sum()), float(table.fired.sum())
-        feature = np.array([literal.feature for literal in table.literals])
-        self.same = feature[:, None] == feature[None]
+        self.feature = np.array([literal.feature for literal in table.literals])
+        self.same = self.feature[:, None] == self.feature[None]
 
     def mcc(self, hit: Any, said: Any) -> Float[np.ndarray, ...]:
         return matthews(hit, said, self.positive, self.rows)
@@ -266,17 +266,13 @@ class _Board:
 
     def heads(self, size: int, exhaustive: bool) -> _States:
         """At least k of `size` literals, 1 < k < size; of the six that fire with the output most, unless exhaustive."""
-        places = np.arange(len(self.count))
-        if not exhaustive:
-            places = np.argsort(-self.mcc(self.fired, self.count), kind="stable")[:6]
-        groups = [g for g in combinations(places.tolist(), size) if not self.same[np.ix_(g, g)].sum() > size]
-        if size < 3 or not groups:
+        groups = self._groups(size, exhaustive)
+        if not groups:
             return _States(
                 np.zeros((0, len(self.on)), np.float32), (), np.zeros(0), np.zeros((0, 0), bool), np.zeros(0)
             )
         members = np.zeros((len(self.count), len(groups)), np.float32)
-        for place, group in enumerate(groups):
-            members[list(group), place] = 1.0
+        members[np.array(groups), np.arange(len(groups))[:, None]] = 1.0
         number = self.on @ members
         parts = list(self._counted(number, groups, size))
         says = np.concatenate([p[0] for p in parts])
@@ -284,6 +280,17 @@ class _Board:
         score = np.concatenate([p[2] for p in parts])
         used = np.stack([self.same[list(head)].any(0) for head, _ in made])
         return _States(says, made, score, used, np.ones(len(made)))
+
+    def _groups(self, size: int, exhaustive: bool) -> list[tuple[int, ...]]:
+        """Three literals or more of as many features."""
+        if size < 3:
+            return []
+        places = np.arange(len(self.count))
+        if not exhaustive:
+            places = np.argsort(-self.mcc(self.fired, self.count), kind="stable")[:6]
+        feature = self.feature.tolist()
+        groups = combinations(places.tolist(), size)
+        return [g for g in groups if len({feature[place] for place in g}) == size]
 
     def _counted(
         self, number: Float[np.ndarray, "p groups"], groups: list[tuple[int, ...]], size: int

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from ..connectors import Connector
 from .contradictions import Against, against
-from .gate import AMOUNTS, Controls, Evidence, Gate
+from .gate import AMOUNTS, NOT_SAMPLED, Controls, Evidence, Gate
 from .grade import judged
 from .graded import GradedSum, Sums
 from .harsanyi import magnitude
@@ -124,6 +124,10 @@ class Reader:
         target = Target.at(*self.fit.f_out.on(gate.out), gate.level)
         finding = Finding(target, dict(suggested.by_size), rule, suggested.table)
         return self._judged(self._begun(gate.out, self.parents.of(gate.out)), finding, rule)
+
+    def unread(self, out: int) -> Gate:
+        """The gate of an output that no rule is looked for."""
+        return replace(self._begun(out, self.parents.of(out)), why=NOT_SAMPLED)
 
     def _begun(self, out: int, wires: Wires) -> Gate:
         notes = [*wires.notes, *self.about]

@@ -57,11 +57,16 @@ class Score:
 def counts(
     said: Int[np.ndarray, " said"], on: Int[np.ndarray, " on"], unclear: Int[np.ndarray, " between"], rows: int
 ) -> Counts:
-    """Counts from ascending rows: where the rule says on, where the output is, and where that is not clear."""
-    if len(unclear):
-        said = np.setdiff1d(said, unclear, assume_unique=True)
-    hit = len(np.intersect1d(said, on, assume_unique=True))
-    return Counts(hit, len(said), len(on), rows - len(unclear))
+    """Counts from rows, each given once: where the rule says on, where the output is, and where that is not clear."""
+    clear = len(said) - int(among(said, unclear, rows).sum())
+    return Counts(int(among(said, on, rows).sum()), clear, len(on), rows - len(unclear))
+
+
+def among(these: Int[np.ndarray, " these"], some: Int[np.ndarray, " some"], rows: int) -> Bool[np.ndarray, " these"]:
+    """Which of some rows are among others; both are numbers below `rows`."""
+    mark = np.zeros(rows, bool)
+    mark[some] = True
+    return mark[these]
 
 
 def matthews(hit: Any, said: Any, on: Any, rows: Any) -> Float[np.ndarray, ...]:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..basis import Basis, directions
+from ..basis.columns import Columns
 from ..basis.features import encode_rows
 from ..basis.output import OutputDictionary, at_output, output_features
 from ..codes.csr import to_csr
@@ -29,6 +30,8 @@ from .rule import Literal
 
 #: rows run through the segment at once
 CHUNK = 4_096
+#: real rows on which it is proved that a feature can be read without the others
+PROOF = 512
 #: a feature that is read off the output is there from this share of its mean value where on
 READ_FROM = 0.5
 
@@ -167,9 +170,26 @@ class Stage:
         index = torch.from_numpy(np.asarray(outs, np.int64))
         found = []
         for part, out in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
-            f = self.outputs(part)
-            found.append(f.gather(1, out.to(f.device)[:, None])[:, 0].cpu())
+            asked, place = out.unique(return_inverse=True)
+            f = self._some_outputs(part, asked)
+            found.append(f.gather(1, place.to(f.device)[:, None])[:, 0].cpu())
         return torch.cat(found).numpy() if found else np.zeros(0, np.float32)
+
+    def _some_outputs(self, x: Float[Tensor, "chunk d_in"], outs: Int[Tensor, " k"]) -> Float[Tensor, "chunk k"]:
+        """As `outputs`, of a few features; the others are not computed where the encoder allows it."""
+        if self._columns is None:
+            f = self.outputs(x)
+            return f[:, outs.to(f.device)]
+        self.passes += len(x)
+        with torch.no_grad():
+            return self._columns.encode(self.segment.forward(x), outs.to(x.device))
+
+    @cached_property
+    def _columns(self) -> Columns | None:
+        if not self.dictionary.reads_output:
+            return None
+        with torch.no_grad():
+            return Columns.proven(self.basis_out, self.segment.forward(self.x[:PROOF]))
 
     def outputs(self, x: Float[Tensor, "chunk d_in"]) -> Float[Tensor, "chunk n"]:
         """All output features as the segment's output shows them; for some thousands of rows at once."""

@@ -27,7 +27,7 @@ class Subsets:
     worst: Rate
 
 
-def worst_subsets(stage: Stage, subjects: Sequence[Subject], rows: int = 16, seed: int = 0) -> Iterator[Subsets]:
+def worst_subsets(stage: Stage, subjects: Sequence[Subject], rows: int = 8, seed: int = 0) -> Iterator[Subsets]:
     """For each rule, in order, on at most `rows` rows on which rule and output agree."""
     for subject in subjects:
         random = np.random.default_rng((seed, subject.out, 3))

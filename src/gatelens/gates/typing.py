@@ -59,6 +59,7 @@ def type_gates(
     min_count: int = 10,
     require_verified: bool = True,
     tried_at_most: int = 256,
+    read_at_most: int | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> list[Gate]:
@@ -85,6 +86,7 @@ def type_gates(
         require_verified: a rule that the model contradicts under intervention is weak; else it keeps its grade with
             `verified` False.
         tried_at_most: rules that are tried in the model, spread evenly over the outputs whose rule holds.
+        read_at_most: outputs that are read, spread evenly; None: all. The gates of the others have no rule, and say why.
         seed: of the random parents and shuffled rows that serve as nulls, of resamples, and of the choice of rows.
         progress: show a bar on standard error.
 
@@ -102,7 +104,9 @@ def type_gates(
         >>> len(gates), gates[2].kind == "or"
         (32, True)
     """
-    settings = _settings(levels, max_literals, mcc_bar, min_count, tried_at_most, seed)
+    settings = _settings(
+        levels, max_literals, mcc_bar, min_count, min(tried_at_most, 1 if read_at_most is None else read_at_most), seed
+    )
     fit, judge = _parts(connector, (f_in, f_out), held_out, origins)
     if segment is not None:
         basis_in, basis_out, x = there((basis_in, basis_out, x), segment.device)
@@ -111,8 +115,9 @@ def type_gates(
         exact = _exact(segment, basis_in, basis_out, held_out[0])
     about = "" if basis_out is None or at_output(basis_out).reads_output else OF_ENCODER
     reader = Reader(connector, fit, judge, settings, exact, about)
-    outputs = range(connector.weight.shape[0])
-    gates = [reader.read(out) for out in bar(outputs, "rules", progress)]
+    count = connector.weight.shape[0]
+    sample = set(spread(count, count if read_at_most is None else read_at_most))
+    gates = [reader.read(n) if n in sample else reader.unread(n) for n in bar(range(count), "rules", progress)]
     if segment is None or basis_in is None or basis_out is None or x is None:
         return gates
     known = held_out if held_out is not None and len(x) == len(held_out[0]) else None
@@ -131,7 +136,7 @@ def type_gates(
 def _tried(gates: list[Gate], most: int) -> list[int]:
     """Outputs whose rule holds, spread evenly where there are more than so many."""
     holds = [gate.out for gate in gates if gate.grade == Grade.HOLDS and gate.rule is not None]
-    return [holds[i] for i in np.linspace(0, len(holds) - 1, min(most, len(holds))).astype(int)]
+    return [holds[i] for i in spread(len(holds), most)]
 
 
 def _choose(
@@ -174,6 +179,11 @@ def _try(
         gates[out] = replace(gates[out], verified=found.verified, grade=grade, why=found.why, tried=Tried.of(found))
 
 
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the first numbers, spread evenly."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
+
+
 def _as_labels(
     gates: list[Gate], stage: Stage, fitted: scipy.sparse.csr_matrix, origins: tuple[Any, Any] | None, seed: int
 ) -> None:
@@ -214,7 +224,7 @@ def _settings(
         )
     if not -1 <= mcc_bar <= 1 or min_count < 1 or most < 1:
         raise SolverError(
-            "typing needs mcc_bar in [-1, 1], min_count and tried_at_most of 1 or more; got "
+            "typing needs mcc_bar in [-1, 1], min_count, tried_at_most and read_at_most of 1 or more; got "
             f"{mcc_bar}, {min_count} and {most}"
         )
     return Settings(Levels.of(levels), Terms(max_literals), mcc_bar, min_count, seed)

@@ -10,7 +10,7 @@ from .. import store
 from ..errors import ConfigError
 from ..errors.tracker import tell
 from ..evaluation.report import Report
-from .reporting import pictures_of, report_of
+from .reporting import own_report, pictures_of, whole_report
 from .state import State
 from .view_settings import keep_settings
 
@@ -45,8 +45,9 @@ def _report(state: State, quick: bool) -> Report:
 
 
 def _measured(state: State, quick: bool) -> Report:
+    own = None if quick else report(state, quick=True)
     with state.room("evaluate"):
-        found = report_of(state, state.circuit, quick)
+        found = own_report(state) if own is None else whole_report(state, own)
     return replace(found, timing_s={k: round(v, 3) for k, v in state.timing_s.items()})
 
 
@@ -78,8 +79,8 @@ def draw(state: State, found: Report, **options: Any) -> Any:
         )
 
 
-def page(state: State, quick: bool = False) -> Path:
-    """index.html in the run folder."""
+def page(state: State, quick: bool = False, pending: bool = False) -> Path:
+    """index.html in the run folder; `pending`: it says that baselines, coverage and curves are still being measured."""
     if state.parts is None or state.out is None:
         raise ConfigError(
             "a walk in memory has no folder for its page: found.page().save(...) puts it where you want it"
@@ -87,7 +88,7 @@ def page(state: State, quick: bool = False) -> Path:
     from .. import views
 
     path = state.parts.place("index.html")
-    draw(state, report(state, quick), saved=views.saved_in(path)).save(path)
+    draw(state, report(state, quick), saved=views.saved_in(path), pending=pending).save(path)
     keep_settings(state.out, state.source.views)
     state.manifest.record("index.html", state.made_from(QUICK if quick else REPORT, "circuit"))
     return path

@@ -9,7 +9,6 @@ from ..circuits import Circuit
 from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits
 from ..evaluation.coverage import measure_coverage
-from ..evaluation.measure import evaluate
 from ..evaluation.report import Report
 from ..evaluation.wire_curves import circuit_wire_curves
 from ..ladder.measuring import Entry, Measure, Rows, measure_ladder, replaced_metric
@@ -22,25 +21,17 @@ from .state import State
 BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
 
 
-def report_of(state: State, circuit: Circuit, quick: bool = False) -> Report:
-    """The circuit evaluated on the held-out part, its baselines beside it; `quick`: the circuit's own figures alone."""
-    fit, held_out = state.acts
-    beside = {} if quick else _baselines(state, circuit)
-    report = evaluate(
-        state.model,
-        circuit,
-        state.batches[1],
-        acts=held_out,
-        means={hook: x.mean(0) for hook, x in fit.items()},
-        baselines=beside,
-        name=state.source.model_name,
-        seed=state.seed,
-    )
-    report = replace(report, versions=versions())
-    if quick:
-        return report
+def own_report(state: State) -> Report:
+    """The circuit evaluated on the held-out part by itself: no baselines, coverage, curves."""
+    return replace(state.measuring.own(state.source.model_name, state.seed), versions=versions())
+
+
+def whole_report(state: State, own: Report) -> Report:
+    """The circuit's own figures with everything that stands beside them."""
+    circuit = state.circuit
+    beside = _baselines(state, circuit)
     return replace(
-        report,
+        state.measuring.with_beside(own, beside),
         rotations=_rotations(state),
         coverage=_coverage(state, circuit, beside),
         curves=_curves(state, circuit),

@@ -78,6 +78,8 @@ def run(
             for estimate in estimates(state, until, ROOMS):
                 say(str(estimate.check(folder)))
         for room in ROOMS[: ROOMS.index(until) + 1]:
+            if room == "evaluate" and until == "view" and worker.first and not quick:
+                _page_ahead(state, folder, say)
             if worker.first or room in shared_rooms(state):
                 enter(state, room, quick)
     return state
@@ -90,6 +92,15 @@ def enter(state: State, room: str, quick: bool = False) -> Any:
     if room == "view":
         return finishing.page(state, quick)
     return getattr(state, {"collect": "acts", "connect": "connected", "gates": "circuit"}.get(room, room))
+
+
+def _page_ahead(state: State, folder: Path, say: Callable[[str], None] | None) -> None:
+    """The page with the circuit's own figures, before baselines, coverage and curves take most of a walk's time."""
+    if (folder / finishing.REPORT).is_file():
+        return
+    place = finishing.page(state, quick=True, pending=True)
+    if say is not None:
+        say(f"{place} is there to look at; baselines, coverage and curves are being measured")
 
 
 def shared_rooms(state: State) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from ..data import Batches
 from ..distributed import Worker, awaited, this_worker
 from ..errors import GateLensError, StoreError
 from ..errors.progress import bar
+from ..evaluation.measure import Measuring
 from ..evaluation.report import Report
 from ..gate_dictionaries.doors import taken_in
 from ..models.fingerprint import weights_fingerprint
@@ -218,6 +219,13 @@ class State:
             if folder is not None:
                 circuit.save(folder)
             return circuit
+
+    @cached_property
+    def measuring(self) -> Measuring:
+        """The circuit in the model over the held-out part; passes are shared by all that is measured there."""
+        fit, held_out = self.acts
+        means = {hook: x.mean(0) for hook, x in fit.items()}
+        return Measuring(self.model, self.circuit, self.batches[1], held_out, means)
 
     @cached_property
     def parts(self) -> Parts | None:

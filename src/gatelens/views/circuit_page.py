@@ -22,6 +22,8 @@ from .panels import bundle
 from .sections import Maker
 from .summary import plain_sentence, sentence, tiles, title_of, what_of
 
+#: what stands in the place of how much the gates account for while that is being measured
+PENDING = "Still being measured: baselines, how much of the MLP these gates account for, and the curves. Load this page again later."
 #: gates that a page leads with
 BEST = 6
 
@@ -41,6 +43,7 @@ def page(
     trace: Any = None,
     rotations: Mapping[str, Any] | None = None,
     saved: Mapping[str, Any] | None = None,
+    pending: bool = False,
 ) -> Html:
     """Everything about a circuit that a person wants to look at, in one file.
 
@@ -58,6 +61,7 @@ def page(
         trace: connectors or matrices [out, in] as a fit went (`SgdL1.trace`), for a slider over its steps; a mapping
             segment name -> such a list where there are several segments.
         saved: pins and names that a reader kept in an earlier copy of the page (`views.saved_in` reads them).
+        pending: baselines, coverage and curves are still being measured; the page says so.
         rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
     figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
@@ -77,7 +81,7 @@ def page(
         tiles=tiles(circuit, figures),
         best=best,
         best_title=_best_title([c.sketch.grade for c in best]),
-        plain=plain_sentence(figures),
+        plain=PENDING if pending else plain_sentence(figures),
         glossary=words(),
         segments=sections,
         figures=explained(figures) + report_tables(figures),

@@ -64,8 +64,9 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
                 ("median R²", "median_r2"),
                 (f"{metric}, all replaced", "replaced"),
                 ("rules that hold", "logic"),
+                ("of outputs read", "outputs"),
                 ("verified", "verified"),
-                ("of outputs", "outputs"),
+                ("of those tried", "tried"),
             ],
             _with_own(report, metric),
         ),
@@ -97,6 +98,7 @@ def _with_own(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
         "replaced": (report.get("all_replaced") or {}).get(metric),
         "logic": sum(g.get("logic") or 0 for g in gates) if gates else None,
         "verified": sum(g.get("verified") or 0 for g in gates) if gates else None,
+        "tried": sum(g.get("tried") or 0 for g in gates) if gates else None,
         "outputs": sum(g["outputs"] for g in gates) if gates else None,
     }
     return {"this circuit": own} | beside
