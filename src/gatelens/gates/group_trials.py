@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from .companions import Group
 from .rates import Rate
 from .rule import Literal, Rule
 from .setting import Setter, control_steps, patterns
-from .stage import CHUNK, Stage
+from .stage import Stage
 
 Rates = Mapping[str, Rate]
 
@@ -99,14 +97,8 @@ def group_trials(
         beside: try the control and the literals alone as well; without, both are empty.
     """
     pool = sorted({g.literal: g for s in subjects for g in s.groups}.values(), key=lambda g: g.literal)
-    waiting: list[_Prepared] = []
     for subject in subjects:
-        random = np.random.default_rng((seed, subject.out))
-        waiting.append(_prepare(stage, subject, pool if beside else None, rows, random))
-        if sum(p.size for p in waiting) >= CHUNK:
-            yield from _read(stage, waiting)
-            waiting = []
-    yield from _read(stage, waiting)
+        yield _trial(stage, subject, pool if beside else None, rows, np.random.default_rng((seed, subject.out)))
 
 
 def agreeing_rows(
@@ -129,45 +121,40 @@ def draw(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarra
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A rule's edited rows, waiting for the model.
+class _Set:
+    """A rule's literals set in some rows.
 
     Attributes:
         want: [patterns, k]; verdict: [patterns] what the rule says of each; on: how many of the rows, the first ones, are on.
         changed: [patterns, rows] where anything was set at all.
-        x: the rows under every pattern: set by groups; then the control and set alone, where these are tried.
     """
 
-    out: int
     want: Bool[np.ndarray, "patterns k"]
     verdict: Bool[np.ndarray, " patterns"]
     on: int
     changed: Bool[np.ndarray, "patterns rows"]
-    x: Float[Tensor, "parts_patterns_rows d_in"]
-
-    @property
-    def size(self) -> int:
-        return len(self.x)
 
 
-def _prepare(
+def _trial(
     stage: Stage, subject: Subject, pool: Sequence[Group] | None, count: int, random: np.random.Generator
-) -> _Prepared:
+) -> GroupTrial:
     on, off = agreeing_rows(stage, subject, count, random)
     rows = np.concatenate([on, off]).astype(np.int64)
     want = patterns(subject.rule, random)
     setter = Setter(stage, subject.groups, rows)
     change = setter.change(want)
-    parts = [setter.step(change)]
+    done = _Set(want, subject.rule.evaluate(want), len(on), (setter.have[None] != want[:, None]).any(-1))
+    level, before = stage.levels[subject.out], stage.passes
+    fires = stage.shown_changed(rows, setter.touched, change, subject.out) > level
+    control, alone = {}, {}
     if pool is not None:
-        alone = Setter(stage, [g.alone() for g in subject.groups], rows)
-        parts.append(control_steps(setter, change, want, unrelated(subject, pool, random), random))
-        parts.append(alone.step(alone.change(want)))
-    steps = np.stack(parts)
-    every = np.broadcast_to(rows, steps.shape[:3]).reshape(-1)
-    x = stage.moved(every, steps.reshape(-1, steps.shape[-1]))
-    changed = (setter.have[None] != want[:, None]).any(-1)
-    return _Prepared(subject.out, want, subject.rule.evaluate(want), len(on), changed, x)
+        step = control_steps(setter, change, want, unrelated(subject, pool, random), random)
+        x = stage.moved(np.broadcast_to(rows, step.shape[:2]).reshape(-1), step.reshape(-1, step.shape[-1]))
+        control = _rates(done, stage.shown(x, np.full(len(x), subject.out)).reshape(fires.shape) > level)
+        own = Setter(stage, [g.alone() for g in subject.groups], rows)
+        alone = _rates(done, stage.shown_changed(rows, own.touched, own.change(want), subject.out) > level)
+    sways = tuple(_each_literal(done, fires))
+    return GroupTrial(_rates(done, fires), control, alone, sways, len(on), len(off), stage.passes - before)
 
 
 def unrelated(subject: Subject, pool: Sequence[Group], random: np.random.Generator) -> list[Group]:
@@ -178,29 +165,14 @@ def unrelated(subject: Subject, pool: Sequence[Group], random: np.random.Generat
     return [group for group, _ in zip(free, subject.groups, strict=False)]
 
 
-def _read(stage: Stage, waiting: Sequence[_Prepared]) -> Iterator[GroupTrial]:
-    if not waiting:
-        return
-    outs = np.concatenate([np.full(p.size, p.out) for p in waiting])
-    value = stage.shown(torch.cat([p.x for p in waiting]), outs)
-    start = 0
-    for p in waiting:
-        part = value[start : start + p.size].reshape(-1, *p.changed.shape) > stage.levels[p.out]
-        start += p.size
-        group, *others = (_rates(p, fires) for fires in part)
-        control, alone = others or ({}, {})
-        each = tuple(_each_literal(p, part[0]))
-        yield GroupTrial(group, control, alone, each, p.on, p.changed.shape[1] - p.on, p.size)
-
-
-def _rates(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> dict[str, Rate]:
+def _rates(p: _Set, fires: Bool[np.ndarray, "patterns rows"]) -> dict[str, Rate]:
     was_on = np.arange(p.changed.shape[1]) < p.on
     says = p.verdict[:, None]
     cells = {"on_on": (was_on, says), "off_off": (~was_on, ~says), "on_off": (was_on, ~says), "off_on": (~was_on, says)}
     return {name: Rate.of(fires == says, p.changed & start & verdict) for name, (start, verdict) in cells.items()}
 
 
-def _each_literal(p: _Prepared, fires: Bool[np.ndarray, "patterns rows"]) -> Iterator[Sway]:
+def _each_literal(p: _Set, fires: Bool[np.ndarray, "patterns rows"]) -> Iterator[Sway]:
     """For each literal: patterns that differ in it alone and of which the rule says different things."""
     code = p.want @ (1 << np.arange(p.want.shape[1]))
     place = {c: i for i, c in enumerate(code.tolist())}

@@ -26,6 +26,7 @@ from ..codes.csr import to_csr
 from ..errors import DataError
 from ..models import there
 from ..segments import Segment
+from .one_feature import OneFeature
 from .rule import Literal
 
 #: rows run through the segment at once
@@ -174,6 +175,30 @@ class Stage:
             f = self._some_outputs(part, asked)
             found.append(f.gather(1, place.to(f.device)[:, None])[:, 0].cpu())
         return torch.cat(found).numpy() if found else np.zeros(0, np.float32)
+
+    def shown_changed(
+        self,
+        rows: Int[np.ndarray, " r"],
+        features: Int[np.ndarray, " t"],
+        change: Float[np.ndarray, "patterns r t"],
+        out: int,
+    ) -> Float[np.ndarray, "patterns r"]:
+        """What the output shows of one feature with some input features of some rows changed, under each pattern of changes."""
+        along, change = self.directions[features], change.astype(np.float32)
+        if self._one_feature is None:
+            step = (change @ along).reshape(-1, along.shape[1])
+            x = self.moved(np.broadcast_to(rows, change.shape[:2]).reshape(-1), step)
+            return self.shown(x, np.full(len(x), out)).reshape(change.shape[:2])
+        self.passes += change.shape[0] * change.shape[1]
+        x = self.x[torch.from_numpy(rows).to(self.x.device)]
+        with torch.no_grad():
+            moves = (torch.from_numpy(part).to(x) for part in (along, change))
+            return self._one_feature.changed(x, *moves, out).cpu().float().numpy()
+
+    @cached_property
+    def _one_feature(self) -> OneFeature | None:
+        reads = self.dictionary.reads_output
+        return OneFeature.proven(self.segment, self.basis_out, self.x[:PROOF]) if reads else None
 
     def _some_outputs(self, x: Float[Tensor, "chunk d_in"], outs: Int[Tensor, " k"]) -> Float[Tensor, "chunk k"]:
         """As `outputs`, of a few features; the others are not computed where the encoder allows it."""
