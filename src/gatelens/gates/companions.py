@@ -54,38 +54,45 @@ class Group:
         return Group(self.literal, self.members[kept], self.means[kept])
 
 
+class Together:
+    """Which features are on together over some rows; groups are found there."""
+
+    def __init__(self, f_in: scipy.sparse.csr_matrix):
+        """`f_in`: [rows, m] features above zero, of fitting rows: what goes with what must not be learned where it is judged."""
+        self.f_in, self.rows = f_in, f_in.shape[0]
+        self.columns = scipy.sparse.csc_matrix(f_in)
+        self.rate = np.diff(self.columns.indptr) / self.rows
+        self.on = scipy.sparse.csr_matrix((np.ones_like(f_in.data), f_in.indices, f_in.indptr), shape=f_in.shape)
+
+    def groups(self, literals: Sequence[Literal]) -> dict[Literal, Group]:
+        """Each literal's group.
+
+        Raises:
+            DataError: a literal that is on in none of the rows.
+        """
+        wanted, found = sorted(set(literals)), {}
+        for start in range(0, len(wanted), _LITERALS):
+            part = wanted[start : start + _LITERALS]
+            rows = [_rows_of(literal, self.columns) for literal in part]
+            for literal, its in zip(part, rows, strict=True):
+                if not len(its):
+                    raise DataError(
+                        f"{literal.words} is on in none of the {self.rows} fitting rows: what comes with it is not known. "
+                        "Give literals that fire there"
+                    )
+            where = scipy.sparse.csr_matrix(
+                (np.ones(sum(map(len, rows)), np.float32), np.concatenate(rows), np.cumsum([0, *map(len, rows)])),
+                shape=(len(part), self.rows),
+            )
+            count, total = (where @ self.on).tocsr(), (where @ self.f_in).tocsr()
+            for place, literal in enumerate(part):
+                found[literal] = _group(literal, len(rows[place]), count[place], total[place], self.rate)
+        return found
+
+
 def groups_of(literals: Sequence[Literal], f_in: scipy.sparse.csr_matrix) -> dict[Literal, Group]:
-    """Each literal's group, from sparse counts of which features are on together.
-
-    Args:
-        f_in: [rows, m] features above zero, of fitting rows: what goes with what must not be learned where it is judged.
-
-    Raises:
-        DataError: a literal that is on in none of the rows.
-    """
-    wanted = sorted(set(literals))
-    columns = scipy.sparse.csc_matrix(f_in)
-    rate = np.diff(columns.indptr) / f_in.shape[0]
-    on = f_in.copy()
-    on.data = np.ones_like(on.data)
-    found: dict[Literal, Group] = {}
-    for start in range(0, len(wanted), _LITERALS):
-        part = wanted[start : start + _LITERALS]
-        rows = [_rows_of(literal, columns) for literal in part]
-        for literal, its in zip(part, rows, strict=True):
-            if not len(its):
-                raise DataError(
-                    f"{literal.words} is on in none of the {f_in.shape[0]} fitting rows: what comes with it is not known. "
-                    "Give literals that fire there"
-                )
-        where = scipy.sparse.csr_matrix(
-            (np.ones(sum(map(len, rows)), np.float32), np.concatenate(rows), np.cumsum([0, *map(len, rows)])),
-            shape=(len(part), f_in.shape[0]),
-        )
-        count, total = (where @ on).tocsr(), (where @ f_in).tocsr()
-        for place, literal in enumerate(part):
-            found[literal] = _group(literal, len(rows[place]), count[place], total[place], rate)
-    return found
+    """Each literal's group, from sparse counts of which features are on together; see `Together`."""
+    return Together(f_in).groups(literals)
 
 
 def _rows_of(literal: Literal, columns: scipy.sparse.csc_matrix) -> Int[np.ndarray, " rows"]:

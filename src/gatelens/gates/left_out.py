@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .companions import groups_of
 from .group_trials import Subject, draw
 from .outside import Against, Outside
 from .rates import Rate
@@ -84,7 +83,7 @@ def _questions(stage: Stage, outside: Outside, subject: Subject, random: np.rand
     found = outside.against(subject.out, subject.rule, subject.touched)
     if not found:
         return
-    groups = groups_of([literal for a in found for literal in a.literals], outside.f_in)
+    groups = outside.together.groups([literal for a in found for literal in a.literals])
     is_open = subject.rule.evaluate(np.stack([stage.on(literal) for literal in subject.rule.literals], 1))
     fires, silent = stage.states(subject.out)
     agree = {True: fires[is_open[fires]], False: silent[~is_open[silent]]}

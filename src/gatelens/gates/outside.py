@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
+from .companions import Together
 from .rates import Rate
 from .rule import Literal, Rule
 
@@ -54,6 +56,11 @@ class Outside:
     strong: scipy.sparse.csr_matrix
     medians: Float[np.ndarray, " m"]
     levels: Float[np.ndarray, " n"]
+
+    @cached_property
+    def together(self) -> Together:
+        """The same rows, to find companions in."""
+        return Together(self.f_in)
 
     @classmethod
     def of(

@@ -160,7 +160,15 @@ class Stage:
 
     def values(self, features: Sequence[int], rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, "r t"]:
         """The values of some input features in some rows."""
-        return self.f_in[rows][:, list(features)].toarray()
+        found = np.zeros((len(rows), len(features)), np.float32)
+        starts, where, value = self.input_columns.indptr, self.input_columns.indices, self.input_columns.data
+        for place, feature in enumerate(features):
+            on = slice(starts[feature], starts[feature + 1])
+            at = np.searchsorted(where[on], rows)
+            there = at < on.stop - on.start
+            there[there] = where[on][at[there]] == rows[there]
+            found[there, place] = value[on][at[there]]
+        return found
 
     def moved(self, rows: Int[np.ndarray, " r"], step: Float[np.ndarray, "r d_in"]) -> Float[Tensor, "r d_in"]:
         """The rows after a step, all else kept."""
