@@ -26,6 +26,9 @@ from .report import Report
 from .rule_counts import gate_summary
 from .splicing import splice
 
+#: what a report names, None where it was not asked for
+BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
+
 
 def evaluate(
     model: Any,
@@ -98,6 +101,7 @@ class Measuring:
             connectors=self.connectors(),
             all_replaced=self.all_replaced(),
             gates={n: gate_summary(g) for n, g in circuit.gates.items()},
+            baselines=dict.fromkeys(BASELINES),
             seed=seed,
         )
 
@@ -107,8 +111,7 @@ class Measuring:
         beside = {
             n: _baseline(Measuring(*b, batches) if isinstance(b, tuple) else self.of(b)) for n, b in baselines.items()
         }
-        named = ("neurons", "virtual_weights", "shuffled", "random_weights")
-        return replace(report, baselines={n: beside.get(n) for n in named} | beside)
+        return replace(report, baselines=report.baselines | beside)
 
     def of(self, circuit: Circuit) -> Measuring:
         """Another circuit of the same segments in the same model: the clean model and its ablations are the same there."""

@@ -91,6 +91,7 @@ def _reading_gates(shapes: Shapes) -> dict[str, int]:
         "held-out features": shapes.features(shapes.held_out) + shapes.reading(shapes.held_out),
         "the features by column": shapes.by_column(shapes.fit + shapes.held_out),
         "the features as they are cut at their levels": shapes.features(shapes.fit + shapes.held_out),
+        "the rows in which rules are tried": shapes.by_column(shapes.fit) + shapes.reading(shapes.fit),
     }
 
 

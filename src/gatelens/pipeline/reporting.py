@@ -9,6 +9,7 @@ from ..circuits import Circuit
 from ..errors import ConfigError, unknown
 from ..evaluation.baselines import baseline_circuits
 from ..evaluation.coverage import measure_coverage
+from ..evaluation.measure import BASELINES
 from ..evaluation.report import Report
 from ..evaluation.wire_curves import circuit_wire_curves
 from ..ladder.measuring import Entry, Measure, Rows, measure_ladder, replaced_metric
@@ -17,8 +18,6 @@ from .config import Evaluation
 from .null_model import random_model
 from .resume import versions
 from .state import State
-
-BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
 
 
 def own_report(state: State) -> Report:
