@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from _shuffled_mlp import shuffled_segment
 
 import gatelens as gl
 from gatelens.circuits import build_circuit
 from gatelens.errors import DataError, SegmentError
 from gatelens.evaluation.rule_counts import gate_summary
-from gatelens.evaluation.shuffled_mlp import shuffled_segment
 from gatelens.gates.agreement import LEAST, Rows, agreement
 from gatelens.gates.effects import favourites, output_effects
 from gatelens.gates.logit_effects import LogitEffects, logit_effects, standardised

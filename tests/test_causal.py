@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from _causal_figures import causal_figures
+from _rule_flips import levels_of, rule_flips
+from _wire_ablation import ablate_wires, drop_contradicted
 
 from gatelens.basis import Rotation
 from gatelens.connectors import Connector
 from gatelens.edits import Counterfactual
 from gatelens.edits.kinds import removal, subset
 from gatelens.errors import DataError
-from gatelens.evaluation import causal_figures
 from gatelens.evaluation.causal import edit_figures
-from gatelens.evaluation.rule_flips import levels_of, rule_flips
-from gatelens.evaluation.wire_ablation import ablate_wires, drop_contradicted
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import type_gates
 from gatelens.gates.stage import Stage

@@ -116,7 +116,7 @@ def test_pairs_part_inputs_that_natural_rows_never_part():
     errors = []
     for edits in (None, Counterfactual(drop=(0.1, 0.3), pairs=20_000)):
         gates = recipe(counterfactual=edits, l0=3.0, samples=40_000).train(segment, Nonnegative(), start, x, y)
-        left = gates.from_features(changed) - gates.from_features(x) - true
+        left = gates.decode(gates.connector(changed) - gates.connector(x)) - gates.b_dec - true
         errors.append(float(left.square().sum() / true.square().sum()))
     assert errors[1] < 0.5 * errors[0]
 

@@ -50,13 +50,6 @@ def test_cells_are_the_counts_of_each_pattern_also_for_signed_features(features,
         assert not counter.code.any()
 
 
-def test_marginal_tables_are_the_tables_of_fewer_parents(features):
-    counter = Counter(*(Columns.of(torch.from_numpy(t), "f") for t in features))
-    wide, narrow = (counter.cells(0, list(map(Literal, parents))) for parents in ([3, 1, 5], [5, 3]))
-    assert np.array_equal(wide.marginal([2, 0]).count, narrow.count)
-    assert np.allclose(wide.marginal([2, 0]).total, narrow.total)
-
-
 def test_halves_and_statistics_are_those_of_the_rows(features):
     f, _ = features
     whole = Columns.of(torch.from_numpy(f), "f")

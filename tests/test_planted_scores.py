@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from _signs import read_signs
 
 from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
@@ -13,7 +14,6 @@ from gatelens.errors import BasisError, DataError, SolverError
 from gatelens.gates import GateKind, Grade
 from gatelens.gates.gate import Evidence
 from gatelens.planted import PlantedGate, check_basis, check_solver, score_gates, score_wires, true_connector
-from gatelens.planted.scores import read_signs
 from gatelens.solvers import ReluOMP
 from support.gates import ruled
 

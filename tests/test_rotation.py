@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
+from _rotation_matching import match_rotations, random_match, row_energy
 
-from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation, match_rotations, random_match
+from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation
 from gatelens.bases.rotation.baselines import baseline_table, verdict
 from gatelens.bases.rotation.checks import check_columns
-from gatelens.bases.rotation.matching import row_energy
 from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1
 from gatelens.bases.rotation.quasi_newton import cayley, column_blocks, evaluate
 from gatelens.bases.rotation.stages import Stage, stages

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from _rotation_matching import match_rotations
+from _rotation_more import composition_match, ends_are_neurons, uniqueness
 
 from gatelens import HookedMLP, JacobianRotation
 from gatelens.bases.rotation import (
@@ -13,15 +15,11 @@ from gatelens.bases.rotation import (
     Invertible,
     absorb,
     baseline_table,
-    composition_match,
-    ends_are_neurons,
     fit_rotation,
     inputs_needed,
     jacobian_picture,
-    match_rotations,
     rotated_segment,
     rotation_against_neurons,
-    uniqueness,
 )
 from gatelens.bases.rotation.baselines import rotation_report, verdict
 from gatelens.bases.rotation.starts import polar, random_rotation

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from _shuffled_mlp import shuffled_segment
 
 from gatelens.bench import Figure
-from gatelens.evaluation.shuffled_mlp import shuffled_segment
 from gatelens.gates.agreement import Rows, agreement
 from gatelens.gates.logit_effects import logit_effects
 from gatelens.gates.rule import Rule

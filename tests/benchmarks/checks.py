@@ -22,6 +22,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _texts
+from _causal_figures import causal_figures
 from _tables import mnist_net
 
 import gatelens as gl
@@ -29,7 +30,6 @@ from gatelens.bench import Figure
 from gatelens.data import Batches
 from gatelens.errors import DataError
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
-from gatelens.evaluation.causal import causal_figures
 from gatelens.evaluation.measure import gate_summary
 from gatelens.gates import Gate
 from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, measure_ladder, replaced_metric

@@ -19,6 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _named_circuits import circuits
+from _signs import read_signs
 
 from gatelens.bench import Figure
 from gatelens.connectors import Connector
@@ -32,7 +33,7 @@ from gatelens.planted import (
     score_wires,
     true_connector,
 )  # fmt: skip
-from gatelens.planted.scores import WireCounts, WireScores, read_signs
+from gatelens.planted.scores import WireCounts, WireScores
 from gatelens.solvers import ReluOMP
 from gatelens.solvers.sparse_rows import SparseRows
 

@@ -19,10 +19,10 @@ from typing import Any
 import _rotation_questions
 import _rotation_sizes
 import torch
+from _rotation_matching import match_rotations, random_match, row_energy
 
 import gatelens as gl
-from gatelens.bases.rotation import absorb, baseline_table, fit_rotation, match_rotations, random_match
-from gatelens.bases.rotation.matching import row_energy
+from gatelens.bases.rotation import absorb, baseline_table, fit_rotation
 from gatelens.bases.rotation.starts import polar, qr_rotation, random_rotation, svd_rotation
 from gatelens.basis.linear import Rotation
 from gatelens.bench import Figure

@@ -7,7 +7,6 @@ that only describes natural rows can do well on them and badly here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,61 +19,11 @@ from ..basis.output import at_output, output_features
 from ..codes import Codes
 from ..connectors import Connector
 from ..edits.counterfactual import Library
-from ..edits.kinds import KINDS, EditRows
-from ..errors import DataError
-from ..gates import Gate
-from ..gates.stage import Stage
-from ..models import host, there
+from ..edits.kinds import EditRows
 from ..segments import Segment
-from .rule_flips import levels_of, rule_flips
-from .wire_ablation import ablate_wires
 
 #: rows edited at once; a dense block of features of a wide basis must fit
 _ROWS = 512
-#: the kinds of edits in a report
-EDITS = ("removals", "subsets", "additions")
-
-
-def causal_figures(
-    segment: Segment,
-    basis_in: Basis,
-    basis_out: Basis,
-    connector: Connector,
-    x: Float[Tensor, "rows d_in"],
-    *,
-    gates: Sequence[Gate] | None = None,
-    rows: int = 2_000,
-    top_wires: int = 200,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """The causal figures of one segment, as plain numbers; undefined ones are None.
-
-    Args:
-        x: held-out rows at the segment's input.
-        gates: of the connector; with them, how often the model does what the printed rules require.
-        rows: how many rows are edited, drawn from `x`; top_wires: how many of the strongest wires are ablated.
-
-    Returns:
-        removals (one active feature removed), subsets (each active one dropped with p = .4), additions (one feature
-        switched on, at its mean value): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the segment's
-        output, size: the change over the output's variance, and on_off, off_on: {predicted, happened, base_rate, recall} of
-        output features' flips.
-        wires: agreement between wires and ablation. rules: flips that the printed rules require.
-    """
-    if x.ndim != 2 or x.shape[1] != segment.d_in or len(x) < 2:
-        raise DataError(
-            f"causal figures need two rows or more at {segment.hook_in}, [rows, {segment.d_in}]; got {tuple(x.shape)}"
-        )
-    basis_in, basis_out, connector, x = there((basis_in, basis_out, connector, x), segment.device)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = x[torch.randperm(len(x), generator=generator)[:rows].to(x.device)]
-    found: dict[str, Any] = {
-        name: edit_figures(segment, basis_in, basis_out, connector, chosen, KINDS[name], generator) for name in EDITS
-    }
-    stage = Stage.of(segment, basis_in, basis_out, x, levels_of(gates or (), connector.weight.shape[0]))
-    found["edges"] = ablate_wires(stage, host(connector), top_wires, seed=seed).figures(seed)
-    found["rules"] = rule_flips(stage, gates, seed=seed).figures() if gates is not None else None
-    return found
 
 
 @dataclass

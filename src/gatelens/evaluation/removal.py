@@ -42,11 +42,6 @@ class Removal:
     own_in: tuple[float, ...]
     other_in: tuple[float, ...]
 
-    @property
-    def ratio(self) -> float | None:
-        """How many times as much its own removal does."""
-        return self.own / self.other if self.other > 0 else None
-
 
 def removals(
     model: Any,

@@ -68,11 +68,6 @@ class GateBasis(PairBasis):
     def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
         return 0.0 if self.bypass_in is None else change @ self.bypass_in
 
-    def from_features(self, f_in: Float[Tensor, "rows m"]) -> Float[Tensor, "rows d_out"]:
-        """What the gates (and the bypass) say about y, from the input's features."""
-        y = self.decode(self.connector(f_in))
-        return y if self.bypass_in is None else y + f_in @ self.bypass_in
-
     def parts(self) -> dict[str, Any]:
         """The input dictionary and the wires, which are saved as what they are."""
         return {"input": self.basis_in, "connector": self.connector}

@@ -132,13 +132,6 @@ class Cells:
     def __add__(self, other: Cells) -> Cells:
         return Cells(self.count + other.count, self.fired + other.fired, self.total + other.total)
 
-    def marginal(self, keep: Sequence[int]) -> Cells:
-        """The table over a subset of the parents, in the order given; the rest is summed over."""
-        codes = np.arange(len(self.count))
-        onto = sum(((codes >> j) & 1) << place for place, j in enumerate(keep)) + np.zeros_like(codes)
-        fold = [np.bincount(onto, weights=x, minlength=1 << len(keep)) for x in (self.count, self.fired, self.total)]
-        return Cells(*fold)
-
     def table(self, source: typing.Literal["observed", "interventional"] = "observed") -> TruthTable:
         """As a value for people: all patterns of up to four parents, only the seen ones of more."""
         codes = np.arange(len(self.count))

@@ -35,4 +35,3 @@ from .tensor_files import PICKLES as PICKLES
 from .tensor_files import load_tensors as load_tensors
 from .tensor_files import refuse_pickle as refuse_pickle
 from .tensor_files import tensor_bytes as tensor_bytes
-from .tensor_files import tensors_sha256 as tensors_sha256

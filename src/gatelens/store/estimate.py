@@ -138,11 +138,6 @@ def by_column(rows: int, active: float) -> int:
     return int(2 * 8 * rows * active)
 
 
-def connector_bytes(wires: int, outputs: int) -> int:
-    """A connector on disk: column and value of each wire, pointer and bias of each output."""
-    return 12 * wires + 12 * outputs
-
-
 def only_the_largest(work: Mapping[str, int]) -> dict[str, int]:
     """The one of several works, done one after the other, that takes most."""
     name = max(work, key=lambda w: work[w])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,20 +38,6 @@ def _apart(tensors: Mapping[str, Any]) -> dict[str, Any]:
         seen.add(plain.untyped_storage().data_ptr())
         apart[name] = plain
     return apart
-
-
-def tensors_sha256(tensors: Mapping[str, Any]) -> str:
-    """One hash of names, types, shapes and values: which model, or which data, something was made from."""
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name]
-        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode("utf-8", "backslashreplace"))
-        if hasattr(value, "detach"):
-            import torch
-
-            value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        sha.update(value if value.flags.c_contiguous else value.tobytes())
-    return sha.hexdigest()
 
 
 def load_tensors(path: str | Path, framework: str = "torch") -> dict[str, Any]:

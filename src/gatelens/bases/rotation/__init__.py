@@ -12,14 +12,10 @@ __getattr__ = lazy_names(
     {
         "absorbed": ("RotatedMLP", "absorb", "rotated_segment"),
         "baselines": ("baseline_table",),
-        "matching": ("match_rotations", "random_match"),
         "questions": (
             "Answer",
-            "composition_match",
-            "ends_are_neurons",
             "inputs_needed",
             "rotation_against_neurons",
-            "uniqueness",
         ),
         "picture": ("JacobianPicture", "jacobian_picture", "rotation_pictures"),
     },

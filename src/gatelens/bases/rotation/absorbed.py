@@ -120,6 +120,11 @@ def rotated_segment(segment: Segment, basis_in: Basis | None = None, basis_out: 
     """The segment from features to features: encode_out(segment(decode_in(f))), its weights rewritten where it has any.
 
     A normalisation before the MLP keeps `basis_in` outside the weights.
+
+    Examples:
+        >>> turned = rotated_segment(net.segment, gl.PCA().fit(segments, acts)["hook_resid"])
+        >>> turned
+        Segment(hook_resid -> hook_mlp_out: 64 -> 24, relu MLP of 32)
     """
     mlp, prenorm, ends = segment.mlp, segment.prenorm, (segment.hook_in, segment.hook_out)
     device = torch.device("cpu") if mlp is None else mlp.W_in.device

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ..connectors import Connector
-from ..gates.stage import CHUNK, Stage
+from gatelens.connectors import Connector
+from gatelens.gates.stage import CHUNK, Stage
 
 #: an effect this many standard errors on the other side of zero contradicts its wire
 BEYOND = 2.0

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ..gates import Gate
-from ..gates.rule import Literal, Rule
-from ..gates.stage import Stage
+from gatelens.gates import Gate
+from gatelens.gates.rule import Literal, Rule
+from gatelens.gates.stage import Stage
 
 
 @dataclass

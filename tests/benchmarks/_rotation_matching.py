@@ -7,8 +7,8 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ...errors import BasisError
-from .starts import random_rotation
+from gatelens.bases.rotation.starts import random_rotation
+from gatelens.errors import BasisError
 
 
 def match_rotations(

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import SegmentError
-from ..segments import Segment
-from ..segments.transformer import Chain
+from gatelens.errors import SegmentError
+from gatelens.segments import Segment
+from gatelens.segments.transformer import Chain
 
 
 def shuffled_segment(segment: Segment, seed: int = 0, by_row: bool = True) -> Segment:
