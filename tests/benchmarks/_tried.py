@@ -1,93 +1,114 @@
-"""Figures of rules tried in the model, and of what outputs favour; used by `rules.py`."""
+"""Figures of rules tried in the model: verified, by kind, beside controls; interchange, subsets, labels; and planted chains."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median
-from typing import Any
 
 import numpy as np
-import torch
-from _shuffled_mlp import shuffled_segment
+from _layers import Layer
 
 from gatelens.bench import Figure
-from gatelens.gates.agreement import Rows, agreement
-from gatelens.gates.logit_effects import logit_effects
-from gatelens.gates.rule import Rule
+from gatelens.gates import Gate
 from gatelens.gates.stage import Stage, sparse_rows
-from gatelens.gates.verification import Verification, verify
+from gatelens.gates.tried import Tried
+from gatelens.gates.verification import verify
 from gatelens.planted.chains import FORMS, plant_chains
 
-#: by kind: what is to be verified of the rules that hold
+#: by kind: what is to be verified of the rules that hold; by layer
 KINDS = {"or": 0.85, "and": 0.40, "and_not": 0.50, "mixed": 0.25}
+VERIFIED = {"1": 0.38, "12": 0.42}
+RATES = ("on_on", "off_off", "on_off", "off_on")
 
 
-def sample(rules: Mapping[int, Rule], most: int = 200, seed: int = 0) -> dict[int, Rule]:
-    """A uniform sample of the rules of two literals or more."""
-    several = [out for out, rule in rules.items() if len(rule.literals) > 1]
-    chosen = np.random.default_rng(seed).permutation(several)[:most]
-    return {int(out): rules[int(out)] for out in sorted(chosen)}
-
-
-def tried(found: Mapping[int, Verification], rules: Mapping[int, Rule], where: str, bar: float) -> Iterator[Figure]:
-    """Shares verified, of all and by kind, with the control; then the parts."""
-    if not found:
+def tried(at: Layer, levels: str = "chosen", most: int | None = None) -> Iterator[Figure]:
+    """A uniform sample of outputs that have a rule of two literals or more that holds, tried as a user's gates are."""
+    some = [g for g in at.read(levels) if g.read and g.rule is not None and len(g.rule.literals) > 1]
+    drawn = np.random.default_rng(at.seed).permutation(len(some))[: most or at.sizes.rules]
+    outs = sorted(at.sample[some[i].out] for i in drawn)  # a sample's gates are numbered by their place in it
+    gates = at.tried(outs, levels)
+    where, bar = f"layer {at.name}", VERIFIED.get(at.name)
+    several = {out: g for out, g in gates.items() if g.read and g.rule is not None and len(g.rule.literals) > 1}
+    if not several:
         yield Figure(f"{where}: rules verified", None, bar, note="no rule of two literals or more holds")
         return
-    verified = [v.verified is True for v in found.values()]
-    chance = [_by_chance(v) for v in found.values()]
-    n = f"{len(found)} rules of two literals or more that hold, by groups; {fmean(v.passes for v in found.values()):.0f} rows through the MLP each"
+    known = {out: g.tried for out, g in gates.items() if g.tried is not None}
+    chance = fmean(_by_chance(t) for t in known.values())
     yield Figure(
-        f"{where}: rules verified", fmean(verified), bar, baselines={"by unrelated features": fmean(chance)}, note=n
+        f"{where}: rules of two literals or more verified, of those that hold", fmean(g.verified is True for g in several.values()), bar,
+        baselines={"by unrelated features": chance,
+                   "of all outputs drawn, those left with one literal too": fmean(g.verified is True for g in gates.values())},
+        note=f"{len(several)} rules; {len(gates)} outputs drawn, whose best rule on natural rows has two literals or more and holds; "
+        f"{fmean(t.passes for t in known.values()):.0f} rows through the MLP each, besides the choice on fitting rows",
+    )  # fmt: skip
+    yield Figure(f"{where}: verified by unrelated features", chance, 0.02, better="lower")
+    yield from _by_kind(several, where)
+    yield from _rates(known, where)
+    yield from _beside(list(known.values()), where)
+    yield from _labels([g.tried for g in gates.values() if g.verified and g.tried is not None], where)
+    why = [g.why for g in gates.values() if g.verified is False]
+    yield Figure(
+        f"{where}: rules overturned by what they leave out", sum(w.startswith("with IF") for w in why) / len(gates)
     )
-    yield Figure(f"{where}: verified by unrelated features", fmean(chance), 0.02, better="lower")
+    held = [g.mcc for g in several.values() if g.mcc is not None]
+    yield Figure(f"{where}: held-out MCC of the rules chosen, median", median(held),
+                 baselines={"literals, mean": fmean(len(g.rule.literals) for g in several.values() if g.rule)})  # fmt: skip
+
+
+def _by_kind(gates: Mapping[int, Gate], where: str) -> Iterator[Figure]:
     by_kind: dict[str, list[bool]] = defaultdict(list)
-    for out, ok in zip(found, verified, strict=True):
-        by_kind[str(rules[out].kind())].append(ok)
+    for gate in gates.values():
+        by_kind[str(gate.kind)].append(gate.verified is True)
     for kind, share in KINDS.items():
         known = by_kind.get(kind, [])
-        yield Figure(f"{where}: verified, {kind}", fmean(known) if known else None, share, note=f"{len(known)} rules")
-    for name in ("on_on", "off_off", "on_off", "off_on"):
-        parts = {which: _mean(found, which, name) for which in ("rates", "control", "alone")}
+        bar = share if where == "layer 1" else None
+        yield Figure(f"{where}: verified, {kind}", fmean(known) if known else None, bar, note=f"{len(known)} rules")
+
+
+def _rates(known: Mapping[int, Tried], where: str) -> Iterator[Figure]:
+    for name in RATES:
+        parts = {
+            which: _mean([vars(t)[which].get(name) for t in known.values()]) for which in ("rates", "control", "alone")
+        }
         yield Figure(
             f"{where}: {name} as the rule says, by groups", parts["rates"],
             baselines={"unrelated features, equal number and length": parts["control"], "literals alone": parts["alone"]},
         )  # fmt: skip
-    yield from _beside(found, where)
 
 
-def _beside(found: Mapping[int, Verification], where: str) -> Iterator[Figure]:
-    """Interchange, subsets, what is left out."""
-    swapped = [v.interchange for v in found.values() if v.interchange.less_placebo is not None]
-    clear = [s.interval[0] >= 0.3 for s in swapped]
+def _beside(known: Sequence[Tried], where: str) -> Iterator[Figure]:
+    """Interchange and subsets."""
+    swapped = [t for t in known if t.interchange is not None and t.placebo is not None]
     yield Figure(
-        f"{where}: interchange accuracy less placebo, lower end of the interval at .3 or more", fmean(clear) if clear else None, 0.5,
-        baselines={
-            "accuracy": fmean(s.accuracy.share or 0 for s in swapped) if swapped else None,
-            "placebo": fmean(s.placebo.share or 0 for s in swapped) if swapped else None,
-            "shuffled donors": fmean(s.shuffled.share or 0 for s in swapped) if swapped else None,
-        },
-        note="share of the rules",
+        f"{where}: interchange accuracy less placebo, lower end of the interval at .3 or more",
+        fmean(t.interval[0] >= 0.3 for t in swapped) if swapped else None, 0.5,
+        baselines={"accuracy": _mean([t.interchange for t in swapped]), "placebo": _mean([t.placebo for t in swapped]),
+                   "shuffled donors": _mean([t.shuffled for t in swapped])},
+        note="share of the rules that hold",
     )  # fmt: skip
-    worst = [v.subsets.worst.share for v in found.values() if v.subsets.worst.share is not None]
-    every = [v.subsets.every.share for v in found.values() if v.subsets.every.share is not None]
+    worst, every = ([v for t in known if (v := vars(t)[name]) is not None] for name in ("worst_subset", "subsets"))
     yield Figure(
         f"{where}: rows that stay under the worst of 64 random subsets switched off", median(worst) if worst else None,
         baselines={"under all": median(every) if every else None},
     )  # fmt: skip
-    overturned = [any(x.overturns for x in v.left_out) for v in found.values()]
-    yield Figure(f"{where}: rules overturned by what they leave out", fmean(overturned))
 
 
-def _by_chance(v: Verification) -> bool:
+def _labels(verified: Sequence[Tried], where: str) -> Iterator[Figure]:
+    yield Figure(
+        f"{where}: balanced accuracy of the rule as a label, verified gates", _mean([t.detection for t in verified]), 0.84,
+        baselines={"top tokens of the output": _mean([t.detection_tokens for t in verified])}, note=f"{len(verified)} gates",
+    )  # fmt: skip
+
+
+def _by_chance(t: Tried) -> bool:
     """Whether the control would pass for the rule: all four rates above a half."""
-    rates = [r for r in v.trial.control.values() if r.tried]
-    return bool(rates) and all(2 * r.made > r.tried for r in rates)
+    rates = [r for r in t.control.values() if r is not None]
+    return bool(rates) and all(r > 0.5 for r in rates)
 
 
-def _mean(found: Mapping[int, Verification], which: str, name: str) -> float | None:
-    known = [s for v in found.values() if (s := getattr(v.trial, which)[name].share) is not None]
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
     return fmean(known) if known else None
 
 
@@ -105,46 +126,3 @@ def misleading(seeds: Sequence[int]) -> Iterator[Figure]:
     note = f"{len(wrong)} planted chains; both rules agree with every natural row"
     yield Figure("planted chains: wrong mechanism verified", fmean(wrong), 0.01, better="lower", note=note)
     yield Figure("planted chains: right mechanism verified", fmean(right), 0.9)
-
-
-def agreements(
-    model: Any,
-    segment: Any,
-    acts: Any,
-    dictionary: Any,
-    retrain: Any,
-    where: str,
-    bars: tuple[float, float],
-    holds: Any = None,
-) -> Iterator[Figure]:
-    """Outputs that agree with what really comes next, beside an MLP of shuffled weights with a dictionary of its own.
-
-    Args:
-        acts: held-out activations of both ends. dictionary: of the output. retrain: (rows of y) -> a dictionary trained like it, given
-            the null's segment.
-        holds: [n] outputs whose rule holds, where known.
-    """  # fmt: skip
-    real = _agreement(model, segment, acts, dictionary)
-    nulls = {}
-    for name, by_row in (("weights shuffled row by row", True), ("all weights shuffled", False)):
-        null = shuffled_segment(segment, 0, by_row)
-        nulls[name] = _agreement(model, null, acts, retrain(null))
-    for key, words, bar in (("agree", "agreement, t > 4 over documents", bars[0]),
-                            ("agree_held", "the same, current token held fixed", bars[1])):  # fmt: skip
-        beside = {name: found.figures()[key] for name, found in nulls.items()}
-        note = f"{real.figures()['outputs']} outputs on in 60 rows or more; disagree as clearly: {real.figures()[key.replace('agree', 'disagree')]}"
-        yield Figure(f"{where}: outputs with {words}", real.figures()[key], bar, baselines=beside, note=note)
-    if holds is not None:
-        with np.errstate(invalid="ignore"):
-            both = (real.t > 4) & holds
-        yield Figure(f"{where}: a rule that holds and agreement", float(both[np.isfinite(real.t)].mean()))
-
-
-def _agreement(model: Any, segment: Any, acts: Any, dictionary: Any) -> Any:
-    with torch.no_grad():
-        parts = [dictionary.encode(segment.forward(x)) for x in acts[segment.hook_in].split(4096)]
-    f = sparse_rows(torch.cat(parts))
-    effects = logit_effects(model, segment.hook_out, dictionary.W_dec)
-    if effects is None:
-        raise ValueError(f"no linear way leads from {segment.hook_out} to the outputs")
-    return agreement(effects, f, np.zeros(f.shape[1]), Rows.of(acts))

@@ -17,11 +17,13 @@ from ..connectors import Connector, through
 _ROWS = 4_096
 
 
-def gap_closed(clean: float, ablated: float, replaced: float) -> float | None:
+def gap_closed(clean: float | None, ablated: float | None, replaced: float | None) -> float | None:
     """The share of what ablation costs that a replacement keeps: 1 as good as the model, 0 as bad as the ablation.
 
-    None when the ablation costs nothing, so that there is nothing to keep.
+    None when the ablation costs nothing, so that there is nothing to keep, and where one of them could not be had.
     """
+    if clean is None or ablated is None or replaced is None:
+        return None
     return (ablated - replaced) / (ablated - clean) if abs(ablated - clean) > 1e-9 else None
 
 

@@ -18,10 +18,11 @@ from ..data import Batches
 from ..data.given import as_batches
 from ..errors.progress import bar
 from ..gates.grade import Grade
-from ..models import check_model, device_of
+from ..models import check_model, device_of, why_no_logits
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
 from .passes import Passes
+from .removed_gates import removed_gates
 from .report import Report
 from .rule_counts import gate_summary
 from .splicing import splice
@@ -39,6 +40,7 @@ def evaluate(
     baselines: Mapping[str, Circuit | tuple[Any, Circuit]] | None = None,
     name: str | None = None,
     seed: int | None = None,
+    removals: int = 0,
     progress: bool | None = None,
 ) -> Report:
     """Measure a circuit on data that nothing was fitted on.
@@ -49,9 +51,12 @@ def evaluate(
         means: hook name -> mean activation on the fitting part, for ablations; else the held-out means serve.
         baselines: name -> circuit evaluated in the same way, beside; (model, circuit) for one of another model.
         name: of the model, for the report.
+        removals: of so many gates a segment, the first by grade and agreement, what the model's predictions make of their removal;
+            about a dozen passes of four windows each.
 
     Returns:
-        A `Report`; `print(report)` shows it, `report.to_dict()` is `report.json`.
+        A `Report`; `print(report)` shows it, `report.to_dict()` is `report.json`. Of a model of which only the first blocks were
+        loaded the figures that need its predictions are None, and `report.model["missing"]` says why.
 
     Raises:
         ModelError: another model than the one that the circuit was read from, or hooks left on it.
@@ -67,7 +72,8 @@ def evaluate(
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     with bar(room="evaluate", progress=progress):
         measuring = Measuring(model, circuit, held_out, acts, means)
-        return measuring.with_beside(measuring.own(name, seed), baselines or {})
+        own = measuring.with_removals(measuring.own(name, seed), removals)
+        return measuring.with_beside(own, baselines or {})
 
 
 class Measuring:
@@ -83,7 +89,8 @@ class Measuring:
     ):
         self.acts = collect(model, held_out, circuit.segments) if acts is None else acts
         self.passes = Passes(model, held_out, hook_names(circuit.segments))
-        self.ablations: dict[tuple[str, ...], float] = {}
+        self.missing = why_no_logits(model) or None
+        self.ablations: dict[tuple[str, ...], float | None] = {}
         self._begin(circuit)
         self.means = means or {h: self.acts[h].mean(0) for h in hook_names(circuit.segments)}
 
@@ -96,11 +103,12 @@ class Measuring:
                 "metric": self.passes.batches.metric,
                 "clean": self.clean,
                 "ablated": self.ablated(circuit.segments),
+                "missing": self.missing,
             },
             bases=self.bases(),
             connectors=self.connectors(),
             all_replaced=self.all_replaced(),
-            gates={n: gate_summary(g) for n, g in circuit.gates.items()},
+            gates={n: gate_summary(g) | {"removal": None} for n, g in circuit.gates.items()},
             baselines=dict.fromkeys(BASELINES),
             seed=seed,
         )
@@ -113,6 +121,19 @@ class Measuring:
         }
         return replace(report, baselines=report.baselines | beside)
 
+    def with_removals(self, report: Report, most: int) -> Report:
+        """The report with what the predictions make of the first gates of each segment; as it was where they cannot be had."""
+        if not most or self.missing is not None:
+            return report
+        gates = dict(report.gates)
+        for segment in self.circuit.segments:
+            if known := self.circuit.gates.get(segment.name):
+                hook, passes = segment.hook_out, self.passes
+                basis, f_out = self.circuit.bases[hook], self.features[hook]
+                found = removed_gates(passes.model, hook, basis, known, f_out, passes.batches, most, report.seed or 0)
+                gates[segment.name] = {**gates[segment.name], "removal": found}
+        return replace(report, gates=gates)
+
     def of(self, circuit: Circuit) -> Measuring:
         """Another circuit of the same segments in the same model: the clean model and its ablations are the same there."""
         other = copy.copy(self)
@@ -124,22 +145,26 @@ class Measuring:
         self.features = features_at(circuit.segments, self.circuit.bases, self.acts)
 
     @property
-    def clean(self) -> float:
-        return self.passes.clean
+    def clean(self) -> float | None:
+        return self.passes.clean if self.missing is None else None
 
-    def ablated(self, segments: Sequence[Segment]) -> float:
+    def ablated(self, segments: Sequence[Segment]) -> float | None:
         return self._once(self.ablations, segments, how="mean", means=self.means)
 
-    def replaced(self, segments: Sequence[Segment]) -> float:
+    def replaced(self, segments: Sequence[Segment]) -> float | None:
         return self._once(self.replacements, segments, how="connectors")
 
-    def _once(self, scores: dict[tuple[str, ...], float], segments: Sequence[Segment], **how: Any) -> float:
+    def _once(
+        self, scores: dict[tuple[str, ...], float | None], segments: Sequence[Segment], **how: Any
+    ) -> float | None:
         key = tuple(s.name for s in segments)
         if key not in scores:
             scores[key] = self._spliced(segments, **how)
         return scores[key]
 
-    def _spliced(self, segments: Sequence[Segment], **how: Any) -> float:
+    def _spliced(self, segments: Sequence[Segment], **how: Any) -> float | None:
+        if self.missing is not None:
+            return None
         return self.passes.metric(lambda keep: splice(self.circuit, segments, keep=keep, **how))
 
     def bases(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..lazy import shows_itself
-from .rule_counts import rules_sentence
+from .rule_counts import rates_line, removal_line, rules_sentence
 
 
 @shows_itself
@@ -17,7 +17,8 @@ class Report:
     """What `report.json` holds; the keys are fixed, a figure that is missing is None.
 
     Attributes:
-        model: name, metric ("accuracy" or "ce"), clean, ablated (all segments' outputs replaced by their means).
+        model: name, metric ("accuracy" or "ce"), clean, ablated (all segments' outputs replaced by their means); missing: why its own
+            predictions could not be had, None where they were.
         bases: hook name -> kind, d_in, features, fvu, l0, dead, spliced (the metric with this dictionary in place), bypassed (how many
             inputs a linear map carries past its features).
         connectors: segment name -> solver, wires, fan-in, median_r2, fvu, replaced, gap_closed.
@@ -75,6 +76,10 @@ class Report:
         bypassed = sum(b.get("bypassed", 0) for b in self.bases.values())
         past = f" and a linear map of {bypassed:,} inputs past them" if bypassed else ""
         rules = rules_sentence(self.gates)
+        if self.model.get("missing"):
+            return (
+                f"{rules} " if rules else ""
+            ) + f"{wires:,} wires; {metric} was not measured: {self.model['missing']}."
         return (f"{rules} " if rules else "") + (
             f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {wires:,} wires{past}, {metric} is "
             f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
@@ -86,6 +91,7 @@ class Report:
         lines = [
             *([self.coverage["sentence"]] if self.coverage else []),
             self.summary(),
+            *(line for line in (rates_line(self.gates), removal_line(self.gates)) if line),
             "",
             f"{'dictionary':<32}{'features':>9}{'FVU':>8}{'L0':>8}{'dead':>7}{'spliced':>9}",
             *(

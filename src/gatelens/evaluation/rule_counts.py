@@ -52,6 +52,7 @@ def gate_summary(gates: Sequence[Gate]) -> dict[str, Any]:
         "tried": sum(g.verified is not None for g in gates),
         "verified": grades.get(str(Grade.VERIFIED), 0),
         "agreement": _agreement(gates),
+        "rates": _rates([g.tried for g in gates if g.tried is not None]),
         "interchange": _interchange([g.tried for g in gates if g.tried is not None]),
     }
 
@@ -63,6 +64,25 @@ def _agreement(gates: Sequence[Gate]) -> dict[str, Any] | None:
         return None
     both = sum(g.read and g.effect is not None and g.effect.agrees for g in gates)
     return shares | {"rule_and_agree": both / (shares["outputs"] or 1)}
+
+
+def _rates(tried: Sequence[Tried]) -> dict[str, dict[str, float | None]] | None:
+    """Of rules that were tried: how often the output does as the rule says, by what is asked of it, beside unrelated features."""
+    if not tried:
+        return None
+    return {
+        name: {which: _mean([vars(t)[where].get(name) for t in tried]) for which, where in _BY}
+        for name in ("on_on", "off_off", "on_off", "off_on")
+    }
+
+
+#: what each rate stands beside, and where a trial keeps it
+_BY = (("rule", "rates"), ("control", "control"), ("alone", "alone"))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _interchange(tried: Sequence[Tried]) -> dict[str, Any] | None:
@@ -121,8 +141,40 @@ _NAMES = {
 }
 
 
+def rates_line(gates: Mapping[str, Mapping[str, Any]]) -> str:
+    """The four rates over all rules that were tried, each beside its control; "" where none was tried."""
+    known = [(g["rates"], g["tried"]) for g in gates.values() if g.get("rates") and g.get("tried")]
+    rules = sum(n for _, n in known)
+    parts = []
+    for name, words in _RATES.items():
+        ours, control = (
+            sum((rates[name][which] or 0.0) * n for rates, n in known) / max(rules, 1) for which in ("rule", "control")
+        )
+        parts.append(f"{words} {ours:.0%} ({control:.0%})")
+    return (
+        f"set in the model, outputs do as {rules:,} rules say (unrelated features): {', '.join(parts)}" if known else ""
+    )
+
+
+_RATES = {"on_on": "stay on", "off_off": "stay off", "on_off": "switch off", "off_on": "switch on"}
+
+
 def _number(known: Sequence[Mapping[str, Any]], name: str) -> int | None:
     shares = [(g["controls"].get(name), g["often"]) for g in known]
     if any(control is None for control, _ in shares):
         return None
     return round(sum(control["over"] * often for control, often in shares))
+
+
+def removal_line(gates: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the predictions make of the first gates, beside as long a step elsewhere; "" where it was not measured."""
+    known = [found for g in gates.values() if (found := g.get("removal"))]
+    if not known:
+        return ""
+    n = sum(found["gates"] for found in known)
+    own, other = (sum(found[key] * found["gates"] for found in known) / n for key in ("own", "other"))
+    more = sum(found["more_than_other"] * found["gates"] for found in known) / n
+    return (
+        f"the first {n:,} gates removed where they are on: KL {own:.2g} nats a position, as long a step along another output's "
+        f"direction {other:.2g}; more than that for {more:.0%} of them"
+    )

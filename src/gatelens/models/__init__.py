@@ -13,6 +13,7 @@ from .protocol import Model as Model
 from .protocol import check_hook_names as check_hook_names
 from .protocol import check_model as check_model
 from .protocol import device_of as device_of
+from .protocol import why_no_logits as why_no_logits
 
 __getattr__ = lazy_names(
     __name__,

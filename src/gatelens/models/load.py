@@ -120,10 +120,7 @@ def _is_convertible(source: Path) -> bool:
 
 
 def _cut_off(first_layers: int, *_: Any) -> Any:
-    raise ModelError(
-        f"the model was loaded with first_layers={first_layers}, so its logits cannot be had. "
-        "Load it whole for losses, ablations and predictions"
-    )
+    raise ModelError(cut_off_words(first_layers))
 
 
 def has_hooked_transformer() -> bool:

@@ -67,3 +67,17 @@ def check_model(model: Any) -> None:
 def device_of(model: Any) -> torch.device:
     """The device of the model's first parameter (CPU for a model without any)."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def cut_off_words(first_layers: int) -> str:
+    """What is said of a model of which only so many blocks were loaded."""
+    return (
+        f"the model was loaded with first_layers={first_layers}, so its logits cannot be had. "
+        "Load it whole for losses, ablations and predictions"
+    )
+
+
+def why_no_logits(model: Any) -> str:
+    """Why a model's predictions cannot be had; "" where they can."""
+    first_layers = getattr(model, "loaded", {}).get("first_layers")
+    return "" if first_layers is None else cut_off_words(first_layers)

@@ -18,7 +18,8 @@ class Evaluation(BaseModel):
 
     `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves. `ladder`: keywords of
     `Measure` ({} for its defaults): each segment's circuit between ceilings, gate-free rivals and null; null for none. `coverage`:
-    what share of the layer's output verified gates explain.
+    what share of the layer's output verified gates explain. `removals`: gates a segment, the first ones, whose removal is held
+    against another direction's by what the predictions make of it; 0 for none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -27,6 +28,7 @@ class Evaluation(BaseModel):
     ladder: dict[str, Any] | None = None
     curve_rows: int = Field(default=2000, ge=0)
     coverage: bool = True
+    removals: int = Field(default=0, ge=0)
 
 
 class Views(BaseModel):

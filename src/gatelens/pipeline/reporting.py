@@ -27,8 +27,11 @@ def own_report(state: State) -> Report:
 
 def whole_report(state: State, own: Report) -> Report:
     """The circuit's own figures with everything that stands beside them."""
+    if own.model["missing"]:  # what is beside needs the model's predictions
+        return own
     circuit = state.circuit
     beside = _baselines(state, circuit)
+    own = state.measuring.with_removals(own, state.source.evaluation.removals)
     return replace(
         state.measuring.with_beside(own, beside),
         rotations=_rotations(state),

@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from ..gates import Gate, GateKind
 from .context_lines import context_line
-from .document import Html, figure, fragment, percent
+from .document import Html, fragment
 from .drawing import KIND_NAMES
+from .evidence import evidence
 from .index import Row, kind_name, row_of
 from .labels import UNNAMED, Label
 from .picture import drawn
@@ -244,28 +245,3 @@ def _spelled(why: str) -> str:
 
 def _listed(names: Sequence[str], word: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
-
-
-def evidence(gate: Gate) -> list[tuple[str, str, str]]:
-    """(name, figure, what it means) of everything measured on held-out rows."""
-    return [
-        ("MCC", figure(gate.mcc), "Matthews correlation of the rule with the output's firing: 1 perfect, 0 chance"),
-        (
-            "random parents",
-            figure(gate.control_mcc),
-            "the same for the best rule over random parents of like firing counts: the null",
-        ),
-        (
-            "precision",
-            percent(gate.precision),
-            "of the rows where the rule says on, the share on which the output fired",
-        ),
-        ("recall", percent(gate.recall), "of the rows on which the output fired, the share that the rule catches"),
-        ("base rate", percent(gate.base_rate), "the share of held-out rows on which the output fired"),
-        (
-            "fired on",
-            f"{gate.firings:,} {'row' if gate.firings == 1 else 'rows'}",
-            "of a handful of rows every figure here is uncertain",
-        ),
-        ("R²", figure(gate.r2), "of the equation's value for this output, over all held-out rows"),
-    ]

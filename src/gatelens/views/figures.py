@@ -70,10 +70,21 @@ def report_tables(report: Mapping[str, Any]) -> Markup:
             ],
             _with_own(report, metric),
         ),
+        *(_removal(name, g["removal"]) for name, g in (report.get("gates") or {}).items() if g.get("removal")),
         *(_ladder(name, rungs) for name, rungs in (report.get("ladder") or {}).items()),
     ]
     shown = [t for t in tables if t]
     return fragment("tables.html.j2", tables=shown, heading="Figures") if shown else Markup("")
+
+
+def _removal(segment: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    return table(
+        f"Gates of {segment} removed",
+        "Each output taken out where it is on: divergence of the predictions over the rest of the window (KL, nats a position), beside "
+        "as long a step along another output's direction. Only what is above that is the gate's own doing.",
+        [("output", None), ("removed", "own"), ("another direction", "other"), ("windows", "windows")],
+        {f"OF_{out}": row for out, row in found["by_output"].items()},
+    )
 
 
 def _ladder(segment: str, rungs: Mapping[str, Any]) -> dict[str, Any]:
