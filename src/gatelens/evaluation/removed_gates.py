@@ -49,7 +49,7 @@ def removed_gates(
     )
     if not found:
         return None
-    ratios = [r.ratio for r in found.values() if r.ratio is not None]
+    ratios = [r.own / r.other for r in found.values() if r.other > 0]
     return {
         "gates": len(found),
         "own": statistics.median(r.own for r in found.values()),
