@@ -21,12 +21,14 @@ from ..gates.grade import Grade
 from ..models import check_model, device_of, why_no_logits
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
-from .passes import Passes
+from .passes import Passes, Tally
 from .removed_gates import removed_gates
 from .report import Report
 from .rule_counts import gate_summary
 from .splicing import splice
 
+#: held-out tokens on which cross-entropies are measured: each costs a pass through the whole model. Everything else uses all rows
+TOKENS = 4_096
 #: what a report names, None where it was not asked for
 BASELINES = ("neurons", "virtual_weights", "shuffled", "random_weights")
 
@@ -42,6 +44,7 @@ def evaluate(
     seed: int | None = None,
     removals: int = 0,
     progress: bool | None = None,
+    tokens: int = TOKENS,
 ) -> Report:
     """Measure a circuit on data that nothing was fitted on.
 
@@ -53,6 +56,7 @@ def evaluate(
         name: of the model, for the report.
         removals: of so many gates a segment, the first by grade and agreement, what the model's predictions make of their removal;
             about a dozen passes of four windows each.
+        tokens: held-out tokens that cross-entropies are measured on; everything else uses all rows.
 
     Returns:
         A `Report`; `print(report)` shows it, `report.to_dict()` is `report.json`. Of a model of which only the first blocks were
@@ -71,9 +75,16 @@ def evaluate(
     held_out = as_batches(model, held_out)
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     with bar(room="evaluate", progress=progress):
-        measuring = Measuring(model, circuit, held_out, acts, means)
+        measuring = Measuring(model, circuit, held_out, acts, means, tokens)
         own = measuring.with_removals(measuring.own(name, seed), removals)
         return measuring.with_beside(own, baselines or {})
+
+
+def first_tokens(held_out: Batches, tokens: int) -> Batches:
+    """The first examples with so many tokens in all; everything where the metric is no cross-entropy."""
+    if held_out.metric != "ce" or held_out.rows <= tokens:
+        return held_out
+    return held_out.take(max(1, round(tokens * held_out.examples / held_out.rows)))
 
 
 class Measuring:
@@ -86,11 +97,12 @@ class Measuring:
         held_out: Batches,
         acts: Mapping[str, Tensor] | None = None,
         means: Mapping[str, Tensor] | None = None,
+        tokens: int = TOKENS,
     ):
         self.acts = collect(model, held_out, circuit.segments) if acts is None else acts
-        self.passes = Passes(model, held_out, hook_names(circuit.segments))
+        self.passes = Passes(model, first_tokens(held_out, tokens), hook_names(circuit.segments))
         self.missing = why_no_logits(model) or None
-        self.ablations: dict[tuple[str, ...], float | None] = {}
+        self.ablations: dict[tuple[str, ...], Tally | None] = {}
         self._begin(circuit)
         self.means = means or {h: self.acts[h].mean(0) for h in hook_names(circuit.segments)}
 
@@ -102,6 +114,7 @@ class Measuring:
                 "name": name or str(circuit.info.get("model", type(self.passes.model).__name__)),
                 "metric": self.passes.batches.metric,
                 "clean": self.clean,
+                "tokens": self.passes.batches.rows if self.passes.batches.metric == "ce" else None,
                 "ablated": self.ablated(circuit.segments),
                 "missing": self.missing,
             },
@@ -115,7 +128,7 @@ class Measuring:
 
     def with_beside(self, report: Report, baselines: Mapping[str, Circuit | tuple[Any, Circuit]]) -> Report:
         """The report with baselines measured in the same way; those that nobody asked for are None."""
-        batches = self.passes.batches
+        batches = self.passes.batches  # the same tokens for a model of its own
         beside = {
             n: _baseline(Measuring(*b, batches) if isinstance(b, tuple) else self.of(b)) for n, b in baselines.items()
         }
@@ -155,17 +168,21 @@ class Measuring:
         return self._once(self.replacements, segments, how="connectors")
 
     def _once(
-        self, scores: dict[tuple[str, ...], float | None], segments: Sequence[Segment], **how: Any
+        self, scores: dict[tuple[str, ...], Tally | None], segments: Sequence[Segment], **how: Any
     ) -> float | None:
         key = tuple(s.name for s in segments)
         if key not in scores:
             scores[key] = self._spliced(segments, **how)
-        return scores[key]
+        return _mean(scores[key])
 
-    def _spliced(self, segments: Sequence[Segment], **how: Any) -> float | None:
+    def _spliced(self, segments: Sequence[Segment], **how: Any) -> Tally | None:
         if self.missing is not None:
             return None
-        return self.passes.metric(lambda keep: splice(self.circuit, segments, keep=keep, **how))
+        return self.passes.tally(lambda keep: splice(self.circuit, segments, keep=keep, **how))
+
+    def _interval(self, segments: Sequence[Segment]) -> tuple[float, float] | None:
+        found = self.replacements.get(tuple(s.name for s in segments))
+        return None if found is None else found.interval(self.passes.clean_tally)
 
     def bases(self) -> dict[str, Any]:
         return {hook: self._basis(hook, basis) for hook, basis in self.circuit.bases.items() if hook in self.features}
@@ -179,7 +196,7 @@ class Measuring:
             "d_in": x.shape[1],
             "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
             **dictionary_figures(basis, x, self.features[hook]),
-            "spliced": self._spliced([], how="dictionaries", hooks=[hook]) if reads else None,
+            "spliced": _mean(self._spliced([], how="dictionaries", hooks=[hook])) if reads else None,
             "bypassed": dictionary.bypassed,
         }
 
@@ -203,7 +220,8 @@ class Measuring:
         replaced = self.replaced(segments)
         return {
             self.passes.batches.metric: replaced,
-            "dictionaries": self._spliced(segments, how="dictionaries"),
+            "interval": self._interval(segments),
+            "dictionaries": _mean(self._spliced(segments, how="dictionaries")),
             "gap_closed": gap_closed(self.clean, self.ablated(segments), replaced),
         }
 
@@ -223,3 +241,7 @@ def _baseline(measuring: Measuring) -> dict[str, Any]:
         "tried": sum(g.verified is not None for g in gates) if gates else None,
         "outputs": len(gates) or None,
     }
+
+
+def _mean(tally: Tally | None) -> float | None:
+    return None if tally is None else tally.mean

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,9 +43,14 @@ class Passes:
         self._proved = False
         self._kept: list[Tensor] = []
 
-    @cached_property
+    @property
     def clean(self) -> float:
         """The metric of the model as it is."""
+        return self.clean_tally.mean
+
+    @cached_property
+    def clean_tally(self) -> Tally:
+        """The same, by document."""
         hooks = [(f"blocks.{self.first}.hook_resid_pre", self._keep)] if self._can_start() else []
         clean = self._metric(self._whole(batch, hooks) for batch in self.batches)
         if self._kept and not self._starts_right():
@@ -52,19 +59,22 @@ class Passes:
 
     def metric(self, hooks: HooksFor) -> float:
         """The metric with hooks on."""
+        return self.tally(hooks).mean
+
+    def tally(self, hooks: HooksFor) -> Tally:
+        """The same, by document."""
         if self._can_start():
-            _ = self.clean  # which keeps what the others start from
+            _ = self.clean_tally  # which keeps what the others start from
         return self._metric(self._logits(i, batch, hooks(batch.keep)) for i, batch in enumerate(self.batches))
 
-    def _metric(self, logits: Iterator[Tensor]) -> float:
-        total, count = 0.0, 0
+    def _metric(self, logits: Iterator[Tensor]) -> Tally:
+        totals, documents = [], []
         for batch, found in zip(self.batches, logits, strict=True):
             check_targets(found, batch.targets, self.batches.name)
-            targets = batch.targets.to(found.device)
-            known = targets >= 0
-            total += _total(found, targets, known, self.batches.metric)
-            count += int(known.sum())
-        return total / max(count, 1)
+            known = batch.targets >= 0
+            totals.append(_scores(found.cpu(), batch, known, self.batches.metric))
+            documents.append(batch.document[known])
+        return Tally.of(torch.cat(totals), torch.cat(documents))
 
     def _logits(self, i: int, batch: Batch, hooks: Sequence[Hook]) -> Tensor:
         block = _first_block(name for name, _ in hooks)
@@ -114,11 +124,44 @@ def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float
     return passes.clean if hooks is None else passes.metric(hooks)
 
 
-def _total(logits: Tensor, targets: Tensor, known: Tensor, metric: str) -> float:
-    """Right answers, or cross-entropy summed, over the positions with a target."""
+def _scores(logits: Tensor, batch: Batch, known: Tensor, metric: str) -> Float[Tensor, " known"]:
+    """Right answers, or cross-entropy, of each position with a target."""
     if metric == "accuracy":
-        return float((logits.argmax(-1) == targets)[known].sum())
-    return float(F.cross_entropy(logits[known].float(), targets[known], reduction="sum"))
+        return (logits.argmax(-1) == batch.targets)[known].double()
+    return F.cross_entropy(logits[known].float(), batch.targets[known], reduction="none").double()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A metric summed by document.
+
+    Attributes:
+        total, count: [documents] the sum over its positions, and how many these are.
+    """
+
+    total: Float[Tensor, " documents"]
+    count: Int[Tensor, " documents"]
+
+    @classmethod
+    def of(cls, scores: Float[Tensor, " rows"], document: Int[Tensor, " rows"]) -> Tally:
+        known, number = document.unique(return_inverse=True)
+        total = torch.zeros(len(known), dtype=torch.float64).index_add_(0, number, scores)
+        return cls(total, number.bincount(minlength=len(known)))
+
+    @property
+    def mean(self) -> float:
+        return float(self.total.sum() / self.count.sum().clamp_min(1))
+
+    def interval(self, clean: Tally) -> tuple[float, float] | None:
+        """The metric, give or take two standard errors over documents of its difference from the clean model's (both on the same
+        documents, of which single ones differ far more than the two do); None of fewer than two documents."""
+        documents, count = len(self.count), float(self.count.sum())
+        if documents < 2:
+            return None
+        difference = self.total - clean.total
+        spread = difference - difference.sum() / count * self.count
+        error = float(spread.square().sum().sqrt()) / count * (documents / (documents - 1)) ** 0.5
+        return self.mean - 2 * error, self.mean + 2 * error
 
 
 def _first_block(names: Iterable[str]) -> int | None:

@@ -19,7 +19,7 @@ class Evaluation(BaseModel):
     `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves. `ladder`: keywords of
     `Measure` ({} for its defaults): each segment's circuit between ceilings, gate-free rivals and null; null for none. `coverage`:
     what share of the layer's output verified gates explain. `removals`: gates a segment, the first ones, whose removal is held
-    against another direction's by what the predictions make of it; 0 for none.
+    against another direction's by what the predictions make of it; 0 for none. `tokens`: held-out tokens that cross-entropies are measured on.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -29,6 +29,7 @@ class Evaluation(BaseModel):
     curve_rows: int = Field(default=2000, ge=0)
     coverage: bool = True
     removals: int = Field(default=0, ge=0)
+    tokens: int = Field(default=4_096, ge=1)
 
 
 class Views(BaseModel):

@@ -46,8 +46,8 @@ def _coverage(state: State, circuit: Circuit, beside: dict[str, Any]) -> dict[st
     if not state.source.evaluation.coverage or not any(circuit.gates.values()):
         return {}
     rivals = {n: c for n, c in beside.items() if any((c[1] if isinstance(c, tuple) else c).gates.values())}
-    acts, seed = state.acts[1], state.seed
-    return measure_coverage(state.model, circuit, state.batches[1], rivals, seed=seed, acts=acts).to_dict()
+    acts, seed, few = state.acts[1], state.seed, state.measuring.passes.batches
+    return measure_coverage(state.model, circuit, few, rivals, seed=seed, acts=acts).to_dict()
 
 
 def _curves(state: State, circuit: Circuit) -> dict[str, Any]:

@@ -225,7 +225,8 @@ class State:
         """The circuit in the model over the held-out part; passes are shared by all that is measured there."""
         fit, held_out = self.acts
         means = {hook: x.mean(0) for hook, x in fit.items()}
-        return Measuring(self.model, self.circuit, self.batches[1], held_out, means)
+        tokens = self.source.evaluation.tokens
+        return Measuring(self.model, self.circuit, self.batches[1], held_out, means, tokens)
 
     @cached_property
     def parts(self) -> Parts | None:
