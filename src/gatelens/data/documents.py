@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, GateLensWarning, HubError, unknown
+from ..store.packages import package_folder
 from .hub import dataset_in_cache, hub_in_reach
 from .rows import IDS, TokenRows, rows_in
 
-#: texts inside this package
+#: texts of our own making, by name: inside this package, or in the data package of that name
 SHIPPED = {"gpt2-mini-sample": Path(__file__).resolve().parents[1] / "demo" / "sample.txt"}
+PACKAGED = {"smollm2-sample": ("smollm2", "sample.txt", "pip install ./dictionaries/smollm2 in a clone of gatelens")}
 SUFFIXES = (".txt", ".json", ".jsonl", ".parquet")
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -45,7 +47,7 @@ def documents_of(
 
 def local_files(source: str | Path) -> list[Path] | None:
     """The files that a path means; None when it is the name of a hub data set."""
-    path = SHIPPED.get(str(source)) or Path(source).expanduser()
+    path = SHIPPED.get(str(source)) or _packaged(str(source)) or Path(source).expanduser()
     if "\x00" in str(path) or not str(source).strip():
         raise DataError(
             f"{str(source)[:80]!r} is no path and no data set: give a file, a folder, or a list of documents"
@@ -62,6 +64,17 @@ def local_files(source: str | Path) -> list[Path] | None:
     if isinstance(source, Path) or str(source).startswith((".", "/", "~")) or path.suffix in SUFFIXES:
         raise DataError(f"there is no text at {path}: give a file or folder that exists, or the name of a hub data set")
     return None
+
+
+def _packaged(name: str) -> Path | None:
+    """A text of ours in a data package; None for a name that is none of these."""
+    if name not in PACKAGED:
+        return None
+    package, file, how = PACKAGED[name]
+    folder = package_folder(package)
+    if folder is None:
+        raise DataError(f"{name} is part of a package that is not installed: {how}")
+    return folder / file
 
 
 def _rows_of(source: Any, column: str, split: str) -> Any:

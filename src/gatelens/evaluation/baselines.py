@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,9 +30,14 @@ def baseline_circuits(
     solver: Solver,
     held_out: Mapping[str, Tensor] | None = None,
     gates: bool = True,
+    names: Collection[str] = ("neurons", "shuffled", "virtual_weights"),
+    features: Mapping[str, Tensor] | None = None,
     **gate_options: Any,
 ) -> dict[str, Circuit]:
     """name -> circuit of the same segments, to be evaluated beside `circuit`; rules are read of a `SAMPLE` of the outputs.
+
+    Args:
+        names: which of them. features: of the circuit's dictionaries on `acts`, where they are at hand.
 
     A gate dictionary's wires are built in, and nothing else has such wires: `GramLasso` finds the baselines' then.
 
@@ -42,23 +47,28 @@ def baseline_circuits(
     shuffled: the circuit's dictionaries, each input feature's rows shuffled before the fit: the null. Evaluated on real rows.
     """
     solver = as_solver(solver).for_others(max(_wires(circuit), 1) / _outputs(circuit))
-    neurons = Neurons().fit(circuit.segments, acts)
-    features = features_at(circuit.segments, circuit.bases, acts)
-    gate_options = SAMPLE | gate_options
-    options = {"gates": gates, "held_out": held_out, **gate_options}
-    found = {
-        "neurons": build_circuit(
-            model, circuit.segments, neurons, acts, _for_neurons(solver, circuit, acts), **options
-        ),
-        "shuffled": _shuffled(circuit, features, solver),
-    }
-    if all(s.mlp is not None and s.mlp.W_gate is None for s in circuit.segments) and not _made_for_pairs(circuit):
+    features = features_at(circuit.segments, circuit.bases, acts) if features is None else features
+    gate_options = sampled(gate_options)
+    found: dict[str, Circuit] = {}
+    if "neurons" in names:
+        neurons, own = Neurons().fit(circuit.segments, acts), _for_neurons(solver, circuit, acts)
+        options = {"gates": gates, "held_out": held_out, **gate_options}
+        found["neurons"] = build_circuit(model, circuit.segments, neurons, acts, own, **options)
+    if "shuffled" in names:
+        found["shuffled"] = _shuffled(circuit, features, solver)
+        if gates:
+            found["shuffled"] = _shuffled_gates(found["shuffled"], features, held_out, **gate_options)
+    plain = all(s.mlp is not None and s.mlp.W_gate is None for s in circuit.segments)
+    if "virtual_weights" in names and plain and not _made_for_pairs(circuit):
         wires = VirtualWeights(mean_wires=_wires(circuit) / _outputs(circuit))
         connectors = connect(circuit.segments, circuit.bases, features, wires, sequential=False)
         found["virtual_weights"] = replace(circuit, connectors=connectors, gates={})
-    if gates:
-        found["shuffled"] = _shuffled_gates(found["shuffled"], features, held_out, **gate_options)
     return found
+
+
+def sampled(gate_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `type_gates` with no more read and tried than `SAMPLE` says."""
+    return dict(gate_options) | {k: min(most, gate_options.get(k) or most) for k, most in SAMPLE.items()}
 
 
 def random_weights(model: Any, seed: int = 0) -> Any:

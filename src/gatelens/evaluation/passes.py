@@ -24,6 +24,8 @@ HooksFor = Callable[[Tensor], Sequence[Hook]]
 #: residual streams are kept up to this many bytes; beyond, every pass is a whole one
 KEPT_BYTES = 2 * 2**30
 _TOLERANCE = 1e-4
+#: examples on which that is proved
+_PROOF = 2
 
 
 class Passes:
@@ -31,7 +33,7 @@ class Passes:
 
     Where the model can start at a block (`start_at_layer`), the residual stream that enters the first block with one of
     `points` in it is kept from the clean pass, and passes whose hooks all lie there or later start from it. That this gives
-    the logits of a whole pass is proved on the first batch; where it does not, every pass is a whole one.
+    the logits of a whole pass is proved on the first examples; where it does not, every pass is a whole one.
 
     Args:
         points: hook names at which passes will differ from the model's own.
@@ -107,11 +109,12 @@ class Passes:
         )
 
     def _starts_right(self) -> bool:
+        few = self.batches.take(_PROOF).batch(0)
         try:
-            started = self._run(self._kept[0], self.batches.batch(0).mask, [], start_at_layer=self.first)
+            started = self._run(self._kept[0][: len(few.inputs)], few.mask, [], start_at_layer=self.first)
         except NotImplementedError:  # a bridge has the argument, not the means
             return False
-        whole = self._whole(self.batches.batch(0), [])
+        whole = self._whole(few, [])
         return bool((started - whole).abs().max() <= _TOLERANCE * whole.abs().max())
 
 

@@ -32,7 +32,7 @@ GRADED = 0.15
 #: least MCC on the rows that chose it of anything that is called a rule
 LEAST_MCC = 0.1
 #: values times levels that are held as literals; above it rows are left out
-MOST_ENTRIES = 100_000_000
+MOST_ENTRIES = 30_000_000
 #: wires that are candidates whatever the rows say, and left-out candidates that a card names
 WIRES, NAMED = 8, 4
 

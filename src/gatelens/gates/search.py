@@ -22,8 +22,10 @@ from .scores import matthews
 FIRST, EACH = 8, 3
 #: a lower level of a feature is preferred to a higher one that is better by no more than this
 SLACK = 0.005
-#: rows of an output, or of a rule, that are looked at for candidates; the rule itself is chosen on all rows
-SCANNED = 8_192
+#: rows of an output, or of a rule, that are looked at for candidates, and at least; the rule itself is chosen on all rows
+SCANNED, SOME = 8_192, 1_024
+#: literals that are on in these rows, all told: of codes that are not sparse fewer rows are looked at
+LOOKED_AT = 400_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Search:
         self.usable = literals.count >= terms.support
         if allowed is not None:
             self.usable &= np.repeat(allowed, literals.levels)
+        self.scanned = int(np.clip(LOOKED_AT * literals.rows / max(literals.count.sum(), 1), SOME, SCANNED))
         self._on = np.zeros(literals.rows, bool)
         self._clear = np.ones(literals.rows, bool)
         self._scratch = np.zeros(literals.rows, np.uint32)
@@ -123,7 +126,7 @@ class Search:
 
     def _strata(self, targets: Sequence[Target]) -> list[tuple[Float[np.ndarray, " l"], Float[np.ndarray, " l"]]]:
         """For each level: rows of each literal on which the output is on, and on which it is unclear. One pass over its rows."""
-        rows, weight = _some(np.concatenate([targets[0].on, targets[0].unclear]))
+        rows, weight = _some(np.concatenate([targets[0].on, targets[0].unclear]), self.scanned)
         is_on = np.stack([np.isin(rows, target.on, assume_unique=True) for target in targets], 1)
         groups = np.hstack([is_on, np.ones((len(rows), 1))]).astype(np.float32)
         with_on = weight * self.literals.sums(rows, groups).T.astype(np.float64)
@@ -151,7 +154,7 @@ class Search:
         self, walk: _Walk, with_on: Float[np.ndarray, " l"], count: Float[np.ndarray, " l"], positive: int, rows: int
     ) -> bool:
         """One literal more; False when none is worth it."""
-        said, weight = _some(np.flatnonzero(walk.says & self._clear))
+        said, weight = _some(np.flatnonzero(walk.says & self._clear), self.scanned)
         is_hit = self._on[said]
         groups = np.stack([is_hit, np.ones(len(said), bool)], 1).astype(np.float32)
         both_hit, both = weight * self.literals.sums(said, groups).T.astype(np.float64)
@@ -221,8 +224,8 @@ class Search:
         return sorted(numbers, key=lambda j: j // levels not in is_wire)
 
 
-def _some(rows: Int[np.ndarray, " rows"]) -> tuple[Int[np.ndarray, " some"], float]:
-    """At most `SCANNED` of the rows, spread evenly, and how many each stands for."""
-    if len(rows) <= SCANNED:
+def _some(rows: Int[np.ndarray, " rows"], most: int) -> tuple[Int[np.ndarray, " some"], float]:
+    """At most so many of the rows, spread evenly, and how many each stands for."""
+    if len(rows) <= most:
         return rows, 1.0
-    return rows[np.linspace(0, len(rows) - 1, SCANNED).astype(int)], len(rows) / SCANNED
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)], len(rows) / most

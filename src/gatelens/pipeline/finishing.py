@@ -56,7 +56,7 @@ def _read(path: Path) -> Report:
         return Report.from_dict(store.parse_json(store.read_file(path, store.MAX_BYTES), path))
 
 
-def draw(state: State, found: Report, **options: Any) -> Any:
+def draw(state: State, found: Report | None, **options: Any) -> Any:
     """The page of the walk's circuit; `options`: of `views.page`."""
     from .. import views
 
@@ -79,16 +79,30 @@ def draw(state: State, found: Report, **options: Any) -> Any:
         )
 
 
-def page(state: State, quick: bool = False, pending: bool = False) -> Path:
-    """index.html in the run folder; `pending`: it says that baselines, coverage and curves are still being measured."""
-    if state.parts is None or state.out is None:
+def page_ahead(state: State) -> Path:
+    """index.html with the gates alone, which says that the rest is still being measured; a room later it is written again."""
+    from .. import views
+
+    path = _place(state)
+    draw(state, None, saved=views.saved_in(path), pending=True).save(path)
+    return path
+
+
+def page(state: State, quick: bool = False) -> Path:
+    """index.html in the run folder."""
+    from .. import views
+
+    path = _place(state)
+    draw(state, report(state, quick), saved=views.saved_in(path)).save(path)
+    if state.out is not None:
+        keep_settings(state.out, state.source.views)
+    state.manifest.record("index.html", state.made_from(QUICK if quick else REPORT, "circuit"))
+    return path
+
+
+def _place(state: State) -> Path:
+    if state.parts is None:
         raise ConfigError(
             "a walk in memory has no folder for its page: found.page().save(...) puts it where you want it"
         )
-    from .. import views
-
-    path = state.parts.place("index.html")
-    draw(state, report(state, quick), saved=views.saved_in(path), pending=pending).save(path)
-    keep_settings(state.out, state.source.views)
-    state.manifest.record("index.html", state.made_from(QUICK if quick else REPORT, "circuit"))
-    return path
+    return state.parts.place("index.html")

@@ -11,7 +11,7 @@ from ..activations.collecting import collect
 from ..basis.fitting import fit_bases
 from ..circuits import Circuit, build_circuit
 from ..errors import SegmentError
-from ..evaluation.baselines import SAMPLE, random_weights
+from ..evaluation.baselines import random_weights, sampled
 from .state import State
 
 
@@ -32,7 +32,7 @@ def random_model(state: State) -> tuple[Any, Circuit] | None:
         return None
     fit, held_out = (collect(model, part, segments) for part in state.batches)
     bases = fit_bases(recipes, segments, fit, progress=state.progress)
-    options = state.source.gate_options | SAMPLE
+    options = sampled(state.source.gate_options)
     return model, build_circuit(model, segments, bases, fit, state.solver, held_out=held_out, **options)
 
 

@@ -115,9 +115,11 @@ def _baselines(state: State, circuit: Circuit) -> dict[str, Any]:
             raise ConfigError(f"evaluation.baselines: {unknown('baseline', name, BASELINES)}")
     fit, held_out = state.acts
     found: dict[str, Any] = {}
-    if {*wanted} & {"neurons", "virtual_weights", "shuffled"}:
-        options = {k: v for k, v in state.source.gate_options.items() if k != "interventions"}
-        found |= baseline_circuits(state.model, circuit, fit, state.solver, held_out, **options)
+    if names := {*wanted} - {"random_weights"}:
+        options = state.source.gate_options
+        found = baseline_circuits(
+            state.model, circuit, fit, state.solver, held_out, names=names, features=state.features, **options
+        )
     if "random_weights" in wanted and (null := random_model(state)) is not None:
         found["random_weights"] = null
     return {name: circuit for name, circuit in found.items() if name in wanted}

@@ -95,12 +95,12 @@ def enter(state: State, room: str, quick: bool = False) -> Any:
 
 
 def _page_ahead(state: State, folder: Path, say: Callable[[str], None] | None) -> None:
-    """The page with the circuit's own figures, before baselines, coverage and curves take most of a walk's time."""
+    """The page of the gates, before passes through the whole model and baselines take most of a walk's time."""
     if (folder / finishing.REPORT).is_file():
         return
-    place = finishing.page(state, quick=True, pending=True)
+    place = finishing.page_ahead(state)
     if say is not None:
-        say(f"{place} is there to look at; baselines, coverage and curves are being measured")
+        say(f"{place} is there to look at; what the circuit does in the model and its baselines are being measured")
 
 
 def shared_rooms(state: State) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -114,7 +115,8 @@ def known(
     name = (lambda side, feature: labels.short(sides[side], feature)) if labels else None
     effects = effects_of(readout, circuit.bases[part.hook_out], part.d_out)
     called = readout.name if readout else None
-    return known_of(rows, name, effect=effects.favoured if effects else None, output=called)
+    found = known_of(rows, name, effect=effects.favoured if effects else None, output=called)
+    return replace(found, marks=lambda out: labels.marks(rows[1], out)) if labels else found
 
 
 def neighbourhood(

@@ -138,7 +138,7 @@ class Known:
         label: a name; hint: contexts as text; picture: address of a thumbnail.
         typical: mean of its positive values; None where no rows are at hand.
         largest: its largest value, by which levels are scaled; effect: of an output, where its gate has none; output: what an
-            output of the model is called.
+            output of the model is called; marks: whether an output fires mostly on punctuation.
     """
 
     label: Callable[[str, int], str | Label] = _nothing
@@ -148,6 +148,7 @@ class Known:
     largest: Callable[[int], float] | None = None
     effect: Callable[[int], Effect] | None = None
     output: Callable[[int], str] | None = None
+    marks: Callable[[int], bool] | None = None
 
 
 def grade_of(gate: Gate) -> str:

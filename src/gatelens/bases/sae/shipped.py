@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import BasisError
+from ...store.packages import package_folder
 from .files import CONFIG, SHIPPED, SMOLLM2
 
-#: a data package names its folder under this group of entry points
-GROUP = "gatelens.dictionaries"
 #: names that are known without their package, and how it is had
 PACKAGES = {SMOLLM2: "pip install ./dictionaries/smollm2 in a clone of gatelens"}
 
@@ -24,12 +21,8 @@ def shipped_folder(name: str) -> Path | None:
     """
     if name == SHIPPED:
         return Path(__file__).resolve().parents[2] / "demo" / "saes"
-    for entry in metadata.entry_points(group=GROUP):
-        if entry.name == name:
-            spec = find_spec(entry.value)
-            places = list(spec.submodule_search_locations or []) if spec else []
-            if places:
-                return Path(places[0])
+    if (folder := package_folder(name)) is not None:
+        return folder
     if name in PACKAGES:
         raise BasisError(
             f"the dictionaries of {name} are a package of their own, which is not installed: {PACKAGES[name]}"
