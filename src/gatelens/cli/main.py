@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
-from . import completion, prompt, rotate, studies, tools, walks
+from . import completion, demo, prompt, rotate, studies, tools, walks
 from .examples import EXAMPLES, FIRST
 
 
@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gatelens {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    demo.add_verb(verbs)
     walks.add_verbs(verbs)
     tools.add_verbs(verbs)
     prompt.add_verbs(verbs)

@@ -23,14 +23,6 @@ VERBS = {
 
 def add_verbs(verbs: Any) -> None:
     """One parser a verb of `VERBS`."""
-    demo = verbs.add_parser(
-        "demo",
-        help="read a language model offline, and say where the page is: run demo",
-        description="The same as `gatelens run demo`: a language model's MLP as gates, without any download.",
-    )
-    add_changes(demo)
-    _add_walk(demo)
-    demo.set_defaults(config="demo", act=demo_act)
     for verb, (_, help_text) in VERBS.items():
         parser = verbs.add_parser(
             verb,
@@ -38,10 +30,10 @@ def add_verbs(verbs: Any) -> None:
             description=f"{help_text[0].upper()}{help_text[1:]}. Rooms that are finished in the run folder are used.",
         )
         add_config(parser)
-        _add_walk(parser)
+        add_walk(parser)
 
 
-def _add_walk(parser: argparse.ArgumentParser) -> None:
+def add_walk(parser: argparse.ArgumentParser) -> None:
     """What all verbs of the walk take."""
     parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME)")
     parser.add_argument("--restart", action="store_true", help="forget what is finished in the run folder")
@@ -133,13 +125,6 @@ def walk_of(config: Any, out: str | None) -> Any:
     return state_of(config, out, sys.stderr.isatty())
 
 
-def demo_act(options: argparse.Namespace) -> int:
-    """The demo's walk."""
-    from .demo import act as demo
-
-    return demo(options)
-
-
 def act(options: argparse.Namespace, shown: Callable[[Any], str] | None = None) -> int:
     """Walk up to the verb's room and show what is there; `shown`: what to say in place of the report."""
     from ..pipeline import preflight
@@ -149,7 +134,7 @@ def act(options: argparse.Namespace, shown: Callable[[Any], str] | None = None) 
     from ..pipeline import run
     from ..pipeline.finishing import report
 
-    room = "view" if options.verb == "demo" else VERBS[options.verb][0]
+    room = VERBS["run" if options.verb == "demo" else options.verb][0]
     if options.estimate:
         return _estimate(config, options.out, room)
     with tracked(options.track, config.name):

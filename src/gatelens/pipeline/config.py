@@ -19,7 +19,7 @@ class Evaluation(BaseModel):
     `curve_rows`: held-out rows for the curves of faithfulness against wires kept; 0 for no curves. `ladder`: keywords of
     `Measure` ({} for its defaults): each segment's circuit between ceilings, gate-free rivals and null; null for none. `coverage`:
     what share of the layer's output verified gates explain. `removals`: gates a segment, the first ones, whose removal is held
-    against another direction's by what the predictions make of it; 0 for none. `tokens`: held-out tokens that cross-entropies are measured on.
+    against another direction's by what the predictions make of it; 0 for none. `tokens`: held-out ones for cross-entropies.
     """
 
     model_config = ConfigDict(extra="forbid")
