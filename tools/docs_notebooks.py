@@ -23,15 +23,14 @@ def page(path: Path) -> tuple[str, dict[str, str]]:
             parts.append(source)
             continue
         parts.append(f"```python\n{source}\n```")
-        parts += [_output(output, outputs) for output in cell["outputs"]]
+        printed = "".join("".join(o["text"]) for o in cell["outputs"] if o.get("name") == "stdout")
+        parts += [_text(printed), *(_output(o, outputs) for o in cell["outputs"] if o["output_type"] != "stream")]
     links = f"[Open in Colab]({COLAB}/{path.name}) · [the notebook]({SOURCE}/{path.name})"
     head, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
     return f"{head}\n\n{links}\n{rest}\n", outputs
 
 
 def _output(output: dict[str, Any], kept: dict[str, str]) -> str:
-    if output["output_type"] == "stream":
-        return _text("".join(output["text"])) if output["name"] == "stdout" else ""
     data = output.get("data", {})
     for kind in ("text/html", "image/svg+xml", "image/png"):
         if kind in data:

@@ -26,7 +26,6 @@ __version__ = "0.2.0"
 
 #: room -> the names that it shows at the front door
 FRONT_DOOR: dict[str, tuple[str, ...]] = {
-    "errors.tracker": ("tracking",),
     "models": ("HookedMLP", "load_model"),
     "data": ("image_batches", "text_batches"),
     "segments": ("Segment", "mlp_segments"),
@@ -44,6 +43,7 @@ FRONT_DOOR: dict[str, tuple[str, ...]] = {
     "prompts": ("PromptReading",),
     "views": ("label",),
     "pipeline": ("find_circuit",),
+    "errors.tracker": ("tracking",),
 }
 SUBMODULES = ("views", "planted", "stability", "invariants")
 
