@@ -15,28 +15,36 @@ from .sketch import grade_of
 
 @dataclass(frozen=True)
 class Tally:
-    """How many outputs of one or more segments obey a rule: those whose rule holds or is verified, the verified, the weak."""
+    """How many outputs of one or more segments obey a rule: those whose rule holds or is verified, the verified, the weak.
+
+    Attributes:
+        outputs: for which a rule was looked for; in_all: with those that a sample left out.
+    """
 
     outputs: int
     read: int
     verified: int
     weak: int
     tested: bool
+    in_all: int
 
     @classmethod
     def of(cls, gates: Iterable[Gate]) -> Tally:
-        gates = list(gates)
+        every = list(gates)
+        gates = [g for g in every if g.looked_for]
         grades = [grade_of(g) for g in gates]
         verified, weak = grades.count("verified"), grades.count("weak")
         read = verified + grades.count("holds")
-        return cls(len(gates), read, verified, weak, any(g.verified is not None for g in gates))
+        return cls(len(gates), read, verified, weak, any(g.verified is not None for g in gates), len(every))
 
     def sentence(self) -> str:
         """The share that obeys a rule."""
         if not self.outputs:
             return "no gates were read"
         share = percent(self.read / self.outputs)
-        return f"{self.read:,} of {count(self.outputs, 'output feature')} ({share}) obey a rule that holds on held-out rows"
+        sample = f" read, a sample of {self.in_all:,}," if self.outputs < self.in_all else ""
+        which = count(self.outputs, "output feature")
+        return f"{self.read:,} of {which}{sample} ({share}) obey a rule that holds on held-out rows"
 
 
 def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
