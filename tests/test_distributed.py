@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -196,71 +197,119 @@ def test_spread_in_one_process_resumes_after_an_error(tmp_path):
     assert int(stored.read(2)["x"]) == 2
 
 
-# whole runs
+# whole runs, by processes that meet
 
 
 CONFIG = {
     "name": "tiny",
-    "model": {"use": "HookedMLP", "sizes": [64, 8, 8, 10], "train": {"epochs": 1}},
-    "data": {"use": "image_batches", "source": "digits", "rows": [300, 100]},
-    "bases": {"use": "TrainedSAE", "architecture": "tied", "expansion": 2, "samples": 2000, "batch_size": 100},
+    "model": {"use": "HookedMLP", "sizes": [64, 12, 10, 10], "train": {"epochs": 3}},
+    "data": {"use": "image_batches", "source": "digits", "rows": [600, 200], "batch_size": 64},
+    "bases": {"use": "TrainedSAE", "expansion": 2, "k": 4, "samples": 4000, "batch_size": 100},
     "solver": {"use": "ReluOMP", "max_fan_in": 3, "block": 4},
+    "gates": {"min_count": 5, "tried_at_most": 4, "max_literals": 2},
 }
+GRAM = {"use": "GramLasso", "mean_wires": 3}
 
-
-def test_a_run_by_two_processes_leaves_the_artefacts_of_one(tmp_path):
-    """Activations, SAEs (one a worker) and connectors (blocks of outputs), through the command."""
-    from gatelens.pipeline import run
-    from gatelens.pipeline.config import check_config
-
-    (tmp_path / "c.yaml").write_text(json.dumps(CONFIG))
-    command = [sys.executable, "-m", "gatelens", "connect", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "two")]
-    numbers = {"GATELENS_WORLD": "2", "GATELENS_PATIENCE": str(HANGS), "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(
-            command, env={**os.environ, **numbers, "GATELENS_RANK": rank}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in "01"
-    ]
-    left = tmp_path / "one" / ".run-1-of-2.lock"  # of a worker that was killed
-    left.parent.mkdir()
-    left.touch()
-    run(check_config(CONFIG), tmp_path / "one", until="connect")
-    assert not left.exists()
-    for process in both:
-        _, error = process.communicate(timeout=HANGS)
-        assert process.returncode == 0, error
-    for room in ("model", "activations", "bases", "connectors"):
-        one, two = (
-            {p.relative_to(d): p.read_bytes() for p in (d / room).rglob("*") if p.is_file()}
-            for d in (tmp_path / "one", tmp_path / "two")
-        )
-        assert one
-        assert one == two
-
-
-FIVE_RUNS = """
+RUN = """
 import json, sys
 from gatelens.pipeline import run
 from gatelens.pipeline.config import check_config
-for i in range(5):
-    run(check_config(json.loads(sys.argv[1])), f"{sys.argv[2]}/{i}", until="connect")
+settings, folders, until = json.loads(sys.argv[1])
+for folder in folders:
+    run(check_config(settings), folder, until=until)
 """
 
 
-def test_five_runs_of_two_workers(tmp_path):
-    """Each reads what the other is just putting into place; none may stumble over a file that is being renamed."""
-    command = [sys.executable, "-c", FIVE_RUNS, json.dumps(CONFIG), str(tmp_path)]
-    numbers = {"GATELENS_WORLD": "2", "GATELENS_PATIENCE": str(HANGS), "OMP_NUM_THREADS": "1"}
+def launch(world: int, *arguments: str) -> list[subprocess.Popen]:
+    """What torchrun does on one machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    both = [
-        subprocess.Popen(command, env={**os.environ, **numbers, "GATELENS_RANK": rank}, stderr=pipe, text=True)
-        for rank in "01"
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, **shared, "RANK": str(rank)},
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+        for rank in range(world)
     ]
-    for process in both:
-        _, error = process.communicate(timeout=HANGS)
+
+
+def ended(processes: list[subprocess.Popen]) -> list[str]:
+    """Their standard output, once all have ended well."""
+    said = []
+    for process in processes:
+        out, error = process.communicate(timeout=HANGS)
         assert process.returncode == 0, error
-    runs = [{p.relative_to(d): p.read_bytes() for p in d.rglob("*.safetensors")} for d in sorted(tmp_path.iterdir())]
-    assert len(runs) == 5
+        said.append(out)
+    return said
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything that a run leaves, but its locks and what holds times."""
+    found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    timed = ("report.json", "manifest.json", "index.html")
+    return {name: p.read_bytes() for name, p in found.items() if name not in timed and not name.startswith("blocks/")}
+
+
+def figures(folder: Path) -> dict:
+    """The report without its times."""
+    report = json.loads((folder / "report.json").read_text())
+    return {key: value for key, value in report.items() if key != "timing_s"}
+
+
+@pytest.mark.parametrize("solver", [CONFIG["solver"], GRAM], ids=["ReluOMP", "GramLasso"])
+def test_one_two_and_three_processes_leave_the_same(tmp_path, solver):
+    """Activations, dictionaries, wires, gates and figures, to the last bit."""
+    settings = CONFIG | {"solver": solver}
+    run = [
+        launch(world, "-c", RUN, json.dumps([settings, [str(tmp_path / str(world))], "view"])) for world in (1, 2, 3)
+    ]
+    for processes in run:
+        ended(processes)
+    one = contents(tmp_path / "1")
+    assert {"circuit/circuit.json", "circuit/gates-0.json", "connectors/circuit.json", "model/model.json"} <= set(one)
+    for world in ("2", "3"):
+        assert contents(tmp_path / world) == one
+        assert figures(tmp_path / world) == figures(tmp_path / "1")
+        assert (tmp_path / world / "index.html").is_file()
+
+
+def test_one_process_speaks_and_a_restart_finds_what_is_stored(tmp_path):
+    (tmp_path / "c.yaml").write_text(json.dumps(CONFIG))
+    command = ["-m", "gatelens", "connect", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
+    first = ended(launch(2, *command))
+    assert "ReluOMP" in first[0]
+    assert first[1] == ""
+    weights = tmp_path / "run" / "bases" / "hook_post.0" / "sae_weights.safetensors"
+    made = weights.stat().st_mtime_ns
+    assert ended(launch(3, *command))[0] == first[0]
+    assert weights.stat().st_mtime_ns == made
+
+
+def test_five_runs_of_two_processes(tmp_path):
+    """Each reads what the other has just put into place; none may stumble over a file that is being renamed."""
+    folders = [str(tmp_path / str(i)) for i in range(5)]
+    ended(launch(2, "-c", RUN, json.dumps([CONFIG, folders, "connect"])))
+    runs = [contents(Path(folder)) for folder in folders]
     assert len(runs[0]) > 5
     assert all(found == runs[0] for found in runs)
+
+
+def test_processes_that_cannot_meet_share_collecting_alone(tmp_path, monkeypatch):
+    from gatelens.pipeline import run
+    from gatelens.pipeline.config import check_config
+
+    for name, value in {"GATELENS_RANK": "0", "GATELENS_WORLD": "2", "GATELENS_PATIENCE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="process 0 of 2 has no rendezvous .* `gatelens collect`"):
+        run(check_config(CONFIG), tmp_path, until="bases")
+    with pytest.raises(StoreError, match="waited 0 s"):
+        run(check_config(CONFIG), tmp_path, until="collect")
+    monkeypatch.setenv("GATELENS_RANK", "1")
+    acts = run(check_config(CONFIG), tmp_path, until="collect").acts
+    assert [part.rows for part in acts] == [600, 200]

@@ -1,26 +1,26 @@
-"""Several processes on one piece of work: who does which shard, and waiting for the others by looking at their files.
+"""Several processes and machines on one piece of work, by torch.distributed: `torchrun -m gatelens run CONFIG`.
 
-Started by `torchrun -m gatelens run CONFIG`, as a Slurm array, or as any number of processes with GATELENS_RANK and
-GATELENS_WORLD set: all that a process needs to know is its number and how many there are.
+Every process walks through the same rooms and comes to the same results, bit by bit, as one alone does. What takes long is
+cut into pieces whose bounds depend on the work alone, never on the number of processes: shards of activations,
+dictionaries, columns of Gram matrices, blocks of outputs, gates, batches of an evaluation. Each piece has one owner
+(`Worker.owned`); what it makes goes to all in the order of the pieces (`shared`), so that no sum depends on who added what.
+An all-reduce would: it adds in an order that depends on the number of processes, and float addition then gives other bits.
 
-Nothing is sent between them, so no process group of torch.distributed (gloo, nccl) is made. What they compute meets in a
-folder of shards, and no collective could do better there:
+Processes meet (`meet`) where one reads what another wrote; none waits for a name to appear. What is finished lies in the
+store: torchrun's elastic restarts begin again and find it. Shards and results lie in one file system, which all see.
 
-- A sum over rows is folded in the order of the shards, whoever made them; an all-reduce adds in an order that depends on
-  the number of ranks, and float addition then gives other bits.
-- What is shared (activations, SAEs, blocks of a connector) has to reach the disk in any case, to be resumed from.
-- A collective waits for every rank of its group. Here a process may die and be started again while the others go on, a
-  run begun by two may be finished by one, and waiting ends after GATELENS_PATIENCE seconds without a new file.
-
-What the processes need in common is one file system, which all of them see.
+A Slurm array has no rendezvous, and its tasks need not run at the same time: they share `gatelens collect` alone, each its
+shards, and wait for one another's by looking (`wait_for`).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,10 +32,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Worker:
-    """One of `world` processes; `rank` counts from 0."""
+    """One of `world` processes; `rank` counts from 0.
+
+    Attributes:
+        meets: whether its launcher gave the processes a place to meet (a rendezvous).
+    """
 
     rank: int = 0
     world: int = 1
+    meets: bool = field(default=False, compare=False)
 
     def __post_init__(self):
         if self.world < 1 or not 0 <= self.rank < self.world:
@@ -58,6 +63,8 @@ class Worker:
         """Which of `count` shards are this worker's: each has one owner, and shares differ by at most one."""
         return range(self.rank, count, self.world)
 
+
+_team = Worker()
 
 #: variables of each launcher: rank, how many, and the number of the first
 _LAUNCHERS = (
@@ -82,7 +89,8 @@ def this_worker(environment: Mapping[str, str] | None = None) -> Worker:
             continue  # a batch script, not `srun`: one process that merely sees the allocation
         if first and given.get("SLURM_ARRAY_TASK_STEP", "1") != "1":
             raise ConfigError("a Slurm array with steps leaves workers out: expected --array=0-7, say, without ':step'")
-        return Worker(_number(given, rank) - (_number(given, first) if first else 0), _number(given, world))
+        number = _number(given, rank) - (_number(given, first) if first else 0)
+        return Worker(number, _number(given, world), first is None and "MASTER_ADDR" in given)
     return Worker()
 
 
@@ -135,11 +143,12 @@ def spread(
 
 
 def wait_for(shards: ShardFolder, patience: float | None = None) -> None:
-    """Return when all shards are there.
+    """Return when all shards are there: at once where processes meet, else by looking.
 
     Raises:
         StoreError: when none has come for `patience` seconds.
     """
+    meet()
     patience = patience_set() if patience is None else patience
     absent = list(shards.missing())
     since = began = time.monotonic()
@@ -156,29 +165,89 @@ def wait_for(shards: ShardFolder, patience: float | None = None) -> None:
             absent, since = left, time.monotonic()
 
 
-def made_once(worker: Worker, load: Callable[[], T | None], make: Callable[[], object], what: str) -> T:
-    """What `load` finds; where it finds nothing, the first worker makes it and the others wait.
+@contextmanager
+def together(worker: Worker) -> Iterator[None]:
+    """Within it the processes of a launcher with a rendezvous (torchrun, srun with MASTER_ADDR) share what is `shared`."""
+    global _team
+    if worker.alone or not worker.meets:
+        yield
+        return
+    import torch.distributed as dist
 
-    Raises:
-        StoreError: when it has not come after `patience_set()` seconds.
+    began = not dist.is_initialized()
+    if began:
+        where = {"rank": worker.rank, "world_size": worker.world, "timeout": timedelta(seconds=patience_set())}
+        dist.init_process_group("gloo", **where)  # what goes between processes lies in the host's memory
+    _team = worker
+    try:
+        yield
+    finally:
+        _team = Worker()
+        if began:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it this process does by itself what it would share, while the others go on to where they meet next."""
+    global _team
+    kept, _team = _team, Worker()
+    try:
+        yield
+    finally:
+        _team = kept
+
+
+def team() -> Worker:
+    """This process among those that share work now; alone outside of `together`."""
+    return _team
+
+
+def meet() -> None:
+    """Wait until all processes have come here."""
+    if not _team.alone:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def shared(count: int, work: Callable[[int], T]) -> list[T]:
+    """What `work` makes of each of `count` pieces, in their order; each piece is made by one process and goes to all.
+
+    Args:
+        work: must depend on the piece's number alone.
     """
-    found = load()
-    if found is None and worker.first:
-        make()
-    return found if found is not None else awaited(load, what)
+    if _team.alone:
+        return [work(i) for i in range(count)]
+    import torch.distributed as dist
+
+    own = [work(i) for i in _team.owned(count)]
+    parts: list[Any] = [None] * _team.world
+    dist.all_gather_object(parts, own)  # between processes of one job; nothing of it is ever read from a disk
+    return [parts[i % _team.world][i // _team.world] for i in range(count)]
 
 
-def awaited(load: Callable[[], T | None], what: str) -> T:
-    """What `load` finds, as soon as it finds something; `what` names it in the error."""
-    since, patience = time.monotonic(), patience_set()
-    while (found := load()) is None:
-        if time.monotonic() - since > patience:
-            raise StoreError(
-                f"waited {patience:g} s for {what}: expected another worker to make it. "
-                "Start those again that stopped, or run the step in one process"
-            )
-        _pause(since)
-    return found
+def fill_rows(matrix: Any, spans: Sequence[range], work: Callable[[range], Any]) -> Any:
+    """Fill a tensor's rows, span by span, each by its owner; then every process has them all."""
+    for i in _team.owned(len(spans)):
+        matrix[spans[i].start : spans[i].stop] = work(spans[i])
+    if not _team.alone:
+        import torch.distributed as dist
+
+        for i, span in enumerate(spans):
+            dist.broadcast(matrix[span.start : span.stop], src=i % _team.world)
+    return matrix
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What the first process finds, at all of them."""
+    if _team.alone:
+        return make()
+    import torch.distributed as dist
+
+    found = [make() if _team.first else None]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]  # pyright: ignore[reportReturnType]
 
 
 def _pause(since: float) -> None:

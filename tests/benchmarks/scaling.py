@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,9 +29,9 @@ WORKER = textwrap.dedent("""
     from pathlib import Path
     warnings.simplefilter("ignore")
     import numpy as np, torch
-    from gatelens import HookedMLP, ReluOMP, collect
+    from gatelens import GramLasso, HookedMLP, ReluOMP, collect
     from gatelens.data import Batches
-    from gatelens.distributed import this_worker
+    from gatelens.distributed import meet, this_worker, together
 
     work, folder, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     worker = this_worker()
@@ -45,21 +46,25 @@ WORKER = textwrap.dedent("""
         collect(model, data.take(512), hooks)  # the first pass of a process is slower than all others
         return lambda: collect(model, data, hooks, store=folder / "acts", shard_rows=2048)
 
-    def fitting():
-        rows, width = 20_000, 256
+    def features(rows, width):
         on = torch.rand(rows, width, generator=generator) < 0.05
         f_in = torch.rand(rows, width, generator=generator) * on
         mix = (torch.rand(width, width, generator=generator) < 3 / width).float()
-        f_out = (f_in @ mix - 0.3).relu()
-        solver = ReluOMP(max_fan_in=6, store=folder / "blocks", block=32, seed=seed)
-        return lambda: solver.fit(f_in.to_sparse_csr(), f_out.to_sparse_csr())
+        return f_in.to_sparse_csr(), (f_in @ mix - 0.3).relu().to_sparse_csr()
 
-    act = {"collect": collecting, "ReluOMP": fitting}[work]()
-    (folder / f"ready-{worker.rank}").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.005)
-    began, cpu = time.perf_counter(), time.process_time()
-    act()
+    def fitting():
+        solver, (f_in, f_out) = ReluOMP(max_fan_in=6, block=32, seed=seed), features(20_000, 256)
+        return lambda: solver.fit(f_in, f_out)
+
+    def gram():
+        solver, (f_in, f_out) = GramLasso(mean_wires=4), features(40_000, 1_024)
+        return lambda: solver.fit(f_in, f_out)
+
+    act = {"collect": collecting, "ReluOMP": fitting, "GramLasso": gram}[work]()
+    with together(worker):
+        meet()
+        began, cpu = time.perf_counter(), time.process_time()
+        act()
     print(json.dumps({"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}))
 """)
 
@@ -68,8 +73,12 @@ def run(work: str, world: int, seed: int) -> tuple[float, float]:
     """Seconds until the last of `world` processes is done, and their processor seconds together."""
     with tempfile.TemporaryDirectory() as folder:
         processes = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
         for rank in range(world):
-            numbers = {"GATELENS_RANK": str(rank), "GATELENS_WORLD": str(world), "OMP_NUM_THREADS": "1"}
+            numbers = {"RANK": str(rank), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+            numbers |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             processes.append(
                 subprocess.Popen(
                     [sys.executable, "-c", WORKER, work, folder, str(seed)],
@@ -78,18 +87,13 @@ def run(work: str, world: int, seed: int) -> tuple[float, float]:
                     text=True,
                 )
             )
-        while len(list(Path(folder).glob("ready-*"))) < world:
-            time.sleep(0.05)
-            if any(p.poll() for p in processes):
-                raise RuntimeError(f"a worker of {work} stopped before it began")
-        (Path(folder) / "go").touch()
         found = [json.loads(p.communicate(timeout=600)[0]) for p in processes]
     return max(f["seconds"] for f in found), sum(f["cpu"] for f in found)
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     """Efficiency at two processes, then the table of a billion tokens."""
-    for work in ("collect", "ReluOMP"):
+    for work in ("collect", "ReluOMP", "GramLasso"):
         efficiency, by_cpu = [], []
         for seed in seeds:
             (one, cpu_one), (two, cpu_two) = run(work, 1, seed), run(work, 2, seed)

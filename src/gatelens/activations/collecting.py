@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data import Batches
 from ..data.given import as_batches
-from ..distributed import this_worker, wait_for
+from ..distributed import meet, team, this_worker, wait_for
 from ..errors import DataError, GateLensWarning
 from ..errors.progress import bar
 from ..models import Model, check_hook_names, check_model
@@ -213,7 +213,7 @@ def _collect_to(
         "active_hooks"
     ]:  # a number of hooks does not say what they do: what the first batch becomes does
         config["hooked"] = computed_fingerprint(model, batches.batch(0), names)
-    worker = this_worker()
+    worker = team() if not team().alone else this_worker()
     with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out:
         todo = list(out.missing(worker.owned(len(pieces))))
         for i, problem in out.damaged(todo):
@@ -224,7 +224,10 @@ def _collect_to(
             made = (model, part, names, rows, DTYPES[dtype], batches.rows, folder, pieces[i].start, heads)
             out.write(i, capture(*made), {"rows": rows})  # under no name: it is gone before the next one is made
         wait_for(out)
-        return _opened(out.finish())
+        if team().first:  # the others would write the same
+            out.finish()
+        meet()
+        return _opened(read_shards(folder, KIND, out.config))
 
 
 def _opened(folder: ShardFolder) -> Activations:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..data import Batch, Batches
 from ..data.given import as_batches
 from ..data.readable import check_targets
+from ..distributed import from_first, shared
 from ..models import prove_padding, run_hooked
 from .splicing import Hook
 
@@ -43,7 +44,7 @@ class Passes:
         self.model, self.batches = model, as_batches(model, batches)
         self.first = _first_block(points)
         self._proved = False
-        self._kept: list[Tensor] = []
+        self._kept: dict[int, Tensor] = {}
 
     @property
     def clean(self) -> float:
@@ -53,9 +54,14 @@ class Passes:
     @cached_property
     def clean_tally(self) -> Tally:
         """The same, by document."""
-        hooks = [(f"blocks.{self.first}.hook_resid_pre", self._keep)] if self._can_start() else []
-        clean = self._metric(self._whole(batch, hooks) for batch in self.batches)
-        if self._kept and not self._starts_right():
+        keeps = self._can_start()
+
+        def logits(i: int, batch: Batch) -> Tensor:
+            hooks = [(f"blocks.{self.first}.hook_resid_pre", partial(self._keep, i))] if keeps else []
+            return self._whole(batch, hooks)
+
+        clean = self._metric(logits)
+        if keeps and not from_first(self._starts_right):
             self._kept.clear()
         return clean
 
@@ -67,16 +73,20 @@ class Passes:
         """The same, by document."""
         if self._can_start():
             _ = self.clean_tally  # which keeps what the others start from
-        return self._metric(self._logits(i, batch, hooks(batch.keep)) for i, batch in enumerate(self.batches))
+        return self._metric(lambda i, batch: self._logits(i, batch, hooks(batch.keep)))
 
-    def _metric(self, logits: Iterator[Tensor]) -> Tally:
-        totals, documents = [], []
-        for batch, found in zip(self.batches, logits, strict=True):
+    def _metric(self, logits: Callable[[int, Batch], Tensor]) -> Tally:
+        """Put together in the order of the batches, each process running its share of them."""
+
+        def part(i: int) -> tuple[Tensor, Tensor]:
+            batch = self.batches.batch(i)
+            found = logits(i, batch)
             check_targets(found, batch.targets, self.batches.name)
             known = batch.targets >= 0
-            totals.append(_scores(found.cpu(), batch, known, self.batches.metric))
-            documents.append(batch.document[known])
-        return Tally.of(torch.cat(totals), torch.cat(documents))
+            return _scores(found, batch.targets, known, self.batches.metric), batch.document[known]
+
+        scores, documents = zip(*shared(len(self.batches), part), strict=True)
+        return Tally.of(torch.cat(scores), torch.cat(documents))
 
     def _logits(self, i: int, batch: Batch, hooks: Sequence[Hook]) -> Tensor:
         block = _first_block(name for name, _ in hooks)
@@ -93,8 +103,8 @@ class Passes:
         with torch.no_grad():
             return run_hooked(self.model, inputs, mask, hooks, **how)
 
-    def _keep(self, value: Tensor, hook: Any = None) -> None:
-        self._kept.append(value.detach())
+    def _keep(self, i: int, value: Tensor, hook: Any = None) -> None:
+        self._kept[i] = value.detach()
 
     def _can_start(self) -> bool:
         """Whether there are blocks to spare, the model can start behind them, and there is room for what enters them."""
@@ -109,6 +119,8 @@ class Passes:
         )
 
     def _starts_right(self) -> bool:
+        if 0 not in self._kept:
+            return False
         few = self.batches.take(_PROOF).batch(0)
         try:
             started = self._run(self._kept[0][: len(few.inputs)], few.mask, [], start_at_layer=self.first)
@@ -127,11 +139,12 @@ def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float
     return passes.clean if hooks is None else passes.metric(hooks)
 
 
-def _scores(logits: Tensor, batch: Batch, known: Tensor, metric: str) -> Float[Tensor, " known"]:
-    """Right answers, or cross-entropy, of each position with a target."""
+def _scores(logits: Tensor, targets: Tensor, known: Tensor, metric: str) -> Float[Tensor, " known"]:
+    """Right answers, or cross-entropy, of each position with a target; found where the logits are."""
+    targets, known = targets.to(logits.device), known.to(logits.device)
     if metric == "accuracy":
-        return (logits.argmax(-1) == batch.targets)[known].double()
-    return F.cross_entropy(logits[known].float(), batch.targets[known], reduction="none").double()
+        return (logits.argmax(-1) == targets)[known].cpu().double()
+    return F.cross_entropy(logits[known].float(), targets[known], reduction="none").cpu().double()
 
 
 @dataclass(frozen=True)

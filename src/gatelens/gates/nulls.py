@@ -75,10 +75,14 @@ class MatchedParents:
         self.order = self.order[firings[self.order] > 0]
         self.rank = np.zeros(len(firings), np.int64)
         self.rank[self.order] = np.arange(len(self.order))
-        self.random = np.random.default_rng(seed)
+        self.seed = seed
 
     def draw(self, parents: Sequence[int], reach: int = 25) -> tuple[int, ...] | None:
-        """One feature for each parent out of the `2 reach` of nearest firing count; None when there are too few."""
+        """One feature for each parent out of the `2 reach` of nearest firing count; None when there are too few.
+
+        The same for the same parents, whichever outputs were read before.
+        """
+        random = np.random.default_rng((self.seed, *parents))
         taken, drawn = set(parents), []
         for parent in parents:
             place = self.rank[parent]
@@ -86,6 +90,6 @@ class MatchedParents:
             free = [feature for feature in near if feature not in taken]
             if not free:
                 return None
-            drawn.append(free[self.random.integers(len(free))])
+            drawn.append(free[random.integers(len(free))])
             taken.add(drawn[-1])
         return tuple(drawn)

@@ -16,10 +16,12 @@ from ..basis.features import decode_rows
 from ..basis.output import at_output, output_features
 from ..codes.csr import blocks, stack_csr, to_csr
 from ..connectors import Connector
+from ..distributed import shared, team
 from ..errors import DataError, SolverError
 from ..errors.progress import bar
 from ..models import host, there
 from ..segments import Segment
+from ..store.shards import spans
 from .detection import detection, top_tokens
 from .gate import Gate
 from .grade import Grade
@@ -37,6 +39,8 @@ from .verification import verify
 OF_ENCODER = "the rule is about this dictionary's encoder; whether the model writes it is what trials show"
 #: fitting rows in which rules are set to be chosen
 FITTED = 60_000
+#: outputs that are read together, by one of several processes
+BLOCK = 8
 #: rows that go through the segment at once
 _ROWS = 4_096
 
@@ -117,7 +121,7 @@ def type_gates(
     reader = Reader(connector, fit, judge, settings, exact, about)
     count = connector.weight.shape[0]
     sample = set(spread(count, count if read_at_most is None else read_at_most))
-    gates = [reader.read(n) if n in sample else reader.unread(n) for n in bar(range(count), "rules", progress)]
+    gates = _read(reader, count, sample, progress)
     if segment is None or basis_in is None or basis_out is None or x is None:
         return gates
     known = held_out if held_out is not None and len(x) == len(held_out[0]) else None
@@ -131,6 +135,19 @@ def type_gates(
     _try(gates, tried, stage, fitting, require_verified, seed, progress)
     _as_labels(gates, stage, fitting[1], origins if known is not None else None, seed)
     return gates
+
+
+def _read(reader: Reader, count: int, sample: set[int], progress: bool | None) -> list[Gate]:
+    """The gates of all outputs, those in the sample read: blocks of them by each process."""
+    blocks = spans(count, BLOCK)
+    with bar(room="rules", total=len(team().owned(len(blocks))), progress=progress, unit="block") as shown:
+
+        def block(i: int) -> list[Gate]:
+            found = [reader.read(out) if out in sample else reader.unread(out) for out in blocks[i]]
+            shown.update()
+            return found
+
+        return [gate for gates in shared(len(blocks), block) for gate in gates]
 
 
 def _tried(gates: list[Gate], most: int) -> list[int]:

@@ -8,6 +8,7 @@ with a model brings what it needs to the model's device (`there`), a few thousan
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -32,12 +33,15 @@ def devices() -> list[str]:
 def device_named(name: Any) -> torch.device:
     """The device of that name ("cuda", "cuda:1", "mps", "cpu"); "auto" is the fastest that there is.
 
+    Of several processes on a machine, "cuda" and "auto" give each the GPU of its local rank.
+
     Raises:
         ConfigError: one that is not there, with those that are.
     """
     there = devices()
-    if name == "auto":
-        return torch.device(there[0])
+    name = there[0] if name == "auto" else name
+    if name == "cuda" and there[0] == "cuda" and os.environ.get("LOCAL_RANK", "").isdigit():
+        name = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):

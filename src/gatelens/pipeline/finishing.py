@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import store
+from ..distributed import team
 from ..errors import ConfigError
 from ..errors.tracker import tell
 from ..evaluation.report import Report
@@ -37,7 +38,8 @@ def _report(state: State, quick: bool) -> Report:
 
     def make(path: Path) -> Report:
         found = _measured(state, quick)
-        store.replace_file(path, store.dump_json(found.to_dict()))
+        if team().first:
+            store.replace_file(path, store.dump_json(found.to_dict()))
         return found
 
     made_from = state.made_from("circuit", "activations/fit", "activations/held_out")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .. import store
+from ..distributed import from_first, meet
 from ..errors import StoreError
 from .provenance import Provenance, say
 
@@ -44,19 +45,15 @@ class Parts:
     def finished(
         self, part: str, load: Callable[[Path], T], make: Callable[[Path], T], made_from: Mapping[str, str]
     ) -> T:
-        """The part, read back or made (`make` writes it); and recorded."""
-        found = self.stored(part, load, made_from)
-        if found is None:
+        """The part, read back or made; and recorded. Of several processes all make it, and the first one writes it."""
+        if self.missing([part], load, made_from):
             found = make(self.place(part))
+            meet()  # from here on it can be read
+        else:
+            found = load(self.place(part))
         self.manifest.record(part, made_from)
         return found
 
-
-def loaded(load: Callable[[Path], T], folder: Path) -> T | None:
-    """What is stored there; a damaged artefact counts as missing and is made again."""
-    try:
-        return load(folder)
-    except store.NewerFormatError:
-        raise
-    except StoreError:
-        return None
+    def missing(self, parts: Sequence[str], load: Callable[[Path], Any], made_from: Mapping[str, str]) -> list[str]:
+        """Which parts are to be made, as the first process sees it."""
+        return from_first(lambda: [part for part in parts if self.stored(part, load, made_from) is None])

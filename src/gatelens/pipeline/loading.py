@@ -10,14 +10,14 @@ import safetensors
 import safetensors.torch
 
 from .. import store
-from ..distributed import Worker, made_once
+from ..distributed import from_first, meet, team, this_worker
 from ..errors import ConfigError, ModelError, StoreError
 from ..models import device_named
 from .building import build, keywords
 from .config import Config
 
 
-def model_from(config: Config, folder: Path, progress: bool | None = None, worker: Worker | None = None) -> Any:
+def model_from(config: Config, folder: Path, progress: bool | None = None) -> Any:
     """The model that the config describes; one that is trained here is kept in `folder`.
 
     A HookedMLP is trained on the data's fitting part unless `weights` names a safetensors file with its state dict.
@@ -34,7 +34,7 @@ def model_from(config: Config, folder: Path, progress: bool | None = None, worke
     model = build(section, "model", seed=config.seed)
     if weights is not None:
         return with_weights(model, Path(weights)).to(device)
-    return _trained(model, training, config, folder, progress, worker or Worker()).to(device)
+    return _trained(model, training, config, folder, progress).to(device)
 
 
 def with_weights(model: Any, path: Path) -> Any:
@@ -66,9 +66,7 @@ def _load_state(model: Any, state: Mapping[str, Any], source: str) -> None:
     model.load_state_dict(dict(state))
 
 
-def _trained(
-    model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool | None, worker: Worker
-) -> Any:
+def _trained(model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool | None) -> Any:
     from ..models.training import Training
 
     recipe = Training(**keywords(Training, training, "model.train"))
@@ -83,8 +81,14 @@ def _trained(
     def train() -> None:
         fit, _ = build({"use": "image_batches"} | config.data, "data", seed=config.seed)
         recipe.fit(model, fit, config.seed, progress)
+        if not this_worker().first:  # of processes that never meet, all train and one writes
+            return
         with store.writing(folder, "model") as out:
             out.tensors("model.safetensors", model.state_dict())
             out.json("model.json", {"class": "HookedMLP", "sizes": list(model.sizes)})
 
-    return made_once(worker, load, train, f"the trained model in {folder}")
+    if from_first(lambda: load() is None):
+        if team().first:
+            train()
+        meet()
+    return load() or model.eval().requires_grad_(False)

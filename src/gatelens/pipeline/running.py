@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import store
+from ..distributed import apart, from_first, meet, this_worker, together
 from ..errors import ConfigError
 from . import finishing, view_settings
 from .building import check
@@ -25,9 +26,9 @@ ROOMS = ("collect", "bases", "connect", "gates", "evaluate", "view")
 def state_of(config: Config, out: str | Path | None = None, progress: bool | None = None) -> State:
     """The walk of a config in its run folder (`runs/<name>`); nothing is done yet."""
     folder = _folder(config, out)
-    state = State(FromConfig(config, folder, progress), folder, progress)
-    state.source.worker = state.worker
-    return state
+    worker = this_worker()
+    progress = progress if worker.first else False
+    return State(FromConfig(config, folder, progress), folder, progress, worker=worker)
 
 
 def _folder(config: Config, out: str | Path | None) -> Path:
@@ -65,6 +66,11 @@ def run(
         raise ConfigError(
             "several workers cannot restart a run: one would delete what another has begun. Use one process"
         )
+    if not worker.alone and not worker.meets and until != "collect":
+        raise ConfigError(
+            f"process {worker.rank} of {worker.world} has no rendezvous (MASTER_ADDR): expected `gatelens collect`, which needs "
+            "none. Start the other rooms by torchrun, or in one process"
+        )
     with ExitStack() as locks:
         locks.enter_context(store.lock(folder, "run", shared=not worker.alone))
         if worker.name:
@@ -73,16 +79,33 @@ def run(
             store.forget_locks(folder, "run-*")
         if restart:
             _clear(folder)
-        state.manifest = claim(folder, config, not worker.alone, worker.first)
-        if say is not None and worker.first:
-            for estimate in estimates(state, until, ROOMS):
-                say(str(estimate.check(folder)))
-        for room in ROOMS[: ROOMS.index(until) + 1]:
-            if room == "evaluate" and until == "view" and worker.first and not quick:
-                _page_ahead(state, folder, say)
-            if worker.first or room in shared_rooms(state):
-                enter(state, room, quick)
+        rooms = ROOMS[: ROOMS.index(until) + 1]
+        with together(worker):
+            if worker.first:  # whose config.yaml and manifest the others read
+                state.manifest = claim(folder, config)
+            meet()
+            if not worker.first:
+                state.manifest = claim(folder, config, several=True, writes=False)
+            if say is not None:
+                _tell(state, until, folder, say if worker.first else _silent)
+            for room in rooms:
+                if room == "evaluate" and until == "view" and not quick:
+                    _page_ahead(state, folder, say)
+                if room != "view":
+                    enter(state, room, quick)
+        if "view" in rooms and worker.first:
+            enter(state, "view", quick)
     return state
+
+
+def _silent(line: str) -> None:
+    """One of several processes speaks."""
+
+
+def _tell(state: State, until: str, folder: Path, say: Callable[[str], None]) -> None:
+    """What each room will take; one that cannot fit is refused."""
+    for estimate in estimates(state, until, ROOMS):
+        say(str(estimate.check(folder)))
 
 
 def enter(state: State, room: str, quick: bool = False) -> Any:
@@ -96,18 +119,12 @@ def enter(state: State, room: str, quick: bool = False) -> Any:
 
 def _page_ahead(state: State, folder: Path, say: Callable[[str], None] | None) -> None:
     """The page of the gates, before passes through the whole model and baselines take most of a walk's time."""
-    if (folder / finishing.REPORT).is_file():
+    if from_first((folder / finishing.REPORT).is_file) or not state.worker.first:
         return
-    place = finishing.page_ahead(state)
+    with apart():
+        place = finishing.page_ahead(state)
     if say is not None:
         say(f"{place} is there to look at; what the circuit does in the model and its baselines are being measured")
-
-
-def shared_rooms(state: State) -> tuple[str, ...]:
-    """The rooms in which workers beside the first have something to do."""
-    named = state.source.solver
-    blocks = (state.solver if named is None else named).in_blocks
-    return ("collect", "bases", "connect") if blocks else ("collect", "bases")
 
 
 def check_settings(state: State, config: Config) -> None:

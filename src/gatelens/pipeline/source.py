@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Batches
-from ..distributed import Worker
 from ..segments import Segment, like_segments, mlp_segments
 from ..solvers.protocol import as_solver
 from .building import build, find, keywords, parameters
@@ -64,13 +63,11 @@ class FromConfig(Source):
     Attributes:
         config: checked.
         folder: where a model that is trained here is kept.
-        worker: which of several processes this is: only one trains.
     """
 
     config: Config
     folder: Path
     progress: bool | None = None
-    worker: Worker = field(default_factory=Worker)
 
     def __post_init__(self):
         self.name, self.seed = self.config.name, self.config.seed
@@ -78,7 +75,7 @@ class FromConfig(Source):
 
     @cached_property
     def model(self) -> Any:
-        return model_from(self.config, self.folder / "model", self.progress, self.worker)
+        return model_from(self.config, self.folder / "model", self.progress)
 
     @property
     def model_name(self) -> str:
@@ -117,7 +114,7 @@ class FromConfig(Source):
         return build(section, "model", seed=self.seed)
 
     def with_seed(self, seed: int) -> FromConfig:
-        return FromConfig(self.config.model_copy(update={"seed": seed}), self.folder, self.progress, self.worker)
+        return FromConfig(self.config.model_copy(update={"seed": seed}), self.folder, self.progress)
 
     def retrained(self, folder: Path | None) -> Any | None:
         section = self.config.model

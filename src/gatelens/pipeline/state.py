@@ -19,7 +19,7 @@ from ..activations.collecting import Activations, collect, hook_names
 from ..basis.fitting import completed, fit_bases, preflight
 from ..circuits import Circuit, connect, features_at, read_gates
 from ..data import Batches
-from ..distributed import Worker, awaited, this_worker
+from ..distributed import Worker, from_first, meet, team, this_worker
 from ..errors import GateLensError, StoreError
 from ..errors.progress import bar
 from ..evaluation.measure import Measuring
@@ -31,7 +31,7 @@ from ..segments import Segment, at_home
 from ..solvers.protocol import as_solver
 from ..solvers.size_rule import default_solver
 from .building import keywords
-from .kept_parts import Parts, loaded
+from .kept_parts import Parts
 from .provenance import Provenance
 from .source import Source
 
@@ -45,8 +45,8 @@ class State:
         out: the run folder; None keeps nothing.
         progress: bars on standard error; None: where somebody watches.
         reports: those that are made or read back, by whether they are quick.
-        worker: which of several processes this is. All of them collect, train dictionaries and solve blocks of outputs;
-            the first does the rest.
+        worker: which of several processes this is. All of them walk through all rooms and share what takes long; the first
+            writes.
     """
 
     source: Source
@@ -96,8 +96,10 @@ class State:
             return collect(self.model, batches, self.segments, progress=self.progress)
         name, manifest = f"activations/{part}", self.manifest
         folder = self.parts.place(name)
-        if not manifest.trusted(name, proves_itself=True) and manifest.digest(name) and self.worker.alone:
+        whole = from_first(lambda: bool(not manifest.trusted(name, proves_itself=True) and manifest.digest(name)))
+        if whole and team().first:
             shutil.rmtree(folder)  # whole, and not what this run wrote; an unfinished one is gone on with
+        meet()
         try:
             acts = collect(self.model, batches, self.segments, store=folder, progress=self.progress)
         except StoreError as error:
@@ -116,29 +118,25 @@ class State:
         names = {hook: f"bases/{store.slug(hook)}" for hook in hook_names(self.segments)}
         folders = {hook: self.parts.place(name) for hook, name in names.items()}
         made_from = self.made_from("activations/fit")
-        missing = [h for h, name in names.items() if self.parts.stored(name, load_basis, made_from) is None]
+        missing = self.parts.missing(list(names.values()), load_basis, made_from)
         with self.room("bases"):
             if missing:
-                self._make_bases(folders, missing)
-            found = {
-                hook: awaited(partial(loaded, load_basis, folder), f"the basis of {hook} in {folder}")
-                for hook, folder in folders.items()
-            }
+                self._make_bases(folders, [hook for hook, name in names.items() if name in missing])
+                meet()
+            found = {hook: load_basis(folder) for hook, folder in folders.items()}
         for name in names.values():
             self.manifest.record(name, made_from)
         return found
 
     def _make_bases(self, folders: dict[str, Path], missing: list[str]) -> None:
-        """One recipe that fits hook points apart is spread over the workers; other bases are fitted by the first."""
+        """One recipe that fits hook points apart is spread over the processes; other bases are fitted by the first."""
         recipe = self.recipes.get("")
         if recipe is not None and recipe.apart:
             recipe = recipe if self.progress is None else recipe.watched(self.progress)
-            hooks = list(folders)
-            for hook in (hooks[i] for i in self.worker.owned(len(hooks))):
-                if hook in missing:
-                    basis = recipe.fit_at(hook, self.segments, self.acts[0])
-                    save_basis(taken_in({hook: basis}, self.segments)[hook], folders[hook])
-        elif self.worker.first:
+            for hook in (missing[i] for i in team().owned(len(missing))):
+                basis = recipe.fit_at(hook, self.segments, self.acts[0])
+                save_basis(taken_in({hook: basis}, self.segments)[hook], folders[hook])
+        elif team().first:
             bases = self._fit(self.acts[0])
             for hook in missing:
                 save_basis(bases[hook], folders[hook])
@@ -170,14 +168,12 @@ class State:
     def _connect(self, folder: Path | None) -> Circuit:
         features = self.features
         with self.room("connect"):
-            shared = not self.worker.alone and folder is not None and self.solver.in_blocks
-            solver = self.solver.keeping(folder.parent / "blocks") if shared and folder is not None else self.solver
+            keeps = not team().alone and folder is not None and self.solver.in_blocks
+            solver = self.solver.keeping(folder.parent / "blocks") if keeps and folder is not None else self.solver
             connectors = connect(self.segments, self.bases, features, solver, progress=self.progress)
             circuit = Circuit(self.segments, self.bases, connectors, {}, self._info())
-            if not self.worker.first:
-                return circuit
             circuit = self._polished(circuit)
-            if folder is not None:
+            if folder is not None and team().first:
                 circuit.save(folder, bases=False)
             return circuit
 
@@ -216,7 +212,7 @@ class State:
             circuit = read_gates(
                 self.connected, self.features, held_out, self.progress, fitted_on, self.model, **options
             )
-            if folder is not None:
+            if folder is not None and team().first:
                 circuit.save(folder)
             return circuit
 

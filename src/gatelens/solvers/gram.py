@@ -13,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..codes.csr import blocks
+from ..distributed import fill_rows
 from ..errors import NonFiniteError, SolverError, TooLargeError
+from ..store.shards import spans
 from .sparse_rows import scipy_rows
 
 #: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64
@@ -71,7 +73,11 @@ class Gram:
 
     @classmethod
     def _of_dense(cls, x: Float[Tensor, "rows m"], y: Float[Tensor, "rows n"]) -> Gram:
-        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0))
+        in_in, in_out = x.new_empty(x.shape[1], x.shape[1]), x.new_empty(x.shape[1], y.shape[1])
+        pieces = spans(x.shape[1], _FEATURES)
+        fill_rows(in_in, pieces, lambda span: x[:, span.start : span.stop].T @ x)
+        fill_rows(in_out, pieces, lambda span: x[:, span.start : span.stop].T @ y)
+        return cls(len(x), x.sum(0), y.sum(0), in_in, in_out, y.square().sum(0))
 
     @classmethod
     def _of_sparse(cls, x: Any, y: Any) -> Gram:
@@ -116,10 +122,11 @@ class Gram:
 def _products(by_feature: Any, other: Any) -> Float[Tensor, "m k"]:
     """F^T G from scipy's F^T [m, rows] and G [rows, k], a few hundred features at a time, kept in float32."""
     found = torch.empty(by_feature.shape[0], other.shape[1])
-    for start in range(0, len(found), _FEATURES):
-        part = (by_feature[start : start + _FEATURES] @ other).toarray()
-        found[start : start + _FEATURES] = torch.from_numpy(part)
-    return found
+
+    def products(span: range) -> Tensor:
+        return torch.from_numpy((by_feature[span.start : span.stop] @ other).toarray())
+
+    return fill_rows(found, spans(len(found), _FEATURES), products)
 
 
 def _density(f: Tensor) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from ..codes.csr import spread, take_rows
 from ..connectors import Connector
+from ..distributed import shared, team
 from ..errors import GateLensWarning, SolverError
 from ..errors.progress import bar
 from ..lazy import renamed
 from ..models import host
 from ..store.estimate import Estimate, gram_fit
+from ..store.shards import spans
 from .calibration import calibrated
 from .gram import Gram
 from .one_sided import one_sided_fits
@@ -27,6 +30,9 @@ from .where_on import fitted_where_on
 
 #: share of the outputs' power below zero at which a warning is due: a GELU's dip stays far under it
 _LOST = 0.05
+#: outputs that are fitted together, by one of several processes
+_BLOCK = 64
+T = TypeVar("T")
 
 
 @renamed(mean_edges="mean_wires")
@@ -113,7 +119,7 @@ class GramLasso(SolverDefaults):
         return host(chooser(covariance, products, budget, cap)).allot(budget)
 
     def _fit_support(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> Connector:
-        fits = [least_squares(gram, out, parents) for out, parents in enumerate(support)]
+        fits = _in_blocks(len(support), lambda span: [least_squares(gram, out, support[out]) for out in span])
         if self.refit == "newton" and not self.signed:
             fits = self._newton(support, fits, *_thinned(f_in, f_out, self.newton_rows))
         rows = [(parents, weights) for parents, (weights, _) in zip(support, fits, strict=True)]
@@ -130,8 +136,24 @@ class GramLasso(SolverDefaults):
     def _newton(
         self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor
     ) -> list[tuple[Tensor, float]]:
-        found = one_sided_fits(scipy_rows(x).tocsc(), scipy_rows(y).tocsc(), support, fits)
-        return list(bar(found, "one-sided fit", self.progress, len(fits)))
+        f_in, f_out = scipy_rows(x).tocsc(), scipy_rows(y).tocsc()
+        with bar(
+            room="one-sided fit", progress=self.progress, total=len(team().owned(len(fits))), unit="output"
+        ) as shown:
+
+            def fitted(span: range) -> list[tuple[Tensor, float]]:
+                own = slice(span.start, span.stop)
+                found = list(one_sided_fits(f_in, f_out[:, own], support[own], fits[own]))
+                shown.update(len(span))
+                return found
+
+            return _in_blocks(len(fits), fitted)
+
+
+def _in_blocks(outputs: int, fit: Callable[[range], list[T]]) -> list[T]:
+    """What is fitted for each output, blocks of them by each process."""
+    blocks = spans(outputs, _BLOCK)
+    return [found for block in shared(len(blocks), lambda i: fit(blocks[i])) for found in block]
 
 
 def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..basis.linear import Basis
 from ..connectors import Connector
-from ..distributed import Worker, this_worker, wait_for
+from ..distributed import meet, shared, team, wait_for
 from ..errors import SolverError
 from ..errors.progress import bar
 from ..segments import Segment
@@ -134,12 +134,16 @@ class ReluOMP(SolverDefaults):
         job = Job(self.settings(inputs.width), self.seed, self.block)
         blocks = spans(outputs.width, self.block)
         shown = bar(room="ReluOMP", progress=self.progress, total=len(blocks), unit="block")
-        worker = this_worker() if self.store is not None else Worker()
+        worker = team()
         if self.workers == 1 and self.store is None:
             search = Search(inputs, job.settings, self.seed)
-            for span in blocks:
-                yield solve_block(search, outputs, span)
+
+            def solved(i: int) -> dict[str, np.ndarray]:
+                found = solve_block(search, outputs, blocks[i])
                 shown.update()
+                return found
+
+            yield from shared(len(blocks), solved)
             shown.close()
             return
         with ExitStack() as stack:
@@ -158,7 +162,9 @@ class ReluOMP(SolverDefaults):
                 run_workers(folder, config, len(blocks), self.workers, shown)
             shown.close()
             with ShardFolder(folder / "blocks", KIND, config, len(blocks), worker.name) as out:
-                out.finish()
+                if worker.first:
+                    out.finish()
+                meet()
                 yield from (out.arrays(i) for i in range(len(blocks)))
 
 

@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..distributed import shared
+from ..models import host
+
 #: so many outputs are searched at once; more go in blocks of so many numbers, with room for so many times the budget
 _TOGETHER, _CACHED, _ROOM = 512, 2**19, 1.5
 #: an input of which a smaller share is left, given those before it, is a copy of them
@@ -67,9 +70,12 @@ def forward_selection(covariance: Float[Tensor, "m m"], products: Float[Tensor, 
     tried = _selected(covariance, products[:, sample], room, cap).gains.flatten()
     least = float(tried.topk(min(room, len(tried))).values[-1]) if len(tried) else 0.0
     width = max(8, _CACHED // max(1, len(covariance)))
-    return _stacked(
-        [_selected(covariance, part, part.shape[1] * cap, cap, least) for part in products.split(width, dim=1)]
-    )
+    parts = products.split(width, dim=1)
+
+    def selected(i: int) -> Path:
+        return host(_selected(covariance, parts[i], parts[i].shape[1] * cap, cap, least))
+
+    return _stacked(shared(len(parts), selected))
 
 
 def _selected(
