@@ -33,8 +33,8 @@ table = circuit.to_dataframe()
 table.groupby(["kind", "grade"]).size().unstack(fill_value=0)
 
 # %% [markdown]
-# Most rules that hold were not tried in the model, and of those tried few are verified. On so few rows (9,000 and 4,500 tokens) many outputs fire
-# too rarely to be judged at all; that is what `weak` mostly means here.
+# At most 24 rules were tried in the model here; of those few are verified. On so few rows (9,000 and 4,500 tokens) most outputs fire too rarely to be
+# judged at all, which is what `weak` mostly means in this table.
 
 # %% [markdown]
 # ## 2. What fires on the prompt?
@@ -83,10 +83,11 @@ print(reading.contrast("It was late, however he left the"))
 # %% [markdown]
 # ## The answer
 #
-# - **What it makes of "therefore":** output features that fire on the family of *therefore, thus, then, accordingly*, from input features that know
-#   that family already. Where the gate's rule and the local reading agree, it is an AND or OR of such near-synonyms.
-# - **Does it decide what comes next?** Hardly. Compare the logit's change in step 4 with that of unrelated changes of equal norm: a gate that is no
-#   further from zero than those does not carry the prediction.
+# - **What it makes of "therefore":** an output of the *then, once* family fires, when its gate says so: two such input features are on. But it fires
+#   weakly, and `why()` does not confirm the rule *here*: from the ten strongest features alone the MLP opens it on no subset, and what does open it is
+#   in the part that no feature explains. The gate is right about *when*; that it is also *why* is not shown at this place.
+# - **Does it decide what comes next?** No. In step 4 the logit moves about as far as it does under unrelated changes of equal norm, and the next
+#   tokens stay what they were.
 # - **What carries it then?** The last line of step 5: with *all* outputs of this MLP put in, most of the difference between the two prompts remains. It
 #   comes from attention and from the other layers.
 #
