@@ -48,7 +48,7 @@ def claim(folder: Path, config: Config, several: bool = False, writes: bool = Tr
     elif not writes or manifest.trusted("config.yaml"):
         return manifest
     text = yaml.safe_dump(wanted | {"versions": versions()}, sort_keys=False, allow_unicode=True)
-    if writes or not path.is_file():
+    if writes:
         store.replace_file(path, text.encode())
     manifest.record("config.yaml")
     return manifest
