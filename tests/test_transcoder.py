@@ -85,8 +85,9 @@ def test_topk_keeps_its_number_and_an_autoencoder_is_the_case_of_equal_ends():
 
 
 def test_small_steps_by_hand():
-    assert level(torch.tensor([3.0, 1.0, 2.0]), 2) == 1.0
-    assert level(torch.tensor([3.0]), 2) == 0.0
+    assert level([torch.tensor([3.0, 1.0, 2.0])], 2) == 1.0
+    assert level([torch.tensor([3.0, -1.0]), torch.tensor([[1.0, 0.5], [2.0, 0.2]])], 2) == 1.0
+    assert level([torch.tensor([3.0])], 2) == 0.0
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(
         ridge(x, x @ torch.diag(torch.tensor([1.0, 2.0, 3.0]))), torch.diag(torch.tensor([1.0, 2.0, 3.0])), atol=0.01

@@ -206,8 +206,8 @@ def basis_line(basis: Any) -> str:
     return f"{basis_kind(basis)}, {config.d_in} -> {config.d_sae}" if hasattr(config, "d_sae") else repr(basis)
 
 
-def best_gates(circuit: Any, count: int = 5) -> list[str]:
+def best_gates(circuit: Any) -> list[str]:
     """The gates with the best held-out evidence, a line each."""
     read = [g for gates in circuit.gates.values() for g in gates if g.read]
     read.sort(key=lambda g: (not g.verified, -(g.mcc or 0.0), -g.firings))
-    return [repr(gate) for gate in read[:count]]
+    return [repr(gate) for gate in read[:5]]

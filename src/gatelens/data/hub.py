@@ -42,13 +42,13 @@ def offline() -> bool:
     )
 
 
-def hub_in_reach(timeout: float = 0.8) -> bool:
-    """Whether a connection to the hub opens within `timeout` seconds; no data is sent."""
+def hub_in_reach() -> bool:
+    """Whether a connection to the hub opens within a second; no data is sent."""
     if offline():
         return False
     address = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     try:
-        socket.create_connection((address.hostname or "", address.port or 443), timeout=timeout).close()
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=0.8).close()
     except OSError:
         return False
     return True

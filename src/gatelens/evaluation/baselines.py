@@ -101,11 +101,11 @@ def _for_neurons(solver: Any, circuit: Circuit, acts: Mapping[str, Tensor]) -> A
     return solver.with_budget(wanted, signed=any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments))
 
 
-def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver, seed: int = 0) -> Circuit:
+def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver) -> Circuit:
     """Connectors fitted to input rows in random order: every feature keeps its values, no row keeps its partner."""
     connectors = {}
     for segment in circuit.segments:
-        connectors |= connect([segment], circuit.bases, _mixed(features, segment, seed), solver, sequential=False)
+        connectors |= connect([segment], circuit.bases, _mixed(features, segment, 0), solver, sequential=False)
     return replace(circuit, connectors=connectors, gates={})
 
 

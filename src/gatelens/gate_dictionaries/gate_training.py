@@ -269,11 +269,9 @@ class GateRun:
     def threshold(self) -> tuple[float, Int[Tensor, " n"]]:
         """The threshold at which natural rows have l0 active gates in the mean, and how often each gate passes it."""
         index = torch.randperm(len(self.rows.y), generator=self.generator)[:_THRESHOLD_ROWS]
-        found, counts = [], torch.zeros(len(self.bias), dtype=torch.long, device=self.rows.y.device)
-        for part in index.split(1024):
-            pre = self.pre(self.rows.codes.rows(part))
-            found.append(pre[pre > 0])
-        threshold = level(torch.cat(found), round(self.settings.l0 * len(index)))
+        counts = torch.zeros(len(self.bias), dtype=torch.long, device=self.rows.y.device)
+        parts = (self.pre(self.rows.codes.rows(part)) for part in index.split(1024))
+        threshold = level(parts, round(self.settings.l0 * len(index)))
         for part in index.split(1024):
             counts += (self.pre(self.rows.codes.rows(part)) > threshold).sum(0)
         return threshold, counts

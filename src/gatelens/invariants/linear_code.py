@@ -80,13 +80,13 @@ def linearity(
 
 
 def _one_by_one(
-    decode: Callable[[Tensor], Tensor], features: Float[Tensor, "rows f"], origin: Tensor, block: int = 2048
+    decode: Callable[[Tensor], Tensor], features: Float[Tensor, "rows f"], origin: Tensor
 ) -> tuple[Tensor, float, float]:
     """Sum of single contributions a row; squared error of halving a feature, and the squared size it is relative to."""
     summed = torch.zeros(len(features), origin.shape[1], dtype=origin.dtype)
     broken = size = 0.0
     rows, columns = features.nonzero(as_tuple=True)
-    for part in torch.arange(len(rows)).split(block):
+    for part in torch.arange(len(rows)).split(2048):
         single = torch.zeros(len(part), features.shape[1], dtype=features.dtype)
         single[torch.arange(len(part)), columns[part]] = features[rows[part], columns[part]]
         contribution, halved = decode(single) - origin, decode(single / 2) - origin

@@ -215,5 +215,5 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-300))
 
 
-def _radius_of_squares(a: Float[Tensor, "r n n"], steps: int = 300) -> float:
-    return dominant(a, a, torch.eye(a.shape[1], dtype=a.dtype), steps)[0]
+def _radius_of_squares(a: Float[Tensor, "r n n"]) -> float:
+    return dominant(a, a, torch.eye(a.shape[1], dtype=a.dtype), 300)[0]

@@ -121,9 +121,7 @@ def _pick(matrix: Float[Tensor, "f d"], index: Int[Tensor, "rows k"]) -> Float[T
     return matrix[index.clamp_min(0)] * (index >= 0)[..., None]
 
 
-def _encoder_is_linear_where_active(
-    basis: Basis, y: Tensor, f: Float[Tensor, "rows f"], tolerance: float = 1e-4
-) -> bool:
+def _encoder_is_linear_where_active(basis: Basis, y: Tensor, f: Float[Tensor, "rows f"]) -> bool:
     """Whether encode' is W_enc^T on active features and zero elsewhere, tried along one direction."""
     matrix: Any = getattr(basis, "W_enc", None)
     if not isinstance(matrix, Tensor):
@@ -131,4 +129,4 @@ def _encoder_is_linear_where_active(
     v = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0), device="cpu").to(y)
     true = encode_push(basis, y, v.expand_as(y)[..., None])[..., 0]
     ours = (v @ matrix.detach().to(y)) * (f != 0)
-    return bool((true - ours).norm() <= tolerance * ours.norm().clamp_min(1e-12))
+    return bool((true - ours).norm() <= 1e-4 * ours.norm().clamp_min(1e-12))

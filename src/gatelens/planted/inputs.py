@@ -81,7 +81,7 @@ def _bernoulli_events(rate: np.ndarray, rows: int, rng: np.random.Generator) -> 
     return key % rows, key // rows
 
 
-def zipf_rates(count: int, total: float, exponent: float, most: float = 0.5) -> np.ndarray:
-    """[count] rates falling as rank^-exponent that sum to `total`, none above `most`."""
+def zipf_rates(count: int, total: float, exponent: float) -> np.ndarray:
+    """[count] rates falling as rank^-exponent that sum to `total`, none above a half."""
     rate = np.arange(1, count + 1, dtype=np.float64) ** -exponent
-    return np.minimum(rate * (total / rate.sum()), most) if count else rate
+    return np.minimum(rate * (total / rate.sum()), 0.5) if count else rate

@@ -198,12 +198,12 @@ def _build(planted: Planted, d_in: int, d_out: int, steps: int, seed: int) -> Pl
     return PlantedNetwork(model, segment, planted, {HOOK_IN: read_in, HOOK_OUT: read_out}, error)
 
 
-def spread_directions(count: int, d: int, generator: torch.Generator, steps: int = 200) -> Float[Tensor, "count d"]:
+def spread_directions(count: int, d: int, generator: torch.Generator) -> Float[Tensor, "count d"]:
     """Unit vectors that overlap little: random ones, pushed apart where they overlap most."""
     directions = F.normalize(torch.randn(count, d, generator=generator), dim=1)
     if count <= d:
         return torch.linalg.qr(directions.T).Q.T.contiguous()
-    for _ in range(steps):
+    for _ in range(200):
         overlap = directions @ directions.T
         overlap.fill_diagonal_(0.0)
         directions = F.normalize(directions - 2.0 * (overlap**3) @ directions, dim=1)

@@ -101,10 +101,10 @@ class Switched:
         p, q = (x[position].double().log_softmax(-1) for x in (self.before, self.after))
         return float((p.exp() * (p - q)).sum())
 
-    def next_tokens(self, position: int = -1, most: int = 5) -> list[tuple[str, float, float]]:
-        """(token, probability before, after) of those that change most at a position."""
+    def next_tokens(self, position: int = -1) -> list[tuple[str, float, float]]:
+        """(token, probability before, after) of the five that change most at a position."""
         p, q = (x[position].softmax(-1) for x in (self.before, self.after))
-        best = (q - p).abs().argsort(descending=True)[:most].tolist()
+        best = (q - p).abs().argsort(descending=True)[:5].tolist()
         return [(self.reading.text_of(i), float(p[i]), float(q[i])) for i in best]
 
     def __repr__(self) -> str:

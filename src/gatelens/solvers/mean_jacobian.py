@@ -140,9 +140,12 @@ def _spread(f: Tensor, rows: int, batch: int) -> Iterator[Float[Tensor, "batch m
     yield from chosen.split(batch)
 
 
-def _numbered(f: Tensor, size: int = 8192) -> Iterator[tuple[int, Float[Tensor, "block m"]]]:
-    for i, block in enumerate(blocks(f, size)):
-        yield i * size, block
+_BLOCK = 8_192
+
+
+def _numbered(f: Tensor) -> Iterator[tuple[int, Float[Tensor, "block m"]]]:
+    for i, block in enumerate(blocks(f, _BLOCK)):
+        yield i * _BLOCK, block
 
 
 def _largest(out: Int[Tensor, " p"], worth: Float[Tensor, " p"], budget: int, cap: int | None) -> Int[Tensor, " kept"]:

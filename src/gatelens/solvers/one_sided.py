@@ -15,6 +15,8 @@ from torch import Tensor
 Fit = tuple[Tensor, float]
 #: added to the Hessian's diagonal, relative to it: parents that repeat each other share their weight
 RIDGE = 1e-6
+#: Newton steps at most; most fits take half as many
+_ITERATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,7 @@ def fit_one_sided(
     return OneSided.of(w, b, X, y, v)
 
 
-def one_sided_fits(
-    f_in: Any, f_out: Any, support: Sequence[Tensor], starts: Sequence[Fit], iterations: int = 12
-) -> Iterator[Fit]:
+def one_sided_fits(f_in: Any, f_out: Any, support: Sequence[Tensor], starts: Sequence[Fit]) -> Iterator[Fit]:
     """The fit of every output on its own inputs, its bias free; only rows on which one of them is on are visited.
 
     Args:
@@ -87,7 +87,7 @@ def one_sided_fits(
         for i, (rows, values) in enumerate(columns):
             X[place[rows], i] = values
         idle = len(place) - len(touched)
-        w, b = newton(X, y, start[0].numpy(), start[1], idle=idle, iterations=iterations)
+        w, b = newton(X, y, start[0].numpy(), start[1], idle=idle)
         yield torch.from_numpy(w.astype(np.float32)), b
 
 
@@ -100,7 +100,6 @@ def newton(
     v: Float[np.ndarray, " rows"] | None = None,
     idle: int = 0,
     bounded: bool = False,
-    iterations: int = 12,
 ) -> tuple[Float[np.ndarray, " k"], float]:
     """Minimise  sum of v (z - y)^2 where y > 0, and v max(z, 0)^2 where y = 0,  z = X w + b: convex, piecewise quadratic.
 
@@ -115,7 +114,7 @@ def newton(
     on, w = y > 0, w.astype(np.float64)
     z = X @ w + b
     loss = _loss(z, b, y, on, v, idle)
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         counts = on | (z > 0)
         goal_w, goal_b = _quadratic_minimum(
             X[counts], y[counts], None if v is None else v[counts], idle if b > 0 else 0, bounded

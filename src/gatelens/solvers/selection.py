@@ -145,14 +145,15 @@ def _orthogonalised(
     return torch.baddbmm(rows[:, None], shares.transpose(1, 2), factors, alpha=-1).squeeze(1)
 
 
+#: each penalty relative to the one before; FISTA steps at each; how many more wires than the budget are enough
+_SHRINK, _STEPS, _SLACK = 0.75, 40, 1.15
+
+
 def lasso_path(
     covariance: Float[Tensor, "m m"],
     products: Float[Tensor, "m n"],
     budget: int,
     cap: int,
-    shrink: float = 0.75,
-    iterations: int = 40,
-    slack: float = 1.15,
 ) -> Path:
     """Lasso for all outputs at once by FISTA (Beck and Teboulle 2009), the penalty lowered until there are enough wires.
 
@@ -166,9 +167,9 @@ def lasso_path(
     W = torch.zeros_like(C)
     penalty = C.abs().max()
     for _ in range(80):
-        penalty = penalty * shrink
-        W = _fista(G, C, W, penalty, step, iterations)
-        if min_count((W != 0).sum(0), cap) >= slack * budget:
+        penalty = penalty * _SHRINK
+        W = _fista(G, C, W, penalty, step, _STEPS)
+        if min_count((W != 0).sum(0), cap) >= _SLACK * budget:
             break
     size = min(cap, len(W))
     weight, inputs = W.abs().topk(size, dim=0)

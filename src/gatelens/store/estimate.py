@@ -101,6 +101,7 @@ def training(rows: int, d_in: int, d_sae: int, batch_size: int) -> Estimate:
     """One SAE: its rows, and weights, gradients and two moments of Adam, in float32."""
     parts = {
         "the activations": reading(rows, [d_in]),
+        "the same in units of the training": 4 * rows * d_in,
         "weights and optimiser": 4 * 4 * (2 * d_in + 2) * d_sae,
         "a batch": 4 * batch_size * (6 * d_sae + 4 * d_in),
         "the order of the rows": 8 * 2 * rows,
@@ -129,7 +130,10 @@ def gram_fit(rows: int, m: int, n: int) -> Estimate:
 def greedy_fit(rows: int, m: int, n: int, active_in: float, active_out: float) -> Estimate:
     """ReluOMP: both sides' nonzeros by rows and by columns; no matrix of features by features."""
     nonzeros = int(rows * (active_in + active_out))
-    parts = {"the features, by row and by column": 24 * nonzeros + 8 * (2 * rows + m + n)}
+    parts = {
+        "the features, by row and by column": 24 * nonzeros + 8 * (2 * rows + m + n),
+        "one output at work": 100 * rows,
+    }
     return _sum("connect", parts, disk=24 * nonzeros)
 
 

@@ -49,9 +49,10 @@ def glyph(kind: str, whole: bool = False) -> Markup:
     )
 
 
-def bars(counts: Sequence[int], width: int = 240, height: int = 44) -> Markup:
+def bars(counts: Sequence[int]) -> Markup:
     """A histogram; heights by square root, so that rare large values stay visible."""
     top = max(counts, default=0)
+    width, height = 240, 44
     step = width / max(len(counts), 1)
     path = "".join(
         f"M{i * step:.1f} {height}v{-height * (c / top) ** 0.5:.1f}h{step - 1:.1f}V{height}z"

@@ -90,11 +90,11 @@ def drawn(net: Net, targets: Mapping[int, str] | None = None) -> str:
     )
 
 
-def drawing(net: Net, targets: Mapping[int, str] | None = None) -> Drawing:
+def drawing(net: Net) -> Drawing:
     """The same as a value that shows itself."""
     from .picture import said
 
-    return Drawing(drawn(net, targets), "\n".join(said(gate) for gate in net.gates))
+    return Drawing(drawn(net), "\n".join(said(gate) for gate in net.gates))
 
 
 def _wires(gate: Sketch, y: float, y_in: Mapping[int, float], largest: float) -> list[str]:

@@ -13,6 +13,9 @@ from torch import Tensor
 from ...errors import BasisError
 from .watch import Watch
 
+#: of Adam; and the width of the smooth L1 about zero
+_LR, _MU = 3e-3, 0.02
+
 
 def fit_oblique(
     columns: Float[Tensor, "n m"],
@@ -20,8 +23,6 @@ def fit_oblique(
     iterations: int,
     watch: Watch,
     barrier: float = 0.03,
-    lr: float = 3e-3,
-    mu: float = 0.02,
 ) -> Float[Tensor, "n n"]:
     """M with unit rows, by Adam from `start` (an orthogonal matrix is the best known one).
 
@@ -31,7 +32,7 @@ def fit_oblique(
     if not barrier > 0:
         raise BasisError(f"the barrier must be positive, or the matrix becomes singular; got {barrier}")
     free = start.clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([free], lr=lr)
+    optimiser = torch.optim.Adam([free], lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(iterations, 1))
     best, best_value = start, -float("inf")
     with torch.enable_grad():
@@ -40,7 +41,7 @@ def fit_oblique(
                 break
             matrix = free / free.norm(dim=1, keepdim=True)
             y = matrix @ columns
-            size = (y.square() + mu**2).sqrt().mean() / y.square().mean().sqrt()
+            size = (y.square() + _MU**2).sqrt().mean() / y.square().mean().sqrt()
             loss = size - barrier / len(free) * torch.linalg.slogdet(matrix).logabsdet
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -21,9 +21,8 @@ def match_stretch_project(
     rotation: Float[Tensor, "n n"],
     iterations: int,
     watch: Watch,
-    tolerance: float = 1e-6,
 ) -> Float[Tensor, "n n"]:
-    """Iterate until the mean fourth power gains less than `tolerance` of itself."""
+    """Iterate until the mean fourth power gains less than a millionth of itself."""
     blocks, value = column_blocks(columns), 0.0
     for _ in range(iterations):
         if watch.spent:
@@ -35,7 +34,7 @@ def match_stretch_project(
             total += (cube * y).sum()
             cubes.addmm_(cube, block.T)
         new_value = float(total) / columns.numel()
-        if new_value - value <= tolerance * abs(new_value):
+        if new_value - value <= 1e-6 * abs(new_value):
             break
         value, rotation = new_value, polar(cubes).to(rotation.dtype)
         watch.step("L4", value, rotation)

@@ -17,6 +17,9 @@ from .checks import quiet
 from .fit import fit_rotation
 from .recipe import JacobianRotation, chosen_rows
 
+#: so close to the best counts as enough
+_TOLERANCE = 0.02
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -44,11 +47,9 @@ def inputs_needed(
     fit: Float[Tensor, "rows d_in"],
     held_out: Float[Tensor, "others d_in"],
     counts: Sequence[int] = (1, 4, 16, 64, 256),
-    recipe: JacobianRotation | None = None,
-    tolerance: float = 0.02,
 ) -> Answer:
     """How many inputs must be fitted until the rotation serves inputs that it has not seen? Mean |y|, lower is better."""
-    recipe = recipe or JacobianRotation()
+    recipe = JacobianRotation()
     counts = sorted({c for c in counts if 1 <= c <= len(fit)})
     if not counts:
         raise BasisError(f"every count must lie between 1 and the {len(fit)} rows that were given")
@@ -61,10 +62,10 @@ def inputs_needed(
         curve[count], train[count] = sparsity(rotation @ held).l1, sparsity(rotation @ columns).l1
     table = {k: v.l1 for k, v in baseline_table(columns, held, seed=recipe.seed).items()}
     best = min(curve.values())
-    enough = min(c for c in counts if curve[c] <= best * (1 + tolerance))
+    enough = min(c for c in counts if curve[c] <= best * (1 + _TOLERANCE))
     helps = [c for c in counts if curve[c] < table[NEURONS]]
     if helps:
-        said = f"{enough} inputs come within {tolerance:.0%} of the best of {counts[-1]}; the neuron basis is beaten from {helps[0]} on"
+        said = f"{enough} inputs come within {_TOLERANCE:.0%} of the best of {counts[-1]}; the neuron basis is beaten from {helps[0]} on"
     else:
         said = f"no count up to {counts[-1]} beats the neuron basis on held-out inputs"
     figures = {f"held out, {c} inputs": v for c, v in curve.items()} | {
@@ -76,13 +77,9 @@ def inputs_needed(
 def rotation_against_neurons(
     columns: Float[Tensor, "d m"],
     held_out: Float[Tensor, "d k"],
-    eps: Sequence[float] = EPS,
-    seed: int = 0,
-    zeros: bool = False,
 ) -> Answer:
     """Does the rotation beat the neuron basis, and at which sharpness of the seed measure? On held-out columns."""
-    fitted = fit_rotation(columns, zeros=zeros, seed=seed)
-    table = baseline_table(columns, held_out, fitted, eps, seed)
+    table = baseline_table(columns, held_out, fit_rotation(columns), EPS)
 
     def flat(name: str) -> dict[str, float]:
         return {"mean |y|": table[name].l1} | {f"seed measure, eps {e:g}": v for e, v in table[name].seed.items()}

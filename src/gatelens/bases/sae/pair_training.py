@@ -6,7 +6,7 @@ encoder and little else: 3,072 features of width 384 take about a minute for a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
@@ -22,7 +22,6 @@ from .ridge import ridge as ridge
 from .training import DictionaryTraining
 
 _THRESHOLD_ROWS = 16_384
-_SEARCHED = 0.5  # the threshold is looked for above this share of the last batch's
 _BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
 _REVIVED_UNTIL = 0.7
@@ -285,26 +284,14 @@ class PairRun:
             return 0.0, int((~on).sum())
         index = torch.randperm(len(self.x), generator=self.generator)[:_THRESHOLD_ROWS]
         wanted = round(self.settings.k * len(index))
-        value, col = self._above(index, _SEARCHED * self.choose.threshold)
-        if len(value) <= wanted:
-            value, col = self._above(index, 0.0)
-        threshold = level(value, wanted)
-        alive = torch.zeros(len(self.bias), dtype=torch.bool, device=col.device).index_fill_(
-            0, col[value > threshold], True
-        )
+        threshold = level(self._pre(index), wanted)
+        alive = torch.stack([(pre > threshold).any(0) for pre in self._pre(index)]).any(0)
         return threshold, int((~alive).sum())
 
-    def _above(
-        self, index: Int[Tensor, " rows"], lowest: float
-    ) -> tuple[Float[Tensor, " entries"], Int[Tensor, " entries"]]:
-        """The pre-activations of some rows that exceed a value, and their features."""
-        values, cols = [], []
-        for part in index.split(1024):
-            pre = batch_there(self.x, part, self.device) @ self.encoder.T + self.bias
-            places = (pre > lowest).nonzero(as_tuple=True)
-            values.append(pre[places])
-            cols.append(places[1])
-        return torch.cat(values), torch.cat(cols)
+    def _pre(self, index: Int[Tensor, " rows"]) -> Iterator[Float[Tensor, "some f"]]:
+        """The pre-activations of some rows, some hundreds at a time."""
+        for part in index.split(512):
+            yield batch_there(self.x, part, self.device) @ self.encoder.T + self.bias
 
 
 def overlap(dictionary: Float[Tensor, "f d"], generator: torch.Generator) -> Float[Tensor, ""]:
@@ -318,11 +305,18 @@ def overlap(dictionary: Float[Tensor, "f d"], generator: torch.Generator) -> Flo
     return total / len(dictionary)
 
 
-def level(values: Float[Tensor, " positive"], count: int) -> float:
-    """The value that `count` of the values exceed; 0 where there are no more than that."""
-    if len(values) <= count:
-        return 0.0
-    return float(values.kthvalue(len(values) - count).values)
+def level(parts: Iterable[Tensor], count: int) -> float:
+    """The value that `count` of the positive values exceed, over all parts; 0 where there are no more than that.
+
+    Only the largest are held: all that is positive would be half of rows by features.
+    """
+    largest: Tensor | None = None
+    for part in parts:
+        lowest = 0.0 if largest is None or len(largest) <= count else float(largest.min())
+        found = part[part > lowest]
+        largest = found if largest is None else torch.cat([largest, found])
+        largest = largest.topk(min(count + 1, len(largest)), sorted=False).values
+    return 0.0 if largest is None or len(largest) <= count else float(largest.min())
 
 
 def falling(step: int, steps: int) -> float:
