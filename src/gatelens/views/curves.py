@@ -62,8 +62,8 @@ def curve_figure(
             ticks = sorted({v for x, _ in series.values() for v in x if v > 0})
             axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
             axes.minorticks_off()
-        axes.set_xlabel("features, second")
-        axes.set_ylabel("features, first")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
         axes.set_title(title, fontsize=10)
         axes.legend(frameon=False, fontsize=8)
         for side in ("top", "right"):
@@ -114,6 +114,8 @@ def matched_matrix_figure(
     similarity: Float[Tensor, "f g"],
     first: Sequence[int] | None = None,
     second: Sequence[int] | None = None,
+    x_label: str = "features, second",
+    y_label: str = "features, first",
     title: str = "",
 ) -> str:
     """|similarity| of two sets of features, matched pairs in order of strength along the diagonal.
