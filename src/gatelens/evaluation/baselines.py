@@ -60,8 +60,11 @@ def baseline_circuits(
             found["shuffled"] = _shuffled_gates(found["shuffled"], features, held_out, **gate_options)
     plain = all(s.mlp is not None and s.mlp.W_gate is None for s in circuit.segments)
     if "virtual_weights" in names and plain and not _made_for_pairs(circuit):
-        wires = VirtualWeights(mean_wires=_wires(circuit) / _outputs(circuit))
-        connectors = connect(circuit.segments, circuit.bases, features, wires, sequential=False)
+        connectors = {}
+        for segment in circuit.segments:  # each with its own number of wires
+            own = circuit.connectors[segment.name]
+            wires = VirtualWeights(mean_wires=max(own.wires, 1) / len(own.bias))
+            connectors |= connect([segment], circuit.bases, features, wires, sequential=False)
         found["virtual_weights"] = replace(circuit, connectors=connectors, gates={})
     return found
 
