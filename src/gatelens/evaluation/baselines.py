@@ -100,8 +100,12 @@ def _made_for_pairs(circuit: Circuit) -> bool:
 
 def _for_neurons(solver: Any, circuit: Circuit, acts: Mapping[str, Tensor]) -> Any:
     """The solver with its budget set so that the fewer neurons get as many wires in all as the circuit has."""
-    wanted = _wires(circuit) / max(sum(s.d_out for s in circuit.segments), 1)
-    return solver.with_budget(wanted, signed=any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments))
+    outputs = sum(s.d_out for s in circuit.segments)
+    wires = _wires(circuit)  # a solver rounds the budget of each segment: none may get more than its share
+    wanted = min(wires * s.d_out // outputs / s.d_out for s in circuit.segments)
+    return solver.with_budget(
+        max(wanted, 1 / outputs), signed=any(float(acts[s.hook_out].min()) < 0 for s in circuit.segments)
+    )
 
 
 def _shuffled(circuit: Circuit, features: Mapping[str, Tensor], solver: Solver) -> Circuit:
