@@ -1,6 +1,6 @@
 """Makes the text that the demo reads SmolLM2 on: written by SmolLM2 itself, so that it is ours to give away and was never trained on.
 
-    python tools/write_smollm2_sample.py                       # about 20 CPU minutes: 320 documents of 160 tokens
+    python tools/write_smollm2_sample.py    # about 25 CPU minutes: 320 documents of 160 tokens; what is there may be used earlier
 
 Every document goes on from one of many openings, which is kept; what repeats itself is left out. Sampled at temperature .75.
 """
