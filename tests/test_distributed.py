@@ -254,7 +254,7 @@ def ended(processes: list[subprocess.Popen]) -> list[str]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Everything that a run leaves, but its locks and what holds times."""
     found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    timed = ("report.json", "manifest.json", "index.html")
+    timed = ("report.json", "report-quick.json", "manifest.json", "index.html")
     return {name: p.read_bytes() for name, p in found.items() if name not in timed and not name.startswith("blocks/")}
 
 

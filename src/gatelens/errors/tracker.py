@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
 
+from . import ConfigError
+
 #: steps between two points of a training curve
 EVERY = 50
 
@@ -27,14 +29,24 @@ _TOLD: ContextVar[Tracker | None] = ContextVar("tracker", default=None)
 def tracking(tracker: Tracker) -> Iterator[Tracker]:
     """Within the block, training curves and reports are told to `tracker.log(...)`.
 
+    Args:
+        tracker: anything with `log(figures)`: a wandb run, trackio, one of your own.
+
+    Raises:
+        ConfigError: it has no `log`.
+
     Examples:
         >>> class Kept(list):
         ...     log = list.append
-        >>> with tracking(Kept()) as kept:
-        ...     tell({"faithfulness": 0.9})
+        >>> with gl.tracking(Kept()) as kept:
+        ...     gl.errors.tracker.tell({"faithfulness": 0.9})
         >>> kept
         [{'faithfulness': 0.9}]
     """
+    if not callable(getattr(tracker, "log", None)):
+        raise ConfigError(
+            f"tracking: expected something with log(figures), got {type(tracker).__name__}. Give wandb.init()"
+        )
     before = _TOLD.set(tracker)
     try:
         yield tracker

@@ -200,8 +200,8 @@ class Stage:
         self.passes += change.shape[0] * change.shape[1]
         x = self.x[torch.from_numpy(rows).to(self.x.device)]
         with torch.no_grad():
-            moves = (torch.from_numpy(part).to(x) for part in (along, change))
-            return self._one_feature.changed(x, *moves, out).cpu().float().numpy()
+            moved = self._one_feature.changed(x, torch.from_numpy(along).to(x), torch.from_numpy(change).to(x), out)
+            return moved.cpu().float().numpy()
 
     @cached_property
     def _one_feature(self) -> OneFeature | None:

@@ -21,7 +21,7 @@ from .compared import Original
 from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
 from .huggingface import HuggingFaceFolder, hooked_config
 from .placing import device_named
-from .protocol import check_model
+from .protocol import check_model, cut_off_words
 from .state_dict import TL_CONFIG, TL_WEIGHTS, StateDictFile
 
 _LOCAL = (

@@ -194,8 +194,9 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.1f} %" if value >= 0.0005 else "< 0.1 %"
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun if number == 1 else noun + 's'}"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`plural`: of what takes more than an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 _MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
