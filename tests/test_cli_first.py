@@ -47,7 +47,8 @@ def test_the_demo_takes_what_run_takes_and_chooses_its_config(monkeypatch):
     assert config_name() == "demo"
 
 
-def test_the_demo_ends_in_a_dozen_lines_with_rules_in_words(tmp_path, capsys):
+def test_the_demo_ends_in_a_dozen_lines_with_rules_in_words(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gatelens.cli.demo.config_name", lambda: "demo")  # SmolLM2 takes a minute or two
     small = ["data.rows=[48, 24]", "gates.read_at_most=96", "gates.tried_at_most=4", "evaluation.baselines=[]"]
     settings = [word for change in small for word in ("--set", change)]
     assert main(["demo", "--out", str(tmp_path / "run"), *settings, "--set", "evaluation.tokens=256"]) == 0
