@@ -15,8 +15,10 @@ from gatelens.errors import ConfigError, SolverError
 from gatelens.pipeline import finishing
 from gatelens.pipeline.building import build
 from gatelens.pipeline.config import check_config
+from gatelens.pipeline.null_model import null_gates
 from gatelens.pipeline.running import run, state_of
 from gatelens.solvers.protocol import SolverDefaults, as_solver
+from gatelens.views.circuit_page import PENDING
 
 CONFIG = {
     "name": "doors",
@@ -169,3 +171,35 @@ def test_the_solver_follows_from_the_bases():
     acts = {hook: torch.rand(20, 5) for s in segments for hook in (s.hook_in, s.hook_out)}
     bases = as_recipe(Bare()).fit(segments, acts)
     assert type(default_solver(segments, bases)).__name__ == "BySize"
+
+
+def test_the_page_comes_before_what_takes_long_and_a_sample_says_so(tmp_path):
+    changed = {"gates": {"read_at_most": 12, "tried_at_most": 4}, "evaluation": {"curve_rows": 0, "coverage": False}}
+    folder, seen = tmp_path / "run", []
+
+    def say(line: str) -> None:
+        if "is there to look at" in line:
+            seen.append(((folder / "index.html").read_text(), (folder / "report.json").exists()))
+
+    walk = run(check_config(CONFIG | changed), folder, say=say)
+    (page, finished), *rest = seen
+    assert not rest
+    assert not finished
+    assert PENDING in page
+    whole = (folder / "index.html").read_text()
+    assert PENDING not in whole
+    assert "a sample of" in whole
+    report = finishing.report(walk)
+    own = sum(g["outputs"] for g in report.gates.values())
+    for name in ("neurons", "shuffled"):  # no more outputs are read of a baseline than of the circuit
+        assert 0 < report.baselines[name]["outputs"] <= own
+        assert report.baselines[name]["tried"] <= 4 * len(report.gates)
+
+
+@pytest.mark.parametrize(("coverage", "read"), [(True, None), (False, 256)])
+def test_what_adds_up_over_outputs_is_read_of_baselines_as_of_the_circuit(tmp_path, coverage, read):
+    config = check_config(CONFIG | {"seed": 3, "evaluation": {"coverage": coverage}})
+    options = null_gates(state_of(config, tmp_path / "run"))
+    assert options.get("read_at_most") == read
+    assert options["tried_at_most"] == 8
+    assert options["seed"] == 3

@@ -19,7 +19,7 @@ from ..segments import Segment
 from ..solvers.protocol import as_solver
 from ..solvers.virtual_weights import VirtualWeights
 
-#: of a baseline only shares are told: so many outputs are read, and so many rules tried
+#: where only shares are told of a baseline, so many outputs are read, and so many rules tried
 SAMPLE = {"read_at_most": 256, "tried_at_most": 64}
 
 
@@ -34,7 +34,7 @@ def baseline_circuits(
     features: Mapping[str, Tensor] | None = None,
     **gate_options: Any,
 ) -> dict[str, Circuit]:
-    """name -> circuit of the same segments, to be evaluated beside `circuit`; rules are read of a `SAMPLE` of the outputs.
+    """name -> circuit of the same segments, to be evaluated beside `circuit`, its gates read as `gate_options` say.
 
     Args:
         names: which of them. features: of the circuit's dictionaries on `acts`, where they are at hand.
@@ -48,7 +48,6 @@ def baseline_circuits(
     """
     solver = as_solver(solver).for_others(max(_wires(circuit), 1) / _outputs(circuit))
     features = features_at(circuit.segments, circuit.bases, acts) if features is None else features
-    gate_options = sampled(gate_options)
     found: dict[str, Circuit] = {}
     if "neurons" in names:
         neurons, own = Neurons().fit(circuit.segments, acts), _for_neurons(solver, circuit, acts)
@@ -70,7 +69,10 @@ def baseline_circuits(
 
 
 def sampled(gate_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of `type_gates` with no more read and tried than `SAMPLE` says."""
+    """Options of `type_gates` with no more read and tried than `SAMPLE` says.
+
+    Not for what adds up over outputs, as coverage does: what was not read or tried explains nothing, and the null would look worse.
+    """
     return dict(gate_options) | {k: min(most, gate_options.get(k) or most) for k, most in SAMPLE.items()}
 
 

@@ -40,6 +40,7 @@ class Coverage:
 
     Attributes:
         outputs, verified, wires: output features; those with a verified gate; wires into those.
+        looked_for: outputs that were read at all; the others explain nothing here.
         variance: share of the segment's output variance that the verified gates' equations explain beyond stand-ins for all.
         firings: share of all firings of output features that verified rules say (and the feature does fire).
         gap: share of the metric that ablating every output costs and the verified gates win back; None when it costs nothing.
@@ -60,6 +61,7 @@ class Coverage:
     all_gap: float | None
     dictionary_variance: float
     recipe: str
+    looked_for: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class CoverageReport:
             f"Verified gates explain {_percent(_mean(self.circuit))} of the output variance of {which} "
             f"(all whose rule holds: {_percent(read)})"
         )
+        some = sum(c.looked_for or c.outputs for c in self.circuit.values())
+        whole = sum(c.outputs for c in self.circuit.values())
+        said += f", with {some:,} of {whole:,} outputs read" if some < whole else ""
         names = {
             "neurons": "neurons at equal wires",
             "shuffled": "gates fitted to shuffled inputs",
@@ -217,6 +222,7 @@ def _coverage(
         gap_closed(clean, ablated, score(connector)),
         explained_variance(basis, blocks(f_out, _ROWS), x, y),
         recipe,
+        sum(g.looked_for for g in gates),
     )
 
 

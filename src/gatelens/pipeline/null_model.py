@@ -32,8 +32,14 @@ def random_model(state: State) -> tuple[Any, Circuit] | None:
         return None
     fit, held_out = (collect(model, part, segments) for part in state.batches)
     bases = fit_bases(recipes, segments, fit, progress=state.progress)
-    options = sampled(state.source.gate_options)
+    options = null_gates(state)
     return model, build_circuit(model, segments, bases, fit, state.solver, held_out=held_out, **options)
+
+
+def null_gates(state: State) -> dict[str, Any]:
+    """How gates of baselines are read: a sample, but all as the circuit's own where coverage adds up over them."""
+    given = dict(state.source.gate_options)
+    return given if state.source.evaluation.coverage else sampled(given)
 
 
 def null_recipes(

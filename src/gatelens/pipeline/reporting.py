@@ -15,7 +15,7 @@ from ..evaluation.wire_curves import circuit_wire_curves
 from ..ladder.measuring import Entry, Measure, Rows, measure_ladder, replaced_metric
 from .building import keywords
 from .config import Evaluation
-from .null_model import random_model
+from .null_model import null_gates, random_model
 from .resume import versions
 from .state import State
 
@@ -116,7 +116,7 @@ def _baselines(state: State, circuit: Circuit) -> dict[str, Any]:
     fit, held_out = state.acts
     found: dict[str, Any] = {}
     if names := {*wanted} - {"random_weights"}:
-        options = state.source.gate_options
+        options = null_gates(state)
         found = baseline_circuits(
             state.model, circuit, fit, state.solver, held_out, names=names, features=state.features, **options
         )
