@@ -13,6 +13,8 @@ from .linear import Basis
 
 #: largest difference from the whole encoding, as a share of the largest value, that passes as rounding
 _CLOSE = 1e-4
+#: by how much rows are made longer for the proof
+LONGER = 4.0
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,16 @@ class Columns:
 
     @classmethod
     def proven(cls, basis: Basis, y: Float[Tensor, "rows d"]) -> Columns | None:
-        """What `basis.encode` computes, feature by feature; None where it is not this on some real rows.
+        """What `basis.encode` computes, feature by feature; None where it is not this on some real rows and on these made longer.
 
-        A TopK over all features, a norm of the row or anything else that one feature alone cannot know shows itself in the rows.
+        A TopK over all features, a norm of the row or anything else that one feature alone cannot know shows itself there: longer
+        rows have more features on than any real one, as changed rows may have.
         """
         found = cls._of(basis)
         if found is None or not len(y):
             return None
         with torch.no_grad():
+            y = torch.cat([y, LONGER * y])
             whole = basis.encode(y)
             outs = torch.arange(whole.shape[1], device=whole.device)
             if whole.layout != torch.strided or found.bias.shape != whole.shape[1:]:

@@ -1,7 +1,7 @@
 """One output feature behind an MLP, for many changes of few input features in the same rows.
 
 Setting a rule's literals moves a row along a few directions, so what the hidden layer receives moves along as few; and of the
-output one feature is asked for, so the output itself need not be made. That is some ten times less work than the segment as it is.
+output one feature is asked for, so the output itself need not be made.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ _CLOSE = 1e-4
 
 @dataclass(frozen=True)
 class OneFeature:
-    """The MLP up to its hidden layer, and each feature's encoder seen from there."""
+    """The MLP up to its hidden layer, and each feature's encoder seen from there.
+
+    Attributes:
+        read: [m, f] what each feature reads from the hidden layer; bias: [f]; threshold: [f].
+    """
 
     mlp: MLPWeights
-    columns: Columns
+    read: Float[Tensor, "m f"]
+    bias: Float[Tensor, " f"]
+    threshold: Float[Tensor, " f"]
 
     @classmethod
     def proven(cls, segment: Segment, basis_out: Basis, x: Float[Tensor, "rows d_in"]) -> OneFeature | None:
@@ -39,7 +45,8 @@ class OneFeature:
             columns = Columns.proven(basis_out, y)
             if columns is None or columns.weight.device != mlp.W_in.device:
                 return None
-            found, whole = cls(mlp, columns), basis_out.encode(y)
+            bias = columns.bias if mlp.b_out is None else columns.bias + mlp.b_out @ columns.weight
+            found, whole = cls(mlp, mlp.W_out @ columns.weight, bias, columns.threshold), basis_out.encode(y)
             strongest = int(whole.sum(0).argmax())
             step = (x[:1] - x[-1:]) / 2
             apart = found.changed(x - step, step, torch.ones(1, len(x), 1).to(x), strongest)[0]
@@ -60,14 +67,5 @@ class OneFeature:
             hidden = act(pre)
         else:
             hidden = act(x @ mlp.W_gate + change @ (directions @ mlp.W_gate)) * pre
-        weight, bias, threshold = self._feature(out)
-        z = hidden @ weight + bias
-        return torch.where(z > threshold, z, 0.0)
-
-    def _feature(self, out: int) -> tuple[Float[Tensor, " m"], Float[Tensor, ""], Float[Tensor, ""]]:
-        """What a feature reads from the hidden layer, its bias there, and its threshold."""
-        mlp, read = self.mlp, self.columns.weight[:, out]
-        bias = self.columns.bias[out] if mlp.b_out is None else self.columns.bias[out] + mlp.b_out @ read
-        if mlp.W_out is None:  # `proven` refuses such a segment
-            return read, bias, self.columns.threshold[out]
-        return mlp.W_out @ read, bias, self.columns.threshold[out]
+        z = hidden @ self.read[:, out] + self.bias[out]
+        return torch.where(z > self.threshold[out], z, 0.0)

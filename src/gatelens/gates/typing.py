@@ -109,7 +109,7 @@ def type_gates(
         (32, True)
     """
     settings = _settings(
-        levels, max_literals, mcc_bar, min_count, min(tried_at_most, 1 if read_at_most is None else read_at_most), seed
+        levels, max_literals, mcc_bar, min_count, min(m for m in (tried_at_most, read_at_most) if m is not None), seed
     )
     fit, judge = _parts(connector, (f_in, f_out), held_out, origins)
     if segment is not None:
