@@ -87,24 +87,23 @@ def _found(state: Any) -> Iterator[str]:
     marks = names.marks or (lambda out: False)
     read = sorted((g for g in gates if g.read and len(g.rule.literals) > 1), key=lambda g: order_key(g, marks(g.out)))
     if read:
-        yield f"The first {min(NAMED, len(read))} of two inputs or more by evidence (grade, then MCC: 1 is without errors, 0 is chance):"
+        yield f"The first {min(NAMED, len(read))} of two inputs or more by evidence (MCC: 1 is without errors, 0 is chance):"
     for gate in read[:NAMED]:
         yield f"  {line(gate, names)}"
 
 
 def line(gate: Any, names: Any) -> str:
-    """`verified  though or yet or thus -> " the"   MCC .97 (random inputs .00)`."""
+    """`verified  though or yet or thus -> " the"   MCC 0.97 (random parents 0.00)`."""
+    from ..views.labels import Label
+    from ..views.sketch import sketch_of
 
     def literal(of: Any) -> str:
         return _short(Label.of(names.label("in", of.feature))) or f"IF_{of.feature}"
 
-    from ..views.labels import Label
-    from ..views.sketch import sketch_of
-
     tokens = sketch_of(gate, names).effect.tokens[:3]
     favours = f" -> {', '.join(tokens)}" if tokens else ""
     null = "-" if gate.control_mcc is None else f"{gate.control_mcc:.2f}"
-    return f"{gate.grade}  {gate.rule.words(literal)}{favours}   MCC {gate.mcc:.2f} (random inputs {null})"
+    return f"{gate.grade}  {gate.rule.words(literal)}{favours}   MCC {gate.mcc:.2f} (random parents {null})"
 
 
 def _short(label: Any) -> str:

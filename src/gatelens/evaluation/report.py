@@ -82,9 +82,17 @@ class Report:
             ) + f"{wires:,} wires; {metric} was not measured: {self.model['missing']}."
         return (f"{rules} " if rules else "") + (
             f"With {len(self.connectors)} MLP{'s' if len(self.connectors) > 1 else ''} replaced by {wires:,} wires{past}, {metric} is "
-            f"{show(self.all_replaced.get(metric))} (the model's own {show(clean)}, with the mean in their place "
+            f"{show(self.all_replaced.get(metric))}{self._give_or_take()} (the model's own {show(clean)}, with the mean in their place "
             f"{show(self.model['ablated'])})."
         )
+
+    def _give_or_take(self) -> str:
+        """The interval over documents of the metric with everything replaced, and the tokens that it was measured on."""
+        interval, tokens = self.all_replaced.get("interval"), self.model.get("tokens")
+        if not interval:
+            return ""
+        on = f"; {tokens:,} tokens" if tokens else ""
+        return f" [{show(interval[0])} to {show(interval[1])}{on}]"
 
     def __repr__(self) -> str:
         m = self.model
