@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from gatelens.store.shards import ShardFolder
 ROWS, SIZE, COUNT = 61, 9, 7  # 7 shards, the last one shorter
 
 #: what ends a test that hangs; nothing here is measured by the clock, so a slow machine only takes longer
-HANGS = 600.0
+HANGS = 300.0
 
 #: a worker in a process of its own; it imports numpy and the store, never torch; with "waits", for ever at its second shard
 CHILD = textwrap.dedent("""
@@ -242,13 +244,18 @@ def launch(world: int, *arguments: str) -> list[subprocess.Popen]:
 
 
 def ended(processes: list[subprocess.Popen]) -> list[str]:
-    """Their standard output, once all have ended well."""
-    said = []
-    for process in processes:
-        out, error = process.communicate(timeout=HANGS)
-        assert process.returncode == 0, error
-        said.append(out)
-    return said
+    """Their standard output, once all have ended well; where one fails or hangs, all are ended and what each said is shown."""
+    with ThreadPoolExecutor(len(processes)) as readers:  # at once: a full pipe would hold one up, and it the others
+        reading = [readers.submit(process.communicate) for process in processes]
+        since = time.monotonic()
+        while any(process.poll() is None for process in processes):
+            if any(process.returncode for process in processes) or time.monotonic() - since > HANGS:
+                for process in processes:
+                    process.kill()
+            time.sleep(0.05)
+        said = [read.result() for read in reading]
+    assert not any(process.returncode for process in processes), "\n".join(error for _, error in said)
+    return [out for out, _ in said]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

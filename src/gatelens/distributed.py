@@ -15,6 +15,7 @@ shards, and wait for one another's by looking (`wait_for`).
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,19 +173,33 @@ def together(worker: Worker) -> Iterator[None]:
     if worker.alone or not worker.meets:
         yield
         return
-    import torch.distributed as dist
-
-    began = not dist.is_initialized()
-    if began:
-        where = {"rank": worker.rank, "world_size": worker.world, "timeout": timedelta(seconds=patience_set())}
-        dist.init_process_group("gloo", **where)  # what goes between processes lies in the host's memory
+    _rendezvous(worker)
     _team = worker
     try:
         yield
     finally:
         _team = Worker()
-        if began:
-            dist.destroy_process_group()
+
+
+def _rendezvous(worker: Worker) -> None:
+    """Bring the processes together, once for as long as they live.
+
+    A group that is given up and formed again at the same place can hang: a process that comes early asks the old group's store.
+    """
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    where = {"rank": worker.rank, "world_size": worker.world, "timeout": timedelta(seconds=patience_set())}
+    dist.init_process_group("gloo", **where)  # what goes between processes lies in the host's memory
+    atexit.register(_part)
+
+
+def _part() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager
