@@ -22,7 +22,7 @@ def figures():
 
 
 def test_wires_foresee_what_wires_of_shuffled_inputs_do_not(figures):
-    for edit in ("removals", "subsets", "additions"):
+    for edit in ("removals", "subsets", "restoring", "additions"):
         found = figures[f"digits: R2 of the predicted change in y, {edit}"]
         assert found.value > 0.4
         assert found.baselines["wires fitted to shuffled inputs"] < 0.1

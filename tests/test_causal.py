@@ -12,9 +12,11 @@ from _wire_ablation import ablate_wires, drop_contradicted
 from gatelens.basis import Rotation
 from gatelens.connectors import Connector
 from gatelens.edits import Counterfactual
-from gatelens.edits.kinds import removal, subset
+from gatelens.codes.rows import Codes
+from gatelens.edits.counterfactual import Library
+from gatelens.edits.kinds import decisive, removal, subset
 from gatelens.errors import DataError
-from gatelens.evaluation.causal import edit_figures
+from gatelens.evaluation.causal import edit_figures, restoring_figures
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gates import type_gates
 from gatelens.gates.stage import Stage
@@ -84,6 +86,40 @@ def test_r2_is_the_share_of_squared_change_that_is_foreseen(world):
     assert nothing_left["size"] == pytest.approx(
         float(change.square().sum() / (y - y.mean(0)).square().sum()), rel=1e-4
     )
+
+
+#: an OR with both on, an AND with both, an AND-NOT without what it forbids, a feature that nothing reads
+FOUR = torch.zeros(4, WIDTH)
+FOUR[0, [0, 1]] = FOUR[1, [2, 3]] = FOUR[2, 4] = FOUR[3, 7] = 1.0
+
+
+def test_what_closes_an_output_by_itself_is_found():
+    codes, generator = Codes.of(FOUR), torch.Generator().manual_seed(0)
+    change = decisive(lambda f: exact()(f) > 0)(codes, Library.observed(codes), generator).change.dense()
+    assert change[0].abs().sum() == 0  # the other arm of the OR keeps it open
+    assert sorted(change[1, 2:4].tolist()) == [-1, 0]
+    assert (change[2].nonzero().flatten().tolist(), float(change[2, 4])) == ([4], -1)
+    assert change[3].abs().sum() == 0
+
+
+def test_restoring_starts_where_the_rule_is_closed_and_opens_it(world):
+    """By hand: the AND and the AND-NOT come back with .6 and .99; wires of half the strength foresee 1 - (1/2)^2 of that."""
+    segment, basis_in, basis_out, _ = world
+    x = (FOUR * (1 + 1e-3) @ basis_in.matrix).repeat(40, 1)
+    for scale, r2 in ((1.0, 1.0), (0.5, 0.75)):
+        wires = Connector.from_dense(WEIGHT.T * scale, BIAS * scale)
+        found = restoring_figures(segment, basis_in, basis_out, wires, x, torch.Generator().manual_seed(0))
+        assert found["r2"] == pytest.approx(r2, abs=1e-2)
+        assert found["off_on"]["predicted"] == 80  # two of the four rows, forty times
+        assert found["off_on"]["happened"] == 1.0
+        y = segment.forward(x)
+        assert found["on_off"]["predicted"] == 0
+    closed = y.clone()
+    closed[1::4, 1] = closed[2::4, 2] = 0.0  # the output from which restoring starts
+    change = 40 * (0.6**2 + 0.99**2)
+    assert found["size"] == pytest.approx(change / float((closed - closed.mean(0)).square().sum()), rel=2e-2)
+    linear = Connector.from_dense(WEIGHT.T, BIAS, activation="identity")
+    assert restoring_figures(segment, basis_in, basis_out, linear, x, torch.Generator()) is None
 
 
 def test_flips_of_features_of_the_input_are_judged_by_the_output(world):

@@ -15,7 +15,7 @@ from gatelens.basis import Basis
 from gatelens.connectors import Connector
 from gatelens.edits.kinds import KINDS
 from gatelens.errors import DataError
-from gatelens.evaluation.causal import edit_figures
+from gatelens.evaluation.causal import edit_figures, restoring_figures
 from gatelens.gates import Gate
 from gatelens.gates.stage import Stage
 from gatelens.models import host, there
@@ -46,7 +46,7 @@ def causal_figures(
 
     Returns:
         removals (one active feature removed), subsets (each active one dropped with p = .4), additions (one feature
-        switched on, at its mean value): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the segment's
+        switched on, at its mean value), restoring (a removed feature put back where an output is closed only for its lack): each with r2, local_jacobian_r2, shuffled_r2 of the predicted change in the segment's
         output, size: the change over the output's variance, and on_off, off_on: {predicted, happened, base_rate, recall} of
         output features' flips.
         wires: agreement between wires and ablation. rules: flips that the printed rules require.
@@ -61,6 +61,7 @@ def causal_figures(
     found: dict[str, Any] = {
         name: edit_figures(segment, basis_in, basis_out, connector, chosen, KINDS[name], generator) for name in EDITS
     }
+    found["restoring"] = restoring_figures(segment, basis_in, basis_out, connector, chosen, generator)
     stage = Stage.of(segment, basis_in, basis_out, x, levels_of(gates or (), connector.weight.shape[0]))
     found["edges"] = ablate_wires(stage, host(connector), top_wires, seed=seed).figures(seed)
     found["rules"] = rule_flips(stage, gates, seed=seed).figures() if gates is not None else None

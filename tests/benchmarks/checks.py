@@ -245,15 +245,21 @@ def _causes(name: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Figur
             {who: e[key] for who, e in wires.items()} | nulls,
             silent,
         )
-    for edit in ("removals", "subsets", "additions"):
-        shares = {who: f[edit]["r2"] for who, f in found.items()}
-        slopes = {f"{who}, local Jacobian": f[edit]["local_jacobian_r2"] for who, f in found.items() if who != SHUFFLED}
+    for edit in ("removals", "subsets", "restoring", "additions"):
+        known = {who: f[edit] for who, f in found.items() if f[edit] is not None}  # nothing closes a linear output
+        shares = {who: f["r2"] for who, f in known.items()}
+        slopes = {f"{who}, local Jacobian": f["local_jacobian_r2"] for who, f in known.items() if who != SHUFFLED}
         mixed = {"wires, other rows' predictions": found[WIRES][edit]["shuffled_r2"]}
         yield _beside(f"{name}: R2 of the predicted change in y, {edit}", shares | slopes | mixed)
-    for edit, way, words in (("subsets", "on_off", "on -> off"), ("additions", "off_on", "off -> on")):
-        shares = {who: f[edit][way]["happened"] for who, f in found.items()}
-        base = {f"{who}, where none is predicted": f[edit][way]["base_rate"] for who, f in found.items()}
-        counts = "; ".join(f"{who} {f[edit][way]['predicted']:,}" for who, f in found.items())
+    for edit, way, words in (
+        ("subsets", "on_off", "on -> off"),
+        ("restoring", "off_on", "off -> on"),
+        ("additions", "off_on", "off -> on"),
+    ):
+        known = {who: f[edit] for who, f in found.items() if f[edit] is not None}
+        shares = {who: f[way]["happened"] for who, f in known.items()}
+        base = {f"{who}, where none is predicted": f[way]["base_rate"] for who, f in known.items()}
+        counts = "; ".join(f"{who} {f[way]['predicted']:,}" for who, f in known.items())
         yield _beside(f"{name}: flips {words} that the wires predict and the model makes ({edit})", shares | base,
                       f"predicted: {counts}")  # fmt: skip
     for way, words in (("on_off", "on -> off"), ("off_on", "off -> on")):

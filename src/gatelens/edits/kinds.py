@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..codes.rows import Codes
@@ -15,17 +15,13 @@ EditRows = Callable[[Codes, Library, torch.Generator], Edit]
 
 #: probability with which `subset` drops a feature, and `patch` exchanges one
 DROP, EXCHANGE = 0.4, 0.25
-#: features drawn for a row until one is found that is off
+#: features drawn for a row until one is found that is off, or without which an output closes
 _TRIES = 16
 
 
 def removal(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     """One active feature of each row taken away, drawn evenly."""
-    counts = codes.crow.diff()
-    place = codes.crow[:-1] + (uniform(len(codes), generator, codes) * counts).long()
-    dropped = _none(codes)
-    dropped[place[counts > 0]] = True
-    return Edit.of(codes, dropped, _nothing(codes))
+    return Edit.of(codes, _one_each(codes, generator), _nothing(codes))
 
 
 def subset(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
@@ -59,8 +55,45 @@ def patch(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     return Edit.of(codes, dropped, added)
 
 
+def decisive(opens: Callable[[Float[Tensor, "rows m"]], Bool[Tensor, "rows n"]]) -> EditRows:
+    """One active feature of each row taken away, drawn among those without which some output closes; nothing where none is found.
+
+    Read backwards this restores a feature in its own row, where a rule is closed only for its lack.
+
+    Args:
+        opens: which outputs are on, from the features.
+    """
+
+    def edit(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
+        with torch.no_grad():
+            was = opens(codes.dense())
+            dropped, left = _none(codes), torch.ones(len(codes), dtype=torch.bool, device=codes.col.device)
+            for _ in range(_TRIES):
+                drawn = _one_each(codes, generator) & left[codes.row]
+                closed = (was & ~opens(_without(codes, drawn).dense())).any(1)
+                dropped |= drawn & closed[codes.row]
+                left &= ~closed
+        return Edit.of(codes, dropped, _nothing(codes))
+
+    return edit
+
+
 #: by the names that reports have for them
 KINDS: dict[str, EditRows] = {"removals": removal, "subsets": subset, "additions": addition, "patches": patch}
+
+
+def _one_each(codes: Codes, generator: torch.Generator) -> Bool[Tensor, " entries"]:
+    """One entry of each row that has any, drawn evenly."""
+    counts = codes.crow.diff()
+    place = codes.crow[:-1] + (uniform(len(codes), generator, codes) * counts).long()
+    drawn = _none(codes)
+    drawn[place[counts > 0]] = True
+    return drawn
+
+
+def _without(codes: Codes, dropped: Bool[Tensor, " entries"]) -> Codes:
+    kept = ~dropped
+    return Codes.from_entries(codes.row[kept], codes.col[kept], codes.value[kept], len(codes), codes.width)
 
 
 def _none(codes: Codes) -> Bool[Tensor, " entries"]:

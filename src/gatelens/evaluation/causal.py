@@ -19,7 +19,7 @@ from ..basis.output import at_output, output_features
 from ..codes import Codes
 from ..connectors import Connector
 from ..edits.counterfactual import Library
-from ..edits.kinds import EditRows
+from ..edits.kinds import EditRows, decisive
 from ..segments import Segment
 
 #: rows edited at once; a dense block of features of a wide basis must fit
@@ -107,12 +107,16 @@ def edit_figures(
     x: Float[Tensor, "rows d_in"],
     edit: EditRows,
     generator: torch.Generator,
+    back: bool = False,
 ) -> dict[str, Any]:
     """R2 of the predicted change in the segment's output for one kind of edit, and the flips of its features.
 
     Beside the connector's R2: the local Jacobian's (the model's own derivative at each row, along the same step), and
     that of the connector's predictions handed to the wrong rows, which knows the sizes but not the rows. The flips of a dictionary
     whose features are computed from the input are judged by what y does (`_BorneOut`).
+
+    Args:
+        back: read each edit backwards: from the edited row to the natural one.
     """
     codes = Codes.encode(basis_in, x)
     library, steps = Library.observed(codes), directions(basis_in, codes.width).to(x)
@@ -124,6 +128,8 @@ def edit_figures(
         made = edit(natural, library, generator)
         f, after, change = natural.dense(), made.codes.dense(), made.change.dense()
         step = change.to(x) @ steps
+        if back:
+            part, step, f, after, change = part + step, -step, after, f, -change
         with torch.no_grad():
             y, y_after = segment.forward(part), segment.forward(part + step)
             p, p_after = connector(f), connector(after)
@@ -152,6 +158,25 @@ def edit_figures(
         "on_off": off.figures(),
         "off_on": on.figures(),
     }
+
+
+def restoring_figures(
+    segment: Segment,
+    basis_in: Basis,
+    basis_out: Basis,
+    connector: Connector,
+    x: Float[Tensor, "rows d_in"],
+    generator: torch.Generator,
+) -> dict[str, Any] | None:
+    """`edit_figures` of putting a removed feature back into its own row, where some output is closed only for its lack.
+
+    A feature put in at random meets a context it never occurs in; this one is what the row was made of. Rows in which no
+    feature closes an output count for nothing. None for a linear connector, whose outputs neither open nor close.
+    """
+    if connector.activation == "identity":
+        return None
+    edit = decisive(lambda f: connector(f) > 0)
+    return edit_figures(segment, basis_in, basis_out, connector, x, edit, generator, back=True)
 
 
 def _dense(f: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def random_removals(
     key[np.broadcast_to(~real | np.isin(feature, touched), key.shape)] = np.inf
     rank = key.argsort(-1).argsort(-1)
     taken = (rank < count[..., None]) & np.isfinite(key)
-    flat = taken.reshape(-1, length)
+    flat = taken.reshape(count.size, length)
     where, which = np.nonzero(flat)
     row = where % len(rows)
     steps = scipy.sparse.csr_matrix(

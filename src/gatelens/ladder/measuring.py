@@ -18,7 +18,7 @@ from ..codes.rows import Codes
 from ..connectors import Connector
 from ..edits.kinds import KINDS
 from ..errors import DataError
-from ..evaluation.causal import edit_figures
+from ..evaluation.causal import edit_figures, restoring_figures
 from ..evaluation.figures import fvu, per_output_r2
 from ..evaluation.passes import Passes
 from ..evaluation.readings import TABLE_ROWS, read_share
@@ -248,6 +248,12 @@ class _Walk:
                 found["on_off"] = figures["on_off"]["happened"]
             if name == "additions":
                 found["off_on"] = figures["off_on"]["happened"]
+        if (
+            restored := restoring_figures(
+                self.segment, self.basis_in, basis_out, connector, self.held.x[order], generator
+            )
+        ) is not None:
+            found |= {"restoring": restored["r2"], "opened": restored["off_on"]["happened"]}
         return found
 
     def _ridge(self, pairs: Any) -> dict[str, float | None]:

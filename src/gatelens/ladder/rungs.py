@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FIGURES = (
-    "fvu", "metric", "read", "median_r2", "over_half", "over_07", "removals", "subsets", "additions", "patches", "on_off", "off_on",
+    "fvu", "metric", "read", "median_r2", "over_half", "over_07", "removals", "subsets", "restoring", "patches", "on_off", "opened",
     "edges", "fan_in", "l0", "true_l0", "seconds",
 )  # fmt: skip
 #: what a short heading stands for
@@ -20,10 +20,12 @@ MEANING = {
     "over_07": "share of outputs with R2 > .7",
     "removals": "R2 of the predicted change in y, one active feature removed",
     "subsets": "the same, each active feature dropped with p = .4",
-    "additions": "the same, one feature put in",
+    "restoring": "the same, a removed feature put back into its own row, where an output was closed only for its lack",
+    "additions": "the same, one feature put in at random",
     "patches": "the same, a quarter of the active features exchanged for another row's",
     "on_off": "share of predicted on -> off flips that the model makes (subsets)",
-    "off_on": "share of predicted off -> on flips that it makes (additions)",
+    "opened": "share of predicted off -> on flips that it makes (restoring)",
+    "off_on": "the same for features put in at random",
     "l0": "predicted active outputs a row",
     "true_l0": "true ones",
 }
