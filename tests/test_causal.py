@@ -10,9 +10,9 @@ from _rule_flips import levels_of, rule_flips
 from _wire_ablation import ablate_wires, drop_contradicted
 
 from gatelens.basis import Rotation
+from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.edits import Counterfactual
-from gatelens.codes.rows import Codes
 from gatelens.edits.counterfactual import Library
 from gatelens.edits.kinds import decisive, removal, subset
 from gatelens.errors import DataError

@@ -63,7 +63,18 @@ class OneWire:
 
 def test_the_true_gates_get_full_marks(ladder):
     true = ladder["true gates"]
-    for name in ("median_r2", "over_07", "removals", "subsets", "restoring", "additions", "patches", "on_off", "opened", "off_on"):
+    for name in (
+        "median_r2",
+        "over_07",
+        "removals",
+        "subsets",
+        "restoring",
+        "additions",
+        "patches",
+        "on_off",
+        "opened",
+        "off_on",
+    ):
         assert true[name] == pytest.approx(1, abs=1e-4), name
     assert true["fvu"] == pytest.approx(0, abs=1e-6)
     assert true["edges"] == WIDTH
