@@ -13,7 +13,7 @@ from gatelens.edits.counterfactual import Counterfactual
 from gatelens.errors import DataError
 from gatelens.evaluation.readings import table_mcc
 from gatelens.evaluation.rivals import ridge_to_output
-from gatelens.ladder.measuring import Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
+from gatelens.ladder.measuring import STATIC, Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
 from gatelens.segments import Segment
 
 WIDTH, GATES = 12, 6
@@ -93,6 +93,11 @@ def test_the_rungs_stand_in_their_order(ladder):
     assert null["read"] == 0.0
     # the raw inputs are the features here, so two of them explain as much as a linear map can; components mix them
     assert ladder["neurons, equal wires"]["fvu"] < ladder["principal components, equal wires"]["fvu"]
+
+
+def test_beside_it_stands_what_as_many_wires_can_carry(ladder):
+    """Each input moves one output here: one wire an input carries everything, whatever it is fitted to."""
+    assert ladder[STATIC] == {"removals": pytest.approx(1), "additions": pytest.approx(1)}
 
 
 def test_it_prints_and_becomes_json(ladder):

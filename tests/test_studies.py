@@ -33,7 +33,16 @@ def test_rank_writes_its_report_and_figures(config, tmp_path, capsys):
     assert "random weights:" in text
     (report,) = json.loads((out / "rank.json").read_text())
     assert report["curve"]["k"] == [2, 12]
-    assert "<svg" in (out / "rank.html").read_text()
+    page = (out / "rank.html").read_text()
+    assert "<svg" in page
+    assert "Static wires carry at most" in text
+    assert "What static wires can carry at most" in page
+    wires = report["static_wires"]
+    curve = wires["removals"]
+    assert curve == sorted(curve)
+    # no more than twelve directions are there, and a wish is met where the curve says so
+    assert curve[wires["wires"].index(16)] == pytest.approx(1)
+    assert wires["removals_needed"]["0.9"] <= 12
 
 
 def test_stability_writes_its_table(config, tmp_path, capsys):

@@ -17,7 +17,8 @@ def add_verbs(verbs: Any) -> None:
         "rank",
         help="ranks of each segment's Jacobians, and how few dimensions carry the model's metric",
         description="What needs no coordinates: ranks, shared subspaces, active subspaces and their witness, each beside "
-        "its null. Writes rank.json and rank.html into the run folder.",
+        "its null; and what static wires from the config's features can carry at most, with the wires that a wished R2 "
+        "needs. Writes rank.json and rank.html into the run folder.",
     )
     rank.add_argument("--k", type=int, nargs="+", metavar="K", help="dimensions to keep (default: powers of two)")
     stability = verbs.add_parser(

@@ -13,6 +13,7 @@ from ..activations.collecting import collect
 from ..data import Batches
 from ..errors import DataError, GateLensWarning
 from ..evaluation.baselines import random_weights
+from ..evaluation.static_wires import StaticWires, static_wires
 from ..segments import Segment
 from .bottleneck import Bottleneck, Witness
 from .principal_angles import Consistency, consistency
@@ -36,6 +37,7 @@ class RankReport:
         curve: the model's metric when k dimensions of the segment's input are kept, by several choices of them.
         witness: y computed from r trained numbers.
         random: the same ranks for a model of permuted weights: the null.
+        static: what wires from the features of a dictionary can carry at most; None without a dictionary.
         notes: what was regularised.
     """
 
@@ -47,6 +49,7 @@ class RankReport:
     witness: Witness
     random: Ranks
     notes: tuple[str, ...]
+    static: StaticWires | None = None
 
     @property
     def sentence(self) -> str:
@@ -83,6 +86,7 @@ class RankReport:
                 "linear": self.witness.linear,
                 "unlimited": self.witness.unlimited,
             },
+            "static_wires": None if self.static is None else self.static.to_dict(),
             "notes": list(self.notes),
         }
 
@@ -96,7 +100,7 @@ class RankReport:
             self.shared,
             self.curve,
         ]
-        return "\n".join(str(p) for p in [*parts, self.witness, *self.notes] if p is not None)
+        return "\n".join(str(p) for p in [*parts, self.witness, self.static, *self.notes] if p is not None)
 
 
 def rank_report(
@@ -109,12 +113,14 @@ def rank_report(
     inputs: int = INPUTS,
     steps: int = 800,
     seed: int = 0,
+    basis_in: Any = None,
 ) -> RankReport:
     """Measure one segment of a model.
 
     Args:
         ks: dimensions to keep of the segment's input; None for powers of two up to its width.
         rank: of the shared subspaces and of the witness. inputs: at which Jacobians are taken. steps: of the witness.
+        basis_in: the dictionary at the segment's input whose features' wires are asked about (`static_wires`).
 
     Raises:
         BasisError: a k that the segment's input does not have, before anything is measured.
@@ -149,6 +155,7 @@ def rank_report(
         Bottleneck(rank, steps=steps, seed=seed).fit(x, y),
         _null(model, segment, fit, inputs, rank, seed),
         tuple(note for note in regularised if note not in curve.notes),
+        None if basis_in is None else static_wires(segment, basis_in, x, seed=seed),
     )
 
 

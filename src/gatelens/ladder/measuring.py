@@ -24,6 +24,7 @@ from ..evaluation.passes import Passes
 from ..evaluation.readings import TABLE_ROWS, read_share
 from ..evaluation.rivals import dense_ridge, linear_wires, ridge_to_output
 from ..evaluation.splicing import blended
+from ..evaluation.static_wires import static_wires
 from ..models import host, there
 from ..segments import Segment
 from ..solvers.protocol import as_solver
@@ -32,6 +33,7 @@ from .rungs import Ladder as Ladder
 _BLOCK = 2_048
 _DENSE_ROWS = 20_000  # of the rivals that read dense inputs
 CEILING = "exact MLP on decoded inputs"
+STATIC = "at most, with as many wires an input"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def measure_ladder(
     if measure.rivals and entries:
         first = next(iter(entries))
         rungs |= walk.rivals(entries[first], connectors[first])
+    if measure.causal_rows and entries:
+        rungs |= walk.static(next(iter(connectors.values())))
     return Ladder(segment.name, rungs, len(held_out.x))
 
 
@@ -255,6 +259,15 @@ class _Walk:
         ) is not None:
             found |= {"restoring": restored["r2"], "opened": restored["off_on"]["happened"]}
         return found
+
+    def static(self, connector: Connector) -> dict[str, dict[str, float | None]]:
+        """Not to be hoped for: what as many wires as each input has can carry of edits, whatever they lead to."""
+        found = static_wires(self.segment, self.basis_in, self.held.x, seed=self.measure.seed)
+        if found is None:
+            return {}
+        children = torch.bincount(connector.weight.col_indices(), minlength=connector.weight.shape[1]).cpu()
+        kinds = {"removals": found.removals, "additions": found.additions}
+        return {STATIC: {name: effects.at_most(children) for name, effects in kinds.items() if effects is not None}}
 
     def _ridge(self, pairs: Any) -> dict[str, float | None]:
         began = time.perf_counter()

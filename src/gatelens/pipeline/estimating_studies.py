@@ -50,7 +50,9 @@ def rank_estimate(state: State) -> Estimate:
     jacobians = (
         sketched if whole > MAX_ENTRIES else max(3 * 4 * whole, 4 * 8 * min(COMPARED, few) * numbers + 4 * whole)
     )
+    trained = [e.parts for e in shapes.fitting()]
     work = {
+        "training a dictionary": max(sum(p.values()) - p.get("the activations", 0) for p in trained),
         "Jacobians and their decompositions": jacobians,
         "the witness": 3 * 8 * few * (widest.d_in + widest.d_out),
         "passes through the model": shapes.residual_streams() + 3 * shapes.a_pass(),

@@ -14,6 +14,7 @@ from ..circuits import Circuit, build_circuit
 from ..data import Batches
 from ..errors import ConfigError
 from ..invariants import RankReport, rank_report
+from ..invariants.subspaces import check_kept
 from ..solvers.size_rule import default_solver
 from ..stability import Stability, stability, standard_conditions
 from ..views.studies import rank_page, stability_page
@@ -24,10 +25,19 @@ RANK_EXAMPLES = {"accuracy": 4096, "ce": 256}
 
 
 def rank_study(state: State, ks: Sequence[int] | None = None) -> list[RankReport]:
-    """A report for each segment; rank.json and a page, rank.html, in the run folder."""
+    """A report for each segment; rank.json and a page, rank.html, in the run folder.
+
+    What wires can carry is asked of the features of the config's own dictionaries, which are fitted where they are not there.
+    """
     fit, held_out = state.batches
     few = fit.take(RANK_EXAMPLES[fit.metric])
-    found = [rank_report(state.model, s, few, held_out, ks, seed=state.seed) for s in state.segments]
+    for segment in state.segments:
+        for k in ks or ():
+            check_kept(k, segment.d_in)  # before any dictionary is trained
+    found = [
+        rank_report(state.model, s, few, held_out, ks, seed=state.seed, basis_in=state.bases[s.hook_in])
+        for s in state.segments
+    ]
     out = _folder(state)
     store.replace_file(out / "rank.json", store.dump_json([r.to_dict() for r in found]))
     rank_page(found, f"{state.name}: what needs no coordinates").save(out / "rank.html")

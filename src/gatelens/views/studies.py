@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -38,6 +38,7 @@ def rank_page(reports: Sequence[Any], title: str) -> Html:
                 "tables": [
                     table("Ranks of the Jacobian, medians over inputs", "", _RANKS, ranks),
                     table("Held-out FVU through few numbers", "", _WITNESS, witness),
+                    *([] if found["static_wires"] is None else [_static_table(found["static_wires"])]),
                 ],
                 "pictures": [(Markup(summary_figure(report.curve)), "random directions are the null")],
                 "notes": [*report.notes, *report.curve.notes, *([str(report.shared)] if report.shared else [])],
@@ -48,6 +49,24 @@ def rank_page(reports: Sequence[Any], title: str) -> Html:
         "beside a model whose weights were permuted."
     )
     return document(title, fragment("study.html.j2", title=title, lead=lead, sections=sections))
+
+
+def _static_table(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The rank curve of each input's effect, and how many wires a wished R2 needs."""
+    columns = [("wires an input", None), *((str(r), str(r)) for r in found["wires"])]
+    columns += [(f"R2 {share} needs", share) for share in found["removals_needed"]]
+    rows = {}
+    for name in ("removals", "additions"):
+        for words, key in ((name, name), (f"{name}, directions of other contexts", f"{name}_held_out")):
+            if key in found:
+                rows[words] = dict(zip(map(str, found["wires"]), found[key], strict=True))
+        if name in found:
+            rows[name] |= found[f"{name}_needed"]
+    what = (
+        f"share of what an edit changes in y that so many wires from each input can carry at most; {found['inputs']} inputs, "
+        f"{found['contexts']} contexts each"
+    )
+    return table("What static wires can carry at most", what, columns, rows)
 
 
 def _whole(value: Any) -> Any:
