@@ -1,7 +1,8 @@
 """Benchmarks: figures with bars and baselines, measured in one run and written to `bench.json`.
 
 The measurements themselves live in the repository under `tests/benchmarks/`, one file each with
-`measure(seeds, data) -> Iterator[Figure]`; the command needs a checkout.
+`measure(seeds, data) -> Iterator[Figure]`; one with names of its parts in `PARTS` takes some of them as a third argument. The
+command needs a checkout.
 """
 
 from __future__ import annotations
@@ -92,13 +93,22 @@ def run(
     seeds: Sequence[int] | None = None,
     data: Path | None = None,
     tell: Callable[[Figure], None] = lambda figure: None,
+    only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Measure, tell each figure as it comes, and write `bench.json` after each, so that a stopped run keeps what it has."""
+    """Measure, tell each figure as it comes, and write `bench.json` after each, so that a stopped run keeps what it has.
+
+    Args:
+        only: some of the benchmark's parts.
+
+    Raises:
+        ConfigError: an unknown part, or parts of a benchmark that has none.
+    """
     module = load(name)
+    parts = _parts(module, name, only or ())
     seeds = tuple(seeds or module.SEEDS)
     began, figures = time.time(), []
     result: dict[str, Any] = {}
-    for figure in module.measure(seeds, data):
+    for figure in module.measure(seeds, data, *parts):
         figures.append(figure)
         tell(figure)
         result = {
@@ -110,6 +120,17 @@ def run(
         }
         store.replace_file(out / "bench.json", store.dump_json(result))
     return result
+
+
+def _parts(module: Any, name: str, only: Sequence[str]) -> list[Sequence[str]]:
+    """What `measure` takes beside seeds and data: the chosen parts, checked; nothing where none are chosen."""
+    known = list(vars(module).get("PARTS", ()))
+    if only and not known:
+        raise ConfigError(f"benchmark {name!r} has no parts to choose from: expected no --only, got {', '.join(only)}")
+    for part in only:
+        if part not in known:
+            raise ConfigError(unknown("part of the benchmark", part, known))
+    return [list(only)] if only else []
 
 
 def machine() -> dict[str, Any]:

@@ -22,6 +22,9 @@ def add_verbs(verbs: Any) -> None:
     bench.add_argument("name", metavar="NAME", nargs="?", help="which; without it, the names are listed")
     bench.add_argument("--out", metavar="DIR", help="where bench.json goes (default: runs/bench-NAME)")
     bench.add_argument("--seeds", metavar="N", type=int, nargs="+", help="seeds (default: the benchmark's own)")
+    bench.add_argument(
+        "--only", metavar="PART", nargs="+", help="only these of its parts, where it has any (models, say)"
+    )
     bench.add_argument("--json", action="store_true", help="print bench.json, and nothing else, on standard output")
     bench.set_defaults(act=run_bench)
 
@@ -57,7 +60,7 @@ def run_bench(options: argparse.Namespace) -> int:
         stream.write(bench.table([figure]) + "\n")
         stream.flush()
 
-    result = bench.run(options.name, out, options.seeds, data, tell)
+    result = bench.run(options.name, out, options.seeds, data, tell, options.only)
     if options.json:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
     else:

@@ -163,7 +163,11 @@ class _Curves:
             return None
         inputs, weight, within, held, total = zip(*parts, strict=True)
         return Effects(
-            torch.stack(inputs), torch.stack(weight).double(), torch.stack(within), torch.stack(held), torch.stack(total)
+            torch.stack(inputs),
+            torch.stack(weight).double(),
+            torch.stack(within),
+            torch.stack(held),
+            torch.stack(total),
         )
 
 

@@ -1,0 +1,262 @@
+"""What few named inputs cost, beside every other way to replace an MLP: one table a model, all of the same rows and activity.
+
+Models, each by itself with `--only`: SmolLM2's layer 1 and layer 12 (`smollm2-1`, `smollm2-12`), the last layer of gpt2-mini
+(`gpt2-mini`), a hidden map of a network of digits (`mnist`), layer 1 of a sentence encoder (`encoder`). Every form is fitted on the
+same rows of the same code; what trains has its learning rate chosen once, at a tenth of the steps, on rows kept for that; BOS,
+the first token and sinks keep the model's value in every form. A figure of one form is a row of the table: its FVU, and beside it
+the other columns; what was not measured is null, and the note says why.
+
+Rows are kept on the disk by a hash of their settings: a run that was stopped goes on with the next row.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import torch
+from _peer_cases import CASES, Case, Sizes
+from _peer_forms import Form
+from _peer_measures import edits_of, explained, rules, seconds_a_row
+from _peer_table import FORMS, VERSION, Declared, Study, digest
+
+from gatelens.basis.features import encode_rows
+from gatelens.bench import Figure
+from gatelens.errors import GateLensError
+from gatelens.store import dump_json, replace_file
+
+SEEDS = (0,)
+#: names for `--only`
+PARTS = tuple(CASES)
+FOLDER = Path(tempfile.gettempdir()) / "gatelens-bench-peers"
+#: columns beside FVU, in the order of the table, and what is said where one is null
+COLUMNS = (
+    "metric",
+    "gap closed",
+    "KL",
+    "L0",
+    "inputs an output",
+    "weights",
+    "removals",
+    "subsets",
+    "restoring",
+    "rules",
+    "verified",
+    "control",
+    "seconds to fit",
+    "seconds a token",
+)
+#: held-out activity may differ by so much
+ALIKE = 0.05
+DENSE = "transcoder"
+
+
+def measure(seeds: Sequence[int], data: Path | None, only: Sequence[str] = ()) -> Iterator[Figure]:
+    for name in only or PARTS:
+        make, sizes = CASES[name]
+        if data is None and name != "mnist":
+            yield Figure(f"{name}: FVU of y", None, note="no texts: set GATELENS_DATA to a folder with text/ in it")
+            continue
+        try:
+            case = Lazy(name, partial(make, sizes, data), sizes)
+            yield from table(case, seeds)
+        except GateLensError as error:
+            yield Figure(f"{name}: FVU of y", None, note=f"not measured: {error}")
+
+
+class Lazy:
+    """A case that is made when the first row needs it: rows that are on the disk need no model."""
+
+    def __init__(self, name: str, make: Any, sizes: Sizes):
+        self.name, self._make, self.sizes, self._case = name, make, sizes, None
+
+    def __call__(self) -> Case:
+        if self._case is None:
+            _say(f"{self.name}: rows")
+            self._case = self._make()
+        return self._case
+
+
+def table(case: Lazy, seeds: Sequence[int], forms: Sequence[Declared] = FORMS) -> Iterator[Figure]:
+    """Every form of a case, a row each; then what the table says of the bars."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    bench = {seed: _Bench(case, seed) for seed in seeds}
+    for form in (f for f in forms if case.name.startswith(f.cases)):
+        rows = [bench[seed].row(form) for seed in seeds]
+        found[form.name] = rows
+        yield figure(case.name, form, rows)
+    yield from prices(case.name, found)
+
+
+class _Bench:
+    """A case and a seed, with what all rows are measured by."""
+
+    def __init__(self, case: Lazy, seed: int):
+        self.case, self.seed, self.folder = case, seed, FOLDER / case.name
+        self._study: Study | None = None
+        self._edits: dict[int, Any] = {}
+        self._codes: dict[str, torch.Tensor] = {}
+
+    @property
+    def study(self) -> Study:
+        if self._study is None:
+            self._study = Study(self.case(), self.seed, self.folder)
+        return self._study
+
+    def row(self, form: Declared) -> dict[str, Any]:
+        """Measured, or as it was when these settings were measured before."""
+        file = self.folder / f"row-{digest(VERSION, form.name, self.case.name, vars(self.case.sizes), self.seed)}.json"
+        if file.is_file():
+            return json.loads(file.read_text("utf-8"))
+        _say(f"{self.case.name}, seed {self.seed}: {form.name}")
+        began = time.process_time()
+        found = self._measured(form)
+        _say(f"    FVU {found['fvu']}, removals {found.get('removals')}; {time.process_time() - began:.0f} CPU s")
+        replace_file(file, dump_json(found))
+        return found
+
+    def _measured(self, declared: Declared) -> dict[str, Any]:
+        study, case = self.study, self.study.case
+        _ = study.codes
+        aside, began = study.aside, time.process_time()
+        with torch.enable_grad():
+            form = declared.fit(study)
+        took = time.process_time() - began - (study.aside - aside) if form.seconds is None else form.seconds
+        basis_in, segment = form.basis_in or case.basis_in, form.segment or case.segment
+        f = encode_rows(basis_in, case.held.x, sparse=False)
+        y = case.held.y if form.segment is None else segment.outputs(case.held.x)
+        found: dict[str, Any] = {"form": declared.name, "kind": declared.kind, "seed": self.seed, "why": {}}
+        found |= explained(form, case.held.x, y, f)
+        found |= {"inputs an output": form.inputs, "weights": form.weights}
+        found |= {name: e.r2(form) for name, e in self._edits_for(form, basis_in, segment).items()}
+        found |= self._in_place(form, basis_in)
+        found |= self._rules(declared, form, basis_in, segment, f)
+        found |= {"seconds to fit": took, "seconds a token": seconds_a_row(form, basis_in, case.held.x[:2_048])}
+        found["note"] = "; ".join(part for part in (form.note, _uneven(declared, found["l0"], case.sizes.l0)) if part)
+        found["about"] = {
+            **case.about,
+            "rows": [len(case.fit.x), len(case.held.x)],
+            "rates": dict(study.rates),
+            "left to the model": None if case.judge is None else case.judge.kept,
+        }
+        return found
+
+    def _edits_for(self, form: Form, basis_in: Any, segment: Any) -> dict[str, Any]:
+        """Of the shared code: made once. A form with a code or an MLP of its own has edits of its own, of the same rows."""
+        case, shared = self.study.case, form.basis_in is None and form.segment is None
+        if shared and 0 in self._edits:
+            return self._edits[0]
+        some = case.held.x[: case.sizes.causal]
+        made = edits_of(segment, basis_in, self.study.sae_y, some, self.seed)
+        if shared:
+            self._edits[0] = made
+        return made
+
+    def _in_place(self, form: Form, basis_in: Any) -> dict[str, Any]:
+        judge, why = self.study.case.judge, self.study.case.unjudged
+        if form.segment is not None:
+            judge, why = None, "the rest of the model belongs to the weights that were shuffled"
+        if judge is None:
+            return {"metric": None, "gap closed": None, "KL": None, "why": {"metric": why}}
+        found = judge.of(form, basis_in)
+        return {"metric": found["metric"], "gap closed": found["gap_closed"], "KL": found["kl"], "bounds": judge.bounds}
+
+    def _rules(self, declared: Declared, form: Form, basis_in: Any, segment: Any, held: torch.Tensor) -> dict[str, Any]:
+        case = self.study.case
+        none = {"rules": None, "verified": None, "control": None}
+        if declared.no_rules:
+            return none | {"no rules": declared.no_rules}
+        fit, judged = case.sizes.reading.rows
+        x = {"fit": case.fit.x[:fit], "held": case.held.x[:judged]}
+        codes = {"fit": encode_rows(basis_in, x["fit"], sparse=False), "held": held[:judged]}
+        return rules(replace(form, basis_in=basis_in), segment, codes, x, case.sizes.reading, self.seed)
+
+
+def _uneven(form: Declared, l0: float | None, wanted: float) -> str:
+    if not form.trained or l0 is None or abs(l0 / wanted - 1) <= ALIKE:
+        return ""
+    return f"held-out L0 {l0:.1f}, {abs(l0 / wanted - 1):.0%} from the {wanted} of the others"
+
+
+def figure(case: str, form: Declared, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """A row of the table: medians over the seeds."""
+    columns = {name: middle([row.get(_KEYS.get(name, name)) for row in rows]) for name in COLUMNS}
+    values = [row["fvu"] for row in rows]
+    if len(rows) > 1:
+        columns["FVU, largest less smallest over seeds"] = max(values) - min(values)
+    first = rows[0]
+    why = [first.get("no rules", ""), *first.get("why", {}).values()]
+    note = "; ".join(part for part in [first.get("note", ""), *why] if part)
+    return Figure(f"{case}: {form.name}", middle(values), None, "lower", columns, note)
+
+
+_KEYS = {"L0": "l0"}
+
+
+def middle(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return median(known) if known else None
+
+
+def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Figure]:
+    """What the table says of the bars: readability's price, the gap closed, and how far few inputs carry."""
+
+    def of(name: str, key: str) -> float | None:
+        return middle([row.get(key) for row in found.get(name, ())])
+
+    def few(most: int) -> list[str]:
+        return [
+            n
+            for n, rows in found.items()
+            if rows[0]["kind"] in ("gates", "wires") and rows[0]["inputs an output"] <= most + 1e-9
+        ]
+
+    def best(names: Sequence[str], key: str, least: bool) -> str | None:
+        known = {n: v for n in names if (v := of(n, key)) is not None}
+        return (min if least else max)(known, key=lambda n: known[n]) if known else None
+
+    alike = [n for n in few(8) if not found[n][0]["note"].startswith("not at")]
+    name, dense = best(alike, "fvu", True), of(DENSE, "fvu")
+    ratio = of(name, "fvu") / dense if name and dense else None  # pyright: ignore[reportOptionalOperand]
+    yield Figure(
+        f"{case}: price of readability, FVU of the best form with 8 inputs or fewer over the transcoder's",
+        ratio,
+        1.15,
+        "lower",
+        {n: of(n, "fvu") / dense for n in alike if dense},
+        f"best: {name}; the transcoder reads all of x, at the same activity",
+    )
+    closing = best(few(16), "gap closed", False)
+    yield Figure(
+        f"{case}: gap closed with the MLP replaced, 16 inputs or fewer",
+        None if closing is None else of(closing, "gap closed"),
+        0.80,
+        baselines={n: of(n, "gap closed") for n in found},
+        note=f"best: {closing}",
+    )
+    if case != PARTS[0]:
+        return
+    for key, bar, least, words in (("fvu", 0.34, True, "FVU of y"), ("removals", 0.60, False, "R2 of single removals")):
+        name = best(few(16), key, least)
+        yield Figure(
+            f"{case}: {words}, 16 inputs or fewer, L0 at most 64",
+            None if name is None else of(name, key),
+            bar,
+            "lower" if least else "higher",
+            note=f"best: {name}",
+        )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
