@@ -89,6 +89,45 @@ def test_a_missed_bar_and_a_figure_that_was_not_measured_are_said(tmp_path):
     assert "no time" in page
 
 
+def test_the_table_of_peers_is_the_files(tmp_path):
+    """A row a form, a dash where nothing was measured, one plot a model, bars apart; a model that was not run says how to."""
+    columns = {"weights": 10.0, "inputs an output": 8.0, "removals": 0.6, "KL": None, "seconds a token": 2e-3}
+    nothing = dict.fromkeys(columns)
+    row = lambda name, value, beside, note="": {  # noqa: E731
+        "name": name, "value": value, "bar": None, "better": "lower", "holds": None, "baselines": beside, "note": note,
+    }  # fmt: skip
+    rows = [
+        row("a: gates", 0.25, columns),
+        row("a: ridge", None, nothing, "not run"),
+        row("b: gates", None, nothing, "not run"),
+    ]
+    rows.append(row("a: price", 1.25, {}) | {"bar": 1.15, "holds": False})
+    about = {
+        "sizes": {"d_sae": 3_072, "l0": 32, "samples": 5, "pairs": 7},
+        "rows": [4, 5],
+        "sinks": 0.02,
+        "rates": {"gates": 0.01},
+    }
+    result = {
+        "bench": "peers",
+        "seeds": [0],
+        "machine": {},
+        "date": "d",
+        "commit": "c",
+        "figures": rows,
+        "models": {"a": about},
+    }
+    (tmp_path / "peers.json").write_text(json.dumps(result))
+    page = docs_results.page(tmp_path)
+    assert "| 1 | gates | **0.25** | 8 | 10 | 0.6 | 2 |" in page
+    assert "| 2 | ridge<br><small>not run</small> | – | – | – | – | – |" in page
+    assert "| a: price | **1.25** | ≤ 1.15 **missed** |" in page
+    assert "2.0% of them left out as sinks" in page
+    assert page.count("<svg") == 1
+    assert "\n\n" not in page[page.index("<svg") : page.index("</svg>")]
+    assert "gatelens bench peers --only b" in page
+
+
 def test_dead_links_and_things_from_the_net_are_seen(tmp_path):
     (tmp_path / "other.html").write_text('<h2 id="there">x</h2>')
     (tmp_path / "index.html").write_text(

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import docs_peers
+
 HEAD = """# Results
 
 Every figure below is read from a JSON file in `docs/results/`, as `gatelens bench NAME` wrote it; nothing is typed in. All are held out: by
@@ -32,8 +34,9 @@ def _section(path: Path, result: dict[str, Any]) -> str:
         f"{cores}, Python {machine.get('python', '?')}, torch {machine.get('torch', '?')}",
         f"{result['seconds']:,.0f} s" if "seconds" in result else "",
     ]
+    forms, figures = docs_peers.parts(result["figures"]) if result["bench"] == "peers" else ({}, result["figures"])
     rows = ["| figure | value | bar | beside it |", "|---|---|---|---|"]
-    for figure in result["figures"]:
+    for figure in figures:
         rows.append(
             f"| {_cell(_named(figure))} | **{shown(figure['value'])}** | {_bar(figure)} | {_cell(_beside(figure))} |"
         )
@@ -41,7 +44,13 @@ def _section(path: Path, result: dict[str, Any]) -> str:
     intro = result.get("note", "")
     return "\n\n".join(
         part
-        for part in (f"## {title}", f"*{'; '.join(filter(None, about))}; [JSON]({path.name})*", intro, "\n".join(rows))
+        for part in (
+            f"## {title}",
+            f"*{'; '.join(filter(None, about))}; [JSON]({path.name})*",
+            intro,
+            "\n".join(rows) if figures else "",
+            docs_peers.tables(forms, result.get("models", {})) if forms else "",
+        )
         if part
     )
 

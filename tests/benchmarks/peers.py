@@ -98,6 +98,31 @@ def table(case: Lazy, seeds: Sequence[int], forms: Sequence[Declared] = FORMS) -
     yield from prices(case.name, found)
 
 
+def place(case: str, sizes: Sizes, form: str, seed: int) -> Path:
+    """Where a row is kept."""
+    return FOLDER / case / f"row-{digest(VERSION, form, case, vars(sizes), seed)}.json"
+
+
+def so_far(seeds: Sequence[int]) -> Iterator[tuple[str, Sizes, list[Figure], dict[str, Any]]]:
+    """What is on the disk: model, its sizes, its figures, and what its rows say of data, sinks and learning rates.
+
+    A row that was not run is a figure without a value, and says so.
+    """
+    for case, (_, sizes) in CASES.items():
+        figures, found, about = [], {}, {}
+        for form in (f for f in FORMS if case.startswith(f.cases)):
+            files = [place(case, sizes, form.name, seed) for seed in seeds]
+            rows = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
+            if not rows:
+                figures.append(Figure(f"{case}: {form.name}", None, None, "lower", dict.fromkeys(COLUMNS), "not run"))
+                continue
+            found[form.name] = rows
+            figures.append(figure(case, form, rows))
+            about |= rows[0]["about"] | {"rates": about.get("rates", {}) | rows[0]["about"]["rates"]}
+            about |= {"as it is, ablated": rows[0].get("bounds", about.get("as it is, ablated"))}
+        yield case, sizes, [*figures, *(prices(case, found) if found else ())], about
+
+
 class _Bench:
     """A case and a seed, with what all rows are measured by."""
 
@@ -115,7 +140,7 @@ class _Bench:
 
     def row(self, form: Declared) -> dict[str, Any]:
         """Measured, or as it was when these settings were measured before."""
-        file = self.folder / f"row-{digest(VERSION, form.name, self.case.name, vars(self.case.sizes), self.seed)}.json"
+        file = place(self.case.name, self.case.sizes, form.name, self.seed)
         if file.is_file():
             return json.loads(file.read_text("utf-8"))
         _say(f"{self.case.name}, seed {self.seed}: {form.name}")

@@ -1,0 +1,48 @@
+"""Write docs/results/peers.json from the rows of `gatelens bench peers` that are on the disk, run or not: `python tools/collect_peers.py`.
+
+Takes the seeds as arguments (0 without any). A row that was not run stands there without figures, and says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from gatelens import bench, store  # noqa: E402
+
+TITLE = "What few named inputs cost, beside every other way to replace an MLP"
+
+
+def main(seeds: list[int]) -> None:
+    """One JSON of all models."""
+    figures, models = [], {}
+    for case, sizes, found, about in bench.load("peers").so_far(seeds):
+        figures += [asdict(f) | {"holds": f.holds} for f in found]
+        models[case] = {"run": bool(about), "sizes": asdict(sizes), **about}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    result = {
+        "bench": "peers",
+        "title": TITLE,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit.stdout.strip(),
+        "seeds": seeds,
+        "machine": bench.machine(),
+        "models": models,
+        "figures": figures,
+    }
+    store.replace_file(ROOT / "docs" / "results" / "peers.json", store.dump_json(result))
+    run = sum(f["value"] is not None for f in figures)
+    sys.stdout.write(json.dumps({"rows and bars": len(figures), "measured": run}) + "\n")
+
+
+if __name__ == "__main__":
+    main([int(seed) for seed in sys.argv[1:]] or [0])
