@@ -68,6 +68,19 @@ def of_wires(basis_out: Any, connector: Connector, **rest: Any) -> Form:
     )
 
 
+def of_gates(basis: Any, **rest: Any) -> Form:
+    """A gate dictionary; a linear bypass reads the same code, so that edits reach it as they reach the gates."""
+    form, past = of_wires(basis, basis.connector, **rest), basis.bypass_in
+    if past is None:
+        return form
+    return replace(
+        form,
+        output=lambda x, f: basis.decode(basis.connector(f)) + f @ past,
+        weights=form.weights + int((past != 0).any(1).sum()) * past.shape[1],
+        note=form.note or "a dense linear map of the code beside the outputs",
+    )
+
+
 def of_pair(basis: Any) -> Form:
     """A dictionary that reads all of x: a transcoder."""
     n, d_out = basis.W_dec.shape

@@ -32,7 +32,7 @@ from _peer_table import FORMS, VERSION, Declared, Study, digest
 
 from gatelens.basis.features import encode_rows
 from gatelens.bench import Figure
-from gatelens.errors import GateLensError
+from gatelens.errors import BasisError, GateLensError
 from gatelens.store import dump_json, replace_file
 
 SEEDS = (0,)
@@ -92,7 +92,12 @@ def table(case: Lazy, seeds: Sequence[int], forms: Sequence[Declared] = FORMS) -
     found: dict[str, list[dict[str, Any]]] = {}
     bench = {seed: _Bench(case, seed) for seed in seeds}
     for form in (f for f in forms if case.name.startswith(f.cases)):
-        rows = [bench[seed].row(form) for seed in seeds]
+        try:
+            rows = [bench[seed].row(form) for seed in seeds]
+        except BasisError as error:
+            nothing = dict.fromkeys(COLUMNS)
+            yield Figure(f"{case.name}: {form.name}", None, None, "lower", nothing, f"not measured: {error}")
+            continue
         found[form.name] = rows
         yield figure(case.name, form, rows)
     yield from prices(case.name, found)
