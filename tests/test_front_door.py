@@ -5,6 +5,7 @@ Each function is called as it should be, with one or two of its arguments replac
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -125,13 +126,40 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "splice": lambda: {"circuit": circuit(), "segments": None, "how": "connectors", "means": None, "keep": None, "hooks": None},
     "find_circuit": lambda: {"model": model(), "batches": (data(), data()), "segments": None, "bases": circuit().bases, "solver": gl.GramLasso(mean_wires=2), "seed": 0, "progress": False},
 }  # fmt: skip
-#: recipes and solvers -> their settings, as they are by default
+#: recipes and solvers, whose settings have defaults
 RECIPES = [
     name
-    for room in ("bases", "solvers")
+    for room in ("basis", "bases", "solvers", "edits", "gate_dictionaries")
     for name in gl.FRONT_DOOR[room]
-    if dataclasses.is_dataclass(getattr(gl, name)) and name != "Rotation"
+    if dataclasses.is_dataclass(getattr(gl, name)) and name not in ("Rotation", "PretrainedSAE")
 ]
+SHORT: dict[str, Any] = {"d_sae": 8, "k": 2, "samples": 200, "batch_size": 20}
+FEATURES: Callable[[], dict[str, Any]] = lambda: {"f_in": acts()[HOOKS[0]], "f_out": acts()[HOOKS[1]]}  # noqa: E731
+FITTED: Callable[[], dict[str, Any]] = lambda: {"segments": circuit().segments, "acts": acts()}  # noqa: E731
+#: values, their methods, and what other rooms show -> arguments that they work with
+VALUES: dict[str, tuple[Callable[[], Callable[..., Any]], Callable[[], dict[str, Any]]]] = {
+    "Circuit": (lambda: gl.Circuit, lambda: {"segments": circuit().segments, "bases": circuit().bases, "connectors": circuit().connectors}),
+    "Circuit.load": (lambda: gl.Circuit.load, lambda: {"folder": "/nowhere"}),
+    "circuit.save": (lambda: circuit().save, lambda: {"folder": "saved"}),
+    "circuit.on": (lambda: circuit().on, lambda: {"model": model(), "prompt": torch.rand(1, 8)}),
+    "circuit.gate": (lambda: circuit().gate, lambda: {"out": 0}),
+    "Segment": (lambda: gl.Segment, lambda: {"hook_in": HOOKS[0], "hook_out": HOOKS[1], "forward": model(), "d_in": 6, "d_out": 6}),
+    "Rotation": (lambda: gl.Rotation, lambda: {"matrix": torch.eye(6)}),
+    "Connector.from_dense": (lambda: gl.Connector.from_dense, lambda: {"weight": torch.eye(6), "bias": torch.zeros(6)}),
+    "HookedMLP": (lambda: gl.HookedMLP, lambda: {"sizes": (8, 6, 3), "seed": 0}),
+    "label": (lambda: gl.label, lambda: {"circuit": circuit(), "acts": acts(), "tokenizer": None, "cache": None}),
+    "views.gate": (lambda: gl.views.gate, lambda: {"gate": circuit().gates[circuit().segments[0].name][0]}),
+    "GramLasso.fit": (lambda: gl.GramLasso(mean_wires=2, signed=True).fit, FEATURES),
+    "ReluOMP.fit": (lambda: gl.ReluOMP().fit, FEATURES),
+    "SgdL1.fit": (lambda: gl.SgdL1(epochs=1).fit, FEATURES),
+    "PCA.fit": (lambda: gl.PCA(3).fit, FITTED),
+    "TrainedSAE.fit": (lambda: gl.TrainedSAE(trainer="sparse", **SHORT).fit, FITTED),
+    "TrainedSAE.train": (lambda: gl.TrainedSAE(trainer="sparse", **SHORT).train, lambda: {"x": acts()[HOOKS[0]]}),
+    "Transcoder.fit": (lambda: gl.Transcoder(**SHORT).fit, FITTED),
+    "plant_network": (lambda: gl.planted.plant_network, lambda: {"width_in": 96, "d_in": 20, "width_out": 8, "d_out": 8, "steps": 2}),
+    "ranks": (lambda: gl.invariants.ranks, lambda: {"jacobians": torch.rand(4, 6, 6)}),
+    "match_directions": (lambda: gl.stability.match_directions, lambda: {"a": torch.eye(6), "b": torch.eye(6)}),
+}  # fmt: skip
 
 
 def only_our_errors(act: Callable[[], Any], what: str) -> None:
@@ -173,6 +201,17 @@ def test_recipes_take_it_or_say_why(name, data):
         return
     what, value = data.draw(st.sampled_from(settings_of)), data.draw(st.sampled_from(sorted(STRANGE)))
     only_our_errors(lambda: recipe(**{what: STRANGE[value]()}), f"{name}({what}={value})")
+
+
+@pytest.mark.parametrize("name", VALUES)
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(st.data())
+def test_values_take_it_or_say_why(name, tmp_path_factory, data):
+    reached, arguments = VALUES[name][0](), VALUES[name][1]()
+    what, value = data.draw(st.sampled_from(sorted(arguments))), data.draw(st.sampled_from(sorted(STRANGE)))
+    arguments[what] = STRANGE[value]()
+    with contextlib.chdir(tmp_path_factory.getbasetemp()):  # a text is the name of a folder to some of them
+        only_our_errors(lambda: reached(**arguments), f"{name}({what}={value})")
 
 
 @functools.cache

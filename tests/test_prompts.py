@@ -323,9 +323,11 @@ def test_a_circuit_without_its_model_takes_this_ones(model, world, reading, tmp_
 
 
 def test_places_and_features_that_are_not_there(reading):
-    for position in (13, -14, True):
+    for position in (13, -14):
         with pytest.raises(DataError, match="this prompt has 13"):
             reading.at(position, 0)
+    with pytest.raises(ConfigError, match="`position` must be a whole number; got bool True"):
+        reading.at(True, 0)
     with pytest.raises(DataError, match="nearest are OF_1023"):
         reading.at(0, "OF_10233")
     with pytest.raises(DataError, match="nearest are"):

@@ -16,7 +16,6 @@ Examples:
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,18 +55,9 @@ def __getattr__(name: str) -> Any:
     if name in SUBMODULES:
         return import_module(f"{__name__}.{name}")
     if name in _ROOM_OF:
-        return _through_the_door(name, _ROOM_OF[name])
+        thing = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+        return import_module(f"{__name__}.errors.door").at_the_door(thing)
     raise AttributeError(f"module 'gatelens' has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-@cache
-def _through_the_door(name: str, room: str) -> Any:
-    """A name of the front door: a function whose arguments are checked, a recipe whose settings are."""
-    thing = getattr(import_module(f"{__name__}.{room}"), name)
-    door = import_module(f"{__name__}.errors.door")
-    if not isinstance(thing, type):
-        return door.checked(thing)
-    return door.check_settings(thing) if room in ("bases", "solvers") else thing
 
 
 def __dir__() -> list[str]:

@@ -68,6 +68,10 @@ class Connector:
 
     @classmethod
     def from_dense(cls, weight: Float[Tensor, "n m"], bias: Float[Tensor, " n"], **rest) -> Connector:
+        if weight.layout != torch.strided:
+            raise SolverError(
+                f"expected a dense matrix of weights, got layout {weight.layout}; weight.to_dense() makes it one"
+            )
         return cls(to_csr(weight), bias, **rest)
 
     @classmethod

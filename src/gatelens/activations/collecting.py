@@ -16,6 +16,7 @@ from ..data import Batches
 from ..data.given import as_batches
 from ..distributed import meet, team, this_worker, wait_for
 from ..errors import DataError, GateLensWarning
+from ..errors.door import at_the_door
 from ..errors.progress import bar
 from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
@@ -35,6 +36,7 @@ from .capture import (
 )
 
 
+@at_the_door
 @dataclass(frozen=True, eq=False)
 class Activations(Mapping[str, Tensor]):
     """hook name -> [rows, width], all hook points over the same rows.

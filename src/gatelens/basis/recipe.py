@@ -11,12 +11,26 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..errors.protocol import Foreign, completed
 from ..models.placing import HOST, rows_there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all, reading
 from .protocol import Basis
+
+
+def check_there(acts: Mapping[str, Tensor], hooks: Iterable[str]) -> None:
+    """Refuse a fit at hook points whose activations were not collected.
+
+    Raises:
+        DataError: the first hook point that is missing, and those that are there.
+    """
+    for hook in hooks:
+        if hook not in acts:
+            raise DataError(
+                f"there are no activations at {hook}, but at {', '.join(acts) or 'no hook point'}: expected those at both ends of "
+                "every segment. collect(model, batches, segments) gives them"
+            )
 
 
 class AtWork(Mapping[str, Tensor]):
@@ -30,6 +44,7 @@ class AtWork(Mapping[str, Tensor]):
         self.device = segments[0].device if segments else HOST
 
     def __getitem__(self, hook: str) -> Tensor:
+        check_there(self.acts, [hook])
         return rows_there(self.acts[hook], self.device)
 
     def at(self, hooks: Iterable[str]) -> Iterator[tuple[str, Tensor]]:

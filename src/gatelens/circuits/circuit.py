@@ -16,6 +16,7 @@ from ..activations.collecting import hook_names
 from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import ConfigError, DataError, ModelError, SegmentError, unknown
+from ..errors.door import at_the_door
 from ..gate_dictionaries.doors import taken_in
 from ..gates import Gate
 from ..gates.saving import gate_from_dict, gate_row, gate_to_dict
@@ -27,6 +28,7 @@ from ..segments import Segment, each_segment
 from ..segments.outside import Outside
 
 
+@at_the_door
 @shows_itself
 @dataclass(frozen=True, eq=False)
 class Circuit:

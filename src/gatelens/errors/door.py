@@ -9,61 +9,127 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from jaxtyping import jaxtyped
 
 from . import ConfigError, DataError, GateLensError
 
+T = TypeVar("T")
 
-def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+#: classes that are held against their annotations already
+_CHECKED: set[type] = set()
+
+
+def at_the_door(thing: T) -> T:
+    """What a user reaches: a function whose arguments are checked, a class whose making and whose own methods are."""
+    if inspect.isfunction(thing):
+        return checked(thing)
+    if isinstance(thing, type) and not issubclass(thing, BaseException | Enum) and thing not in _CHECKED:
+        _CHECKED.add(thing)
+        _check_made(thing)
+        for name, method in _own_methods(thing).items():
+            setattr(thing, name, method)
+    return thing  # pyright: ignore[reportReturnType]
+
+
+def behind(find: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A room's `__getattr__` whose names come through the door."""
+    return lambda name: at_the_door(find(name))
+
+
+@functools.cache
+def checked(function: Callable[..., Any], name: str | None = None) -> Any:
     """The function, with its arguments held against its annotations."""
 
     @functools.wraps(function)
     def door(*args: Any, **kwargs: Any) -> Any:
-        _check(function, _hints(function), args, kwargs, function.__name__)
+        _check(function, _hints(function), args, kwargs, name or function.__name__)
         return function(*args, **kwargs)
 
     return door
 
 
-def check_settings(recipe: type) -> type:
-    """The recipe, a dataclass of settings, with them held against its fields' annotations whenever one is made."""
-    init = recipe.__init__
-    if not dataclasses.is_dataclass(recipe) or hasattr(init, "at_the_door"):
-        return recipe
+def _own_methods(cls: type) -> dict[str, Any]:
+    """The public methods that a class defines itself, checked; properties and operators stay as they are."""
+    found: dict[str, Any] = {}
+    for name, method in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        if inspect.isfunction(method):
+            found[name] = checked(method, f"{cls.__name__}.{name}")
+        elif isinstance(method, classmethod | staticmethod) and inspect.isfunction(method.__func__):
+            found[name] = type(method)(checked(method.__func__, f"{cls.__name__}.{name}"))
+    return found
+
+
+def _check_made(cls: type) -> None:
+    """Hold what a class is made of against its annotations: a dataclass's fields, or the arguments of its `__init__`."""
+    init = vars(cls).get("__init__")
+    if not inspect.isfunction(init):
+        return
 
     @functools.wraps(init)
     def door(self: Any, *args: Any, **kwargs: Any) -> None:
-        old: Mapping[str, str] = getattr(recipe, "renamed", {})  # names of the version before, which still do
-        _check(init, _hints(recipe), (self, *args), {old.get(k, k): v for k, v in kwargs.items()}, recipe.__name__)
+        old: Mapping[str, str] = getattr(cls, "renamed", {})  # names of the version before, which still do
+        hints = _hints(cls if dataclasses.is_dataclass(cls) else init)
+        _check(init, hints, (self, *args), {old.get(k, k): v for k, v in kwargs.items()}, cls.__name__)
         init(self, *args, **kwargs)
 
-    door.at_the_door = True  # pyright: ignore[reportFunctionMemberAccess]
-    recipe.__init__ = door
-    return recipe
+    cls.__init__ = door  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@functools.cache
+def _signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
 
 
 def _check(function: Any, hints: Mapping[str, Any], args: Any, kwargs: Any, name: str) -> None:
     try:
-        given = inspect.signature(function).bind(*args, **kwargs).arguments
+        given = _signature(function).bind(*args, **kwargs).arguments
     except TypeError as error:
-        raise ConfigError(f"{name}: {error}. It takes {inspect.signature(function)}") from error
+        raise ConfigError(f"{name}: {error}. It takes {_signature(function)}") from error
     for what, value in given.items():
         if what == "seed" and value is not None and not (fits(value, int) and 0 <= value < 2**63):
             raise ConfigError(f"{name}: `seed` must be a whole number from 0 on, of 63 bits; got {found(value)}")
-        if what in hints and not fits(value, hints[what]):
+        if what in hints and not (fits(value, hints[what]) and _names_a_path(value, hints[what])):
             raise _error(hints[what])(f"{name}: `{what}` must be {spelled(hints[what])}; got {found(value)}")
+    with jaxtyped("context"):  # sizes with one name are one size over all arguments
+        for what, value in given.items():
+            hint: Any = hints.get(what)
+            if hasattr(hint, "dim_str") and not isinstance(value, hint):
+                others = ", ".join(
+                    f"`{k}` is {found(v)}" for k, v in given.items() if k != what and hasattr(v, "shape")
+                )
+                raise DataError(f"{name}: `{what}` must be {spelled(hint)}; got {found(value)}, while {others}")
 
 
 @functools.cache
 def _hints(thing: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(thing)
-    except NameError:  # a name that only type checkers import
-        return {}
+    """The annotations that can be read while running; names that only type checkers import are left out."""
+    found: dict[str, Any] = {}
+    for one in reversed(thing.__mro__) if isinstance(thing, type) else [thing]:
+        where = vars(sys.modules[one.__module__])
+        for name, hint in inspect.get_annotations(one).items():
+            try:
+                found[name] = get_type_hints(_Holder({name: hint}), where)[name]
+            except NameError:
+                found.pop(name, None)
+    return found
+
+
+class _Holder:
+    """One annotation, as `get_type_hints` reads it."""
+
+    def __init__(self, annotations: dict[str, Any]):
+        self.__annotations__ = annotations
 
 
 def _error(hint: Any) -> type[GateLensError]:
@@ -118,6 +184,16 @@ def _is(value: Any, kind: Any) -> bool:
     except TypeError:  # an annotation that cannot be asked
         return True
     return there and getattr(getattr(value, "device", None), "type", "") != "meta"
+
+
+def _names_a_path(value: Any, hint: Any) -> bool:
+    """Whether a text that is given for a path can be one."""
+    if not isinstance(value, str | Path) or Path not in (hint, *get_args(hint)):
+        return True
+    try:
+        return value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def spelled(hint: Any) -> str:

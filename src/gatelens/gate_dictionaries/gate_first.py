@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width, directions
 from ..basis.output import at_output, output_features
-from ..basis.recipe import RecipeDefaults, as_recipe
+from ..basis.recipe import RecipeDefaults, as_recipe, check_there
 from ..codes.csr import spread
 from ..codes.rows import Codes
 from ..connectors import Connector
@@ -110,6 +111,7 @@ class GateDictionary(RecipeDefaults):
         Raises:
             BasisError: segments that meet (the gates of one cannot encode for the next), no live parents, a fan-in above their number,
                 an output dictionary that never fires, features that go below zero.
+            DataError: no activations at an end of a segment.
             TooLargeError: before anything is allocated.
         """
         meeting = {s.hook_in for s in segments} & {s.hook_out for s in segments}
@@ -118,6 +120,7 @@ class GateDictionary(RecipeDefaults):
                 f"segments meet at {', '.join(sorted(meeting))}: a gate dictionary stands at the end of its own segment and cannot encode "
                 "for the next. Fit each segment by itself"
             )
+        check_there(acts, hook_names(segments))
         found: dict[str, Basis] = {}
         for segment in segments:
             basis_in = _basis(self.inputs, segment, segment.hook_in, acts)

@@ -9,24 +9,27 @@ Examples:
     tensor([2])
 """
 
+from ..errors.door import behind
 from ..lazy import lazy_names
 
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "rank": ("Ranks", "ranks", "segment_jacobians", "whiten_jacobians", "segment_ranks"),
-        "randomised": ("randomised_singular_values",),
-        "principal_angles": ("Consistency", "consistency"),
-        "subspaces": ("Subspace", "active_subspace", "oblique_subspace", "principal_subspace", "random_subspace"),
-        "sensitivity": ("output_sensitivity", "segment_sensitivity"),
-        "summary": ("SummaryCurve", "summary_curve"),
-        "bottleneck": ("Bottleneck", "Witness"),
-        "levels": ("LevelSets", "level_sets", "chain_form"),
-        "report": ("RankReport", "rank_report"),
-        "topology": ("Homology", "persistent_homology"),
-        "lsrdr": ("LSRDR", "Reduction", "spectral_similarity"),
-        "clusters": ("Clusters", "neuron_clusters"),
-        "packing": ("Superposition", "superposition"),
-        "linear_code": ("Linearity", "linearity"),
-    },
+__getattr__ = behind(
+    lazy_names(
+        __name__,
+        {
+            "rank": ("Ranks", "ranks", "segment_jacobians", "whiten_jacobians", "segment_ranks"),
+            "randomised": ("randomised_singular_values",),
+            "principal_angles": ("Consistency", "consistency"),
+            "subspaces": ("Subspace", "active_subspace", "oblique_subspace", "principal_subspace", "random_subspace"),
+            "sensitivity": ("output_sensitivity", "segment_sensitivity"),
+            "summary": ("SummaryCurve", "summary_curve"),
+            "bottleneck": ("Bottleneck", "Witness"),
+            "levels": ("LevelSets", "level_sets", "chain_form"),
+            "report": ("RankReport", "rank_report"),
+            "topology": ("Homology", "persistent_homology"),
+            "lsrdr": ("LSRDR", "Reduction", "spectral_similarity"),
+            "clusters": ("Clusters", "neuron_clusters"),
+            "packing": ("Superposition", "superposition"),
+            "linear_code": ("Linearity", "linearity"),
+        },
+    )
 )

@@ -27,8 +27,9 @@ def check_hook_names(model: Model, names: Iterable[str]) -> None:
     transformer-lens itself drops an unknown name in silence and returns an empty cache.
 
     Raises:
-        ModelError: for a name that is hidden by an SAE which is attached to the model.
+        ModelError: for a model without hook points, and for a name that is hidden by an SAE which is attached to the model.
     """
+    check_model(model)
     for name in names:
         if name in model.hook_dict:
             continue

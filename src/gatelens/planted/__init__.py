@@ -10,20 +10,23 @@ Examples:
     ...
 """
 
+from ..errors.door import behind
 from ..lazy import lazy_names
 from .truth import IN_CLASS as IN_CLASS
 from .truth import OUT_OF_CLASS as OUT_OF_CLASS
 from .truth import Noise as Noise
 from .truth import PlantedGate as PlantedGate
 
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "features": ("PlantedFeatures", "Planted"),
-        "network": ("PlantedNetwork", "plant_network", "word_network"),
-        "scores": ("WireScores", "GateScores", "score_wires", "score_gates", "true_connector"),
-        "conformance": ("check_basis", "check_solver"),
-        "chains": ("PlantedChains", "plant_chains"),
-    },
-    old={"EdgeScores": "WireScores", "score_edges": "score_wires"},
+__getattr__ = behind(
+    lazy_names(
+        __name__,
+        {
+            "features": ("PlantedFeatures", "Planted"),
+            "network": ("PlantedNetwork", "plant_network", "word_network"),
+            "scores": ("WireScores", "GateScores", "score_wires", "score_gates", "true_connector"),
+            "conformance": ("check_basis", "check_solver"),
+            "chains": ("PlantedChains", "plant_chains"),
+        },
+        old={"EdgeScores": "WireScores", "score_edges": "score_wires"},
+    )
 )

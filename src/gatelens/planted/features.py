@@ -20,6 +20,21 @@ from .truth import IN_CLASS, INHIBITED, Noise, PlantedGate
 BLOCK = 25_000
 
 
+#: features or dimensions beyond which a planted world would not fit into any memory
+_MOST = 1_000_000
+
+
+def check_sizes(**sizes: int) -> None:
+    """Refuse a planted world of no size, or of a size that no machine holds.
+
+    Raises:
+        ConfigError: the name and the value of the first that is out of range.
+    """
+    for name, value in sizes.items():
+        if not 1 <= value <= _MOST:
+            raise ConfigError(f"{name} = {value}: expected a number of features or dimensions from 1 to {_MOST:,}")
+
+
 @dataclass(frozen=True)
 class PlantedFeatures:
     """Settings of planted feature data; `plant()` draws the gates.
@@ -51,6 +66,7 @@ class PlantedFeatures:
     seed: int = 0
 
     def __post_init__(self):
+        check_sizes(width_in=self.width_in, width_out=self.width_in if self.width_out is None else self.width_out)
         if self.cluster < 8 or self.width_in < 2 * self.cluster:
             raise ConfigError(
                 f"planted clusters need 8 features or more and two clusters' worth of inputs; got "

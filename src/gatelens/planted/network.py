@@ -17,7 +17,7 @@ from ..activations.collecting import Activations
 from ..data import Batches
 from ..errors import ConfigError
 from ..segments import MLPWeights, Segment
-from .features import Planted, PlantedFeatures, to_torch
+from .features import Planted, PlantedFeatures, check_sizes, to_torch
 from .truth import IN_CLASS, Noise, PlantedGate
 
 HOOK_IN, HOOK_OUT = "hook_resid", "hook_mlp_out"
@@ -180,6 +180,7 @@ def word_network(
 
 
 def _build(planted: Planted, d_in: int, d_out: int, steps: int, seed: int) -> PlantedNetwork:
+    check_sizes(d_in=d_in, d_out=d_out, steps=steps)
     generator = torch.Generator().manual_seed(seed)
     D_in = spread_directions(planted.width_in, d_in, generator)
     D_out = spread_directions(planted.width_out, d_out, generator)

@@ -8,7 +8,9 @@ from typing import Any
 
 from ..circuits import Circuit
 from ..errors import ConfigError
+from ..errors.door import at_the_door
 from ..lazy import shows_itself
+from ..models.protocol import check_model
 from .contrast import Contrast, contrasted
 from .firing import Firing, firings_of
 from .lines import lines_of
@@ -18,6 +20,7 @@ from .switched import Switched
 from .switching import switched
 
 
+@at_the_door
 @shows_itself
 @dataclass(frozen=True, eq=False, repr=False)
 class PromptReading(Scene):
@@ -131,4 +134,5 @@ def read_prompt(circuit: Circuit, model: Any, prompt: Any, acts: Any = None, bat
     Raises:
         DataError: a prompt that the model cannot read. HookNameError, ModelError: not the circuit's model.
     """
+    check_model(model)
     return PromptReading.of(circuit, model, prompt, acts, batches)

@@ -21,6 +21,7 @@ from ..models import host
 from ..store.estimate import Estimate, gram_fit
 from ..store.shards import spans
 from .calibration import calibrated
+from .features import check_features
 from .gram import Gram
 from .one_sided import one_sided_fits
 from .protocol import SolverDefaults
@@ -90,6 +91,7 @@ class GramLasso(SolverDefaults):
         Warns:
             GateLensWarning: outputs that go well below zero, which a ReLU cannot give.
         """
+        check_features(f_in, f_out)
         if not self.signed:
             _warn_of_signs(f_out)
         with bar(room="GramLasso", progress=self.progress):

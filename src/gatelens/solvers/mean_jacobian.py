@@ -18,6 +18,7 @@ from ..jacobians import active_block
 from ..lazy import renamed
 from ..models import host, there
 from ..segments import Segment
+from .features import check_features
 from .protocol import SolverDefaults
 from .virtual_weights import mean_of
 
@@ -77,10 +78,7 @@ class MeanJacobian(SolverDefaults):
                 "MeanJacobian needs the segment and its bases: call `.at(segment, basis_in, basis_out)` first, as "
                 "build_circuit does"
             )
-        if len(f_in) != len(f_out):
-            raise SolverError(
-                f"f_in has {len(f_in)} rows and f_out {len(f_out)}: expected the same. Read both from one collection"
-            )
+        check_features(f_in, f_out)
         n, m = f_out.shape[1], f_in.shape[1]
         device = self.place[0].device
         sums = host(self._sums(there(self.place, device), f_in, n, m))

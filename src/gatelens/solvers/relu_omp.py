@@ -23,6 +23,7 @@ from ..segments import Segment
 from ..store import slug
 from ..store.estimate import Estimate, greedy_fit
 from ..store.shards import ShardFolder, spans
+from .features import check_features
 from .protocol import SolverDefaults
 from .relu_omp_output import Search, Settings
 from .relu_omp_worker import KIND, Job, run_workers, solve_block, unpack
@@ -112,6 +113,8 @@ class ReluOMP(SolverDefaults):
             NonFiniteError: NaN or infinity among the features.
             StoreError: `store` belongs to another fit.
         """
+        if isinstance(f_in, Tensor) and isinstance(f_out, Tensor):
+            check_features(f_in, f_out)
         inputs, outputs = SparseRows.of(f_in, "the input features"), SparseRows.of(f_out, "the output features")
         if inputs.rows != outputs.rows or inputs.rows == 0:
             raise SolverError(

@@ -16,6 +16,7 @@ from ..errors import SolverError
 from ..errors.progress import bar
 from ..lazy import renamed
 from ..segments import Segment
+from .features import check_features
 from .protocol import SolverDefaults
 from .virtual_weights import keep_largest, virtual_weights
 
@@ -66,6 +67,7 @@ class SgdL1(SolverDefaults):
 
     def train(self, f_in: Tensor, f_out: Tensor) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
         """Dense weights and bias, before the threshold; one training serves several budgets."""
+        check_features(f_in, f_out)
         return self._train(f_in, f_out)
 
     def trace(self, f_in: Tensor, f_out: Tensor) -> list[Connector]:

@@ -15,6 +15,7 @@ from ..errors import SolverError
 from ..lazy import renamed
 from ..models import there
 from ..segments import ACTIVATIONS, MLPWeights, Segment
+from .features import check_features
 from .protocol import SolverDefaults
 
 
@@ -58,6 +59,7 @@ class VirtualWeights(SolverDefaults):
             raise SolverError(
                 "VirtualWeights needs the segment and its bases: call `.at(segment, basis_in, basis_out)` first, as build_circuit does"
             )
+        check_features(f_in, f_out)
         weight = virtual_weights(*self.place, f_in)
         square = mean_of(f_in, squared=True)
         weight = keep_largest(weight, square.sqrt().float(), round(self.mean_wires * len(weight)), self.cap)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from .. import store
+from ..activations import Activations
+from ..circuits import Circuit
 from ..errors import DataError
 from ..errors.progress import bar
 from .contexts import FeatureRows, Windows, groups
@@ -73,8 +75,8 @@ class Names:
 
 
 def label(
-    circuit: Any,
-    acts: Any,
+    circuit: Circuit,
+    acts: Activations,
     describe: Describe | None = None,
     judge: Judge | None = None,
     *,

@@ -118,6 +118,8 @@ def check_rows(x: Float[Tensor, "rows d"], what: str) -> None:
         raise BasisError(
             f"a dictionary of {what} needs rows: got none. Collect activations of at least a few thousand rows"
         )
+    if x.layout != torch.strided or x.ndim != 2:
+        raise BasisError(f"{what} of shape {list(x.shape)} and layout {x.layout}: expected a dense matrix [rows, d]")
     finite = torch.isfinite(x).all(dim=1)
     if not finite.all():
         raise NonFiniteError(
