@@ -93,9 +93,17 @@ def test_a_family(folders, family):
                 assert (segment.mlp(before) - y).norm() / y.norm() < 1e-5
 
 
-@pytest.mark.parametrize("family", ["neox", "falcon", "gemma 2", "granite", "olmo 2", "bloom"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_in_bfloat16(folders, family):
+    from transformers import AutoModelForCausalLM
+
     model = gl.load_model(folders(family), bridge=True, dtype=torch.bfloat16, **RAW)
+    with torch.no_grad():
+        theirs = (
+            AutoModelForCausalLM.from_pretrained(folders(family), dtype=torch.bfloat16).eval()(TOKENS).logits.float()
+        )
+        ours = model(TOKENS).float()
+    assert (ours - theirs).norm() / theirs.norm() < 0.02  # two roundings of 8 bits
     fit, _ = gl.text_batches(model, TEXT, rows=(20, 6), length=12)
     segments = gl.mlp_segments(model)
     acts = gl.collect(model, fit, segments)

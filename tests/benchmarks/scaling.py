@@ -107,7 +107,56 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
             note=f"T1 / (2 T2) on {os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}: other work on the machine lowers "
             "it; the baseline does not depend on it and says what the split itself costs",
         )
+    yield crashes(100)
     yield from billion_tokens(seeds)
+
+
+WALKS = """
+import json, sys
+from gatelens.pipeline import run
+from gatelens.pipeline.config import check_config
+settings, folders = json.loads(sys.argv[1])
+for folder in folders:
+    run(check_config(settings), folder, until="connect")
+"""
+TINY = {
+    "name": "tiny",
+    "model": {"use": "HookedMLP", "sizes": [64, 12, 10, 10], "train": {"epochs": 1}},
+    "data": {"use": "image_batches", "source": "digits", "rows": [400, 100], "batch_size": 64},
+    "bases": {"use": "TrainedSAE", "expansion": 2, "k": 4, "samples": 1000, "batch_size": 100},
+    "solver": {"use": "ReluOMP", "max_fan_in": 3, "block": 4},
+}
+
+
+def crashes(runs: int, at_once: int = 10) -> Figure:
+    """Runs of two processes that one did not end well, of so many; each pair of processes walks through several."""
+    failed, said = 0, ""
+    for _ in range(runs // at_once):
+        with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+            free.close()
+            command = [sys.executable, "-c", WALKS, json.dumps([TINY, [f"{folder}/{i}" for i in range(at_once)]])]
+            files = [open(Path(folder) / f"said-{rank}", "w+") for rank in range(2)]  # noqa: SIM115
+            pair = [
+                subprocess.Popen(
+                    command,
+                    env={**os.environ, **where, "RANK": str(rank), "OMP_NUM_THREADS": "1", "GATELENS_PATIENCE": "300"},
+                    stderr=file,
+                )
+                for rank, file in enumerate(files)
+            ]
+            ended = [process.wait() for process in pair]
+            done = sum((Path(folder) / str(i) / "connectors" / "manifest.json").exists() for i in range(at_once))
+            failed += at_once - done + (done == at_once and any(ended))
+            for file in files:
+                file.seek(0)
+                said = said or (file.read()[-300:] if any(ended) else "")
+                file.close()
+    return Figure(
+        f"runs of two processes that did not end well, of {runs}", failed, bar=0, better="lower",
+        note=f"digits, up to the wires, {at_once} runs one after the other in each pair of processes. {said}".strip(),
+    )  # fmt: skip
 
 
 def billion_tokens(seeds: Sequence[int]) -> Iterator[Figure]:
