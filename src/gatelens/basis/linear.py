@@ -167,3 +167,10 @@ def basis_kind(basis: Any) -> str:
         return str(label)
     architecture = getattr(config, "architecture", None)
     return f"sae:{architecture()}" if callable(architecture) else type(basis).__name__
+
+
+def published_as(basis: Any) -> str:
+    """The name under which Neuronpedia shows a published dictionary, from its settings; "" for any other basis."""
+    config = getattr(basis, "cfg", None)
+    name = getattr(getattr(config, "metadata", None), "neuronpedia_id", None) or getattr(config, "neuronpedia_id", None)
+    return name if isinstance(name, str) else ""

@@ -106,6 +106,11 @@ class ForeignRecipe(Foreign, RecipeDefaults):
         return self.own.fit(segments, acts)
 
 
+def is_recipe(thing: Any) -> bool:
+    """Whether bases are yet to be fitted from it."""
+    return callable(getattr(thing, "fit", None))
+
+
 def as_recipe(recipe: Any) -> Any:
     """The recipe with the whole protocol.
 

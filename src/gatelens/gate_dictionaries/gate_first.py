@@ -14,7 +14,7 @@ from torch import Tensor
 from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width, directions
 from ..basis.output import at_output, output_features
-from ..basis.recipe import RecipeDefaults, as_recipe, check_there
+from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
 from ..codes.csr import spread
 from ..codes.rows import Codes
 from ..connectors import Connector
@@ -133,9 +133,7 @@ class GateDictionary(RecipeDefaults):
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         """Either end: the input dictionary's features, or as many gates as the dictionary has that they start from."""
-        known = [
-            as_recipe(r).shape_at(hook, width) for r in (self.inputs, self.outputs) if callable(getattr(r, "fit", None))
-        ]
+        known = [as_recipe(r).shape_at(hook, width) for r in (self.inputs, self.outputs) if is_recipe(r)]
         return max([*known, *([] if len(known) == 2 else [(8 * width, self.l0)])])
 
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..bases.sae.pretrained import PretrainedSAE
 from ..basis.linear import Basis, basis_width
 from ..basis.output import at_output
-from ..basis.recipe import RecipeDefaults
+from ..basis.recipe import RecipeDefaults, is_recipe
 from ..gate_dictionaries.doors import taken_in
 from ..segments import Segment
 
@@ -47,6 +47,6 @@ def kept(bases: Any, segments: Sequence[Segment]) -> dict[str, Any]:
     """
     if not isinstance(bases, Mapping):
         return {"": bases}
-    recipes = {hook: value for hook, value in bases.items() if callable(getattr(value, "fit", None))}
+    recipes = {hook: value for hook, value in bases.items() if is_recipe(value)}
     fitted = taken_in({hook: value for hook, value in bases.items() if hook not in recipes}, segments)
     return recipes | {hook: Kept(basis) for hook, basis in fitted.items()}

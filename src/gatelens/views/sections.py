@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..basis.linear import published_as
 from ..gates import Gate
 from .cards import Card, Examples, FeatureView, Parent, body_of, card_of, order_key
 from .document import fragment
@@ -210,7 +211,8 @@ class _Part:
         hook = self.segment.hook_in if side == "in" else self.segment.hook_out
         seen = maker.source.labels
         label = (maker.labels and maker.labels(hook, feature)) or (seen.full(rows, feature) if seen else "")
-        link = hosted_page(self.circuit.bases[hook], feature)
+        name = published_as(self.circuit.bases[hook])
+        link = f"https://www.neuronpedia.org/{name}/{feature}" if name else ""
         name = f"{'IF' if side == 'in' else 'OF'}_{feature}"
         return maker.source.view(rows, hook, feature, side == "in", name=name, label=label, link=link)
 
@@ -273,11 +275,3 @@ def fitting(texts: Sequence[str], most: int) -> int:
         if total > most and place:
             return place
     return len(texts)
-
-
-def hosted_page(basis: Any, feature: int) -> str:
-    """The address of a feature's page on Neuronpedia, for a published dictionary that carries its id there; else empty."""
-    config = getattr(basis, "cfg", None)
-    metadata = getattr(config, "metadata", None)
-    known = getattr(metadata, "neuronpedia_id", None) or getattr(config, "neuronpedia_id", None)
-    return f"https://www.neuronpedia.org/{known}/{feature}" if isinstance(known, str) and known else ""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...basis.recipe import is_recipe
 from ...basis.trial import TOLERANCE, check_features, off_by, reads_off_by, rows_for, tried
 from ...errors import BasisError
 from .normalised import KINDS, RowNormalised
@@ -52,7 +53,7 @@ def _refuse_what_is_no_basis(basis: Any, at: str) -> None:
         )
     if callable(getattr(basis, "encode", None)) and callable(getattr(basis, "decode", None)):
         return
-    if callable(getattr(basis, "fit", None)):
+    if is_recipe(basis):
         raise BasisError(f"the basis{at} is a recipe ({name}): fit it first, {name}(...).fit(segments, acts). {advice}")
     raise BasisError(f"expected a basis{at}, got {name} without encode and decode. {advice}")
 
