@@ -1,7 +1,9 @@
 """Makes the README's picture: a verified gate of SmolLM2, drawn with its evidence, and the figures of the gate as JSON.
 
-    python tools/make_picture.py --data FOLDER [--out 275]    # FOLDER/text: the texts; the gate of that output, else the best
+    python tools/make_picture.py --data FOLDER    # FOLDER/text: the texts
 
+Drawn is the verified gate of two inputs or more that is furthest ahead of the tables of tokens, among those whose inputs and output
+all have a name: the best of its kind, no typical one.
 Texts that the dictionaries saw are kept for fitting; the others are held out. Writes docs/pictures/gate.svg and docs/results/picture.json.
 """
 
@@ -62,22 +64,25 @@ def figures(gate: gl.Gate, gates: list[gl.Gate]) -> list[dict[str, Any]]:
     return [{**f.__dict__, "holds": f.holds} for f in found]
 
 
+def ahead(gate: Any) -> float:
+    """By how much a gate's rule beats the better of both tables of tokens."""
+    return gate.mcc - max(gate.controls.token or 0.0, gate.controls.token_pair or 0.0)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument(
-        "--out", type=int, help="the output feature to draw; the best verified one of two inputs or more if absent"
-    )
     options = parser.parse_args()
     began = time.time()
     model, circuit, unseen = read(options.data)
     gates = list(circuit.gates[circuit.segments[0].name])
-    verified = [g for g in gates if g.verified is True and len(g.inputs) > 1]
-    verified.sort(key=lambda g: (g.controls.token or 0) - (g.mcc or 0) if g.controls else 0)
+    verified = [g for g in gates if g.verified is True and len(g.rule.literals) > 1]
+    verified.sort(key=ahead, reverse=True)
     for gate in verified:
         sys.stderr.write(f"{str(gate)[:200]}\n")
-    gate = next((g for g in verified if g.out == options.out), verified[0])
     known = gl.views.known(circuit, unseen, model=model)
+    ends = {g.out: [*(("in", i) for i in g.rule.features), ("out", g.out)] for g in verified}
+    gate = next(g for g in verified if all(known.label(*end) for end in ends[g.out]))
     for other in verified:
         gl.views.gate(other, known).save(ROOT / "runs" / "pictures" / f"{other.out}.svg")
     gl.views.gate(gate, known).save(ROOT / "docs" / "pictures" / "gate.svg")
@@ -87,7 +92,9 @@ def main() -> int:
     result = {
         "bench": "picture",
         "title": "The README's picture",
-        "note": f"SmolLM2-135M, layer 1, {ROWS[0]} fitting and {ROWS[1]} held-out windows of {LENGTH} tokens, held out by document.",
+        "note": f"SmolLM2-135M, layer 1, {ROWS[0]} fitting and {ROWS[1]} held-out windows of {LENGTH} tokens, held out by document. "
+        "Drawn: the verified gate of two inputs or more that is furthest ahead of the tables of tokens, among those "
+        "whose inputs and output all have a name.",
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
         "seeds": [SEED],

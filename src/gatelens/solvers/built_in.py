@@ -11,7 +11,6 @@ from ..basis.linear import Basis
 from ..connectors import Connector
 from ..errors import BasisError
 from ..segments import Segment
-from .features import check_features
 from .gram_lasso import GramLasso
 from .protocol import SolverDefaults
 
@@ -52,10 +51,9 @@ class BuiltInWires(SolverDefaults):
             raise BasisError(
                 "BuiltInWires has no wires yet: call at(segment, basis_in, basis_out) first, as build_circuit does"
             )
-        check_features(f_in, f_out)
-        if f_in.shape[1] != self.connector.weight.shape[1]:
+        if f_in.ndim != 2 or f_in.shape[1] != self.connector.weight.shape[1]:
             raise BasisError(
-                f"the gates read {self.connector.weight.shape[1]} input features, {f_in.shape[1]} came. "
+                f"the gates read {self.connector.weight.shape[1]} input features, features of shape {list(f_in.shape)} came. "
                 "Use the input dictionary they were made with"
             )
         return self.connector
