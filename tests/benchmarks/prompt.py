@@ -6,11 +6,13 @@ where the model's package and its dictionaries are at hand. All rows are held ou
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import _texts
+from _kept import kept
 from _prompt_rows import EDITS, LocalFigures, local_figures, shuffled_row_wise
 
 import gatelens as gl
@@ -51,11 +54,20 @@ class World:
     held: gl.Activations
     batches: Any
 
+    @cached_property
     def circuit(self) -> gl.Circuit:
         solver = gl.GramLasso(mean_wires=8, cap=8)
         return gl.build_circuit(
             self.model, [self.segment], self.bases, self.fit, solver, held_out=self.held, gates=True
         )
+
+    def of_bases(self) -> str:
+        """Eight letters that stand for the two dictionaries: retrained ones have others."""
+        row = (x[:64] for x in (self.held[self.segment.hook_in], self.held[self.segment.hook_out]))
+        codes = (
+            self.bases[h].encode(x) for h, x in zip((self.segment.hook_in, self.segment.hook_out), row, strict=True)
+        )
+        return hashlib.sha256(b"".join(c.detach().float().numpy().tobytes() for c in codes)).hexdigest()[:8]
 
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
@@ -64,12 +76,17 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     for world in _worlds(data, seeds[0]):
         if isinstance(world, Figure):
             yield world
-            continue
-        yield from _local(world, seeds[0])
-        circuit = world.circuit()
-        yield from _seconds(world, circuit)
-        yield from _switches(world, circuit, seeds[0])
-        yield from _grades(world, circuit, seeds[0])
+        else:
+            yield from _of_world(world, seeds[0])
+
+
+def _of_world(world: World, seed: int) -> Iterator[Figure]:
+    """Its parts, each kept once it is finished: for these dictionaries, another seed or size is measured anew."""
+    name = f"prompt-{world.name.replace(' ', '-')}-{world.of_bases()}-{seed}-{WINDOWS[0]}-{SWITCHES}"
+    yield from kept(f"{name}-local", lambda: _local(world, seed))
+    yield from kept(f"{name}-seconds", lambda: _seconds(world, world.circuit))
+    yield from kept(f"{name}-switches", lambda: _switches(world, world.circuit, seed))
+    yield from kept(f"{name}-grades", lambda: _grades(world, world.circuit, seed))
 
 
 def _worlds(data: Path, seed: int) -> Iterator[World | Figure]:

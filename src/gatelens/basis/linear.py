@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,10 +43,19 @@ class Rotation:
     label: str = "rotation"
 
     def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
-        return (x if self.mean is None else x - self.mean) @ self.matrix.T
+        x = x if self.mean is None else x - self.mean
+        return x.clone() if self.is_identity else x @ self.matrix.T
+
+    @cached_property
+    def is_identity(self) -> bool:
+        """The coordinates are the model's own: there is nothing to multiply."""
+        f, d = self.matrix.shape
+        return f == d and bool(
+            torch.equal(self.matrix, torch.eye(f, dtype=self.matrix.dtype, device=self.matrix.device))
+        )
 
     def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
-        x = f @ self.matrix
+        x = f.clone() if self.is_identity else f @ self.matrix
         return x if self.mean is None else x + self.mean
 
     def __repr__(self) -> str:

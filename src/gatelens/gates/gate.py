@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -56,13 +57,13 @@ class TruthTable:
 
     def wilson(self, z: float = 1.96) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
         """Lower and upper end of the Wilson score interval of each rate (Wilson 1927); 0 and 1 where unseen."""
-        n = self.count.double()
-        p = self.fired.double() / n.clamp_min(1)
-        centre = (p + z * z / (2 * n.clamp_min(1))) / (1 + z * z / n.clamp_min(1))
-        spread = torch.sqrt(p * (1 - p) / n.clamp_min(1) + (z / (2 * n.clamp_min(1))) ** 2)
-        half = z / (1 + z * z / n.clamp_min(1)) * spread
-        seen = n > 0
-        return torch.where(seen, centre - half, 0.0).float(), torch.where(seen, centre + half, 1.0).float()
+        seen = self.count.numpy().astype(np.float64)
+        n = np.maximum(seen, 1.0)
+        p = self.fired.numpy() / n
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+        ends = np.where(seen > 0, centre - half, 0.0), np.where(seen > 0, centre + half, 1.0)
+        return torch.from_numpy(ends[0].astype(np.float32)), torch.from_numpy(ends[1].astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ..gates import Gate, GateKind
-from .context_lines import context_line
+from . import card_lines
+from .context_lines import context_line, context_lines
 from .document import Html, fragment
 from .drawing import KIND_NAMES
 from .evidence import evidence
@@ -49,6 +50,11 @@ class Examples:
     def lines(self) -> list[Markup]:
         """Each window as a line of shaded tokens."""
         return [context_line(window, self.largest) for window in self.windows]
+
+    @property
+    def together(self) -> Markup:
+        """All lines as one."""
+        return context_lines(self.windows, self.largest)
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,18 @@ class Card:
     @property
     def evidence(self) -> list[tuple[str, str, str]]:
         return evidence(self.gate)
+
+    @property
+    def facts(self) -> Markup:
+        return card_lines.facts(self.evidence)
+
+    @property
+    def equation(self) -> Markup:
+        return card_lines.equation(self.gate, self.label, self.terms)
+
+    @property
+    def table_rows(self) -> Markup:
+        return card_lines.table_rows(self.table, self.gate.intervention is not None)
 
     @property
     def kind(self) -> str:

@@ -15,15 +15,21 @@ from .document import figure
 
 def context_line(window: Any, largest: float) -> Markup:
     """A window around a row: its value, what stands before, the token in the middle and what follows; all of it escaped."""
-    return Markup(
+    return context_lines([window], largest)
+
+
+def context_lines(windows: Sequence[Any], largest: float) -> Markup:
+    """Windows one under the other."""
+    return Markup("".join([_line(window, largest) for window in windows]))
+
+
+def _line(window: Any, largest: float) -> str:
+    shaded = [_token(t, largest) if t.value > 0 or t.centre else _plain(t.text) for t in window.tokens]
+    before, after = "".join(shaded[: window.middle]), "".join(shaded[window.middle :])
+    return (
         f'<p class="ctx"><span class="v">{figure(window.value)}</span>'
-        f'<span class="l"><span>{_shaded(window.before, largest)}</span></span>'
-        f'<span class="w">{_shaded(window.after, largest)}</span></p>'
+        f'<span class="l"><span>{before}</span></span><span class="w">{after}</span></p>'
     )
-
-
-def _shaded(tokens: Sequence[Any], largest: float) -> str:
-    return "".join(_token(t, largest) if t.value > 0 or t.centre else _plain(t.text) for t in tokens)
 
 
 @cache

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,6 +168,7 @@ class Windows:
         )
         self.tokenizer, self.reach = tokenizer, reach
         self.texts: dict[tuple[int, ...], str] = {}
+        self._off: dict[int, Token | None] = {}
 
     def text(self, *ids: int) -> str:
         if ids not in self.texts:
@@ -176,11 +177,21 @@ class Windows:
 
     def rows(self, row: int) -> list[int]:
         """The neighbouring rows of the same text, in order."""
-        wanted = np.arange(max(row - self.reach, 0), min(row + self.reach + 1, len(self.token)))
-        near = (self.document[wanted] == self.document[row]) & (
-            self.position[wanted] - self.position[row] == wanted - row
-        )
-        return wanted[near].tolist()
+        first, stop = self._ends
+        return list(range(first[row], stop[row]))
+
+    @cached_property
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """Of each row, the first of its window and the one after the last: neighbours of the same text, without a gap."""
+        number = len(self.token)
+        if not number:
+            return [], []
+        breaks = (np.diff(self.document) != 0) | (np.diff(self.position) != 1)
+        begins = np.concatenate([[0], np.flatnonzero(breaks) + 1])
+        ends = np.concatenate([begins[1:], [number]])
+        run = np.searchsorted(begins, np.arange(number), side="right") - 1
+        first = np.maximum(np.arange(number) - self.reach, begins[run])
+        return first.tolist(), np.minimum(np.arange(number) + self.reach + 1, ends[run]).tolist()
 
     def marks(self) -> np.ndarray:
         """[rows] a number for each distinct context (the token and the two before it)."""
@@ -192,22 +203,48 @@ class Windows:
 
     def window(self, row: int, features: FeatureRows, feature: int) -> list[Token]:
         """The row's token in the middle, up to `reach` on either side, each with the feature's value."""
-        rows = self.rows(row)
-        values = features.value(feature, rows)
-        ids = self.token[rows].tolist()
+        return self.around([row], features, feature)[0]
+
+    def around(self, rows: Sequence[int] | np.ndarray, features: FeatureRows, feature: int) -> list[list[Token]]:
+        """The windows around some rows, looked up together: a page has tens of thousands."""
+        first, stop = self._ends
+        spans = [(int(row), first[row], stop[row]) for row in rows]
+        if not spans:
+            return []
+        every = np.concatenate([np.arange(low, high) for _, low, high in spans])
+        values, ids = features.value(feature, every).tolist(), self.token[every].tolist()
+        found, at = [], 0
+        for row, low, high in spans:
+            end = at + high - low
+            found.append(self._window(ids[at:end], values[at:end], row - low))
+            at = end
+        return found
+
+    def _window(self, ids: list[int], values: list[float], middle: int) -> list[Token]:
         shown, start = [], 0
         while start < len(ids):
+            off = None if values[start] or start == middle else self._unlit(ids[start])
+            if off is not None:
+                shown.append(off)
+                start += 1
+                continue
             stop = self._whole(ids, start)
-            part = slice(start, stop)
-            centre = row in rows[part]
-            value = values[start] if stop == start + 1 else max(values[part], key=abs)
-            shown.append(Token(self.text(*ids[part]), float(value), centre, tuple(ids[part])))
+            value = values[start] if stop == start + 1 else max(values[start:stop], key=abs)
+            part = tuple(ids[start:stop])
+            shown.append(Token(self.text(*part), value, start <= middle < stop, part))
             start = stop
         while shown and "\ufffd" in shown[-1].text and not shown[-1].centre:
             shown.pop()  # a character that the window cuts through
         while shown and "\ufffd" in shown[0].text and not shown[0].centre:
             shown.pop(0)
         return shown
+
+    def _unlit(self, token: int) -> Token | None:
+        """A token on which the feature is off, the same object wherever it stands; None where it is but a part of a character."""
+        if token not in self._off:
+            text = self.text(token)
+            self._off[token] = None if "\ufffd" in text else Token(text, 0.0, False, (token,))
+        return self._off[token]
 
     def _whole(self, ids: list[int], start: int) -> int:
         """The end of the shortest run of tokens from `start` that decodes without a broken character."""

@@ -148,20 +148,32 @@ def inert_json(value: Any) -> Markup:
     Raises:
         NonFiniteError: NaN or infinity anywhere; turn them into None first.
     """
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    except ValueError as error:
-        raise NonFiniteError(
-            f"data of a page must be finite numbers, got NaN or infinity ({error}). Give None for a missing figure"
-        ) from error
+    text = _json(value)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 
 
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except ValueError as error:
+        raise NonFiniteError(
+            f"data of a page must be finite numbers, got NaN or infinity ({error}). Give None for a missing figure"
+        ) from error
+
+
+#: zlib's level: 9 takes three times as long as this for a twentieth of the size
+_PACKED = 7
+
+
 def deflated(value: Any) -> str:
-    """JSON as deflated bytes in base64, which no browser takes for markup."""
-    return base64.b64encode(zlib.compress(inert_json(value).encode("utf-8", "replace"), 9)).decode()
+    """JSON as deflated bytes in base64, which no browser takes for markup.
+
+    Raises:
+        NonFiniteError: NaN or infinity anywhere.
+    """
+    return base64.b64encode(zlib.compress(_json(value).encode("utf-8", "replace"), _PACKED)).decode()
 
 
 def finite(value: Any) -> Any:
@@ -179,8 +191,8 @@ def figure(value: float | int | None, digits: int = 2) -> str:
         return "–"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    text = f"{value:,.{digits}f}".replace("-", "−")
-    return text.replace("−", "") if float(f"{value:.{digits}f}") == 0 else text
+    text = f"{value:,.{digits}f}"
+    return text if text[0] != "-" else text[1:] if not text.strip("-0.") else f"−{text[1:]}"
 
 
 def percent(value: float | None) -> str:

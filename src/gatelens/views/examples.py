@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from .cards import Examples, FeatureView
 from .document import figure
 from .drawing import bars
 from .labels import Labels
-from .sketch import rule_of
+from .truth import rule_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Window:
     tokens: Sequence[contexts.Token]
     value: float
 
-    @property
+    @cached_property
     def middle(self) -> int:
         return next((i for i, t in enumerate(self.tokens) if t.centre), 0)
 
@@ -97,9 +98,8 @@ class Texts(Numbers):
 
     def examples(self, name, note, rows, features, feature, largest):
         values = features.value(feature, rows)
-        shown = [
-            Window(self.windows.window(int(r), features, feature), float(v)) for r, v in zip(rows, values, strict=True)
-        ]
+        around = self.windows.around(rows, features, feature)
+        shown = [Window(tokens, float(v)) for tokens, v in zip(around, values, strict=True)]
         return Examples(name, note, windows=shown, largest=largest) if shown else None
 
 
@@ -180,7 +180,7 @@ def mistakes(
     allowed = rule.open_rows([_above(f_in, literal) for literal in rule.literals])
     positive, amounts = f_out.on(gate.out)
     fired = positive[amounts > gate.level]
-    wrong_on, wrong_off = np.setdiff1d(allowed, positive), np.setdiff1d(fired, allowed)
+    wrong_on, wrong_off = _without(allowed, positive, f_out.rows), _without(fired, allowed, f_out.rows)
     strength = sum(w * f_in.value(i, wrong_on) for i, w in zip(gate.inputs, gate.weights, strict=True))
     by_amount = f_out.value(gate.out, wrong_off)
     largest = float(amounts.max()) if len(amounts) else 0.0
@@ -194,6 +194,13 @@ def mistakes(
         example = source.examples(name, note, where[order], f_out, gate.out, largest) if len(where) else None
         found.append(example or Examples(name, note))
     return found
+
+
+def _without(rows: np.ndarray, others: np.ndarray, number: int) -> np.ndarray:
+    """Rows that are not among the others, of so many."""
+    among = np.zeros(number, bool)
+    among[others] = True
+    return rows[~among[rows]]
 
 
 def _above(features: contexts.FeatureRows, literal: Literal) -> np.ndarray:

@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 from ..gates import Gate
 from .contexts import FeatureRows
 from .drawing import KIND_NAMES, glyph
-from .sketch import Sketch, Stage, rule_of
+from .sketch import Sketch, Stage
+from .truth import rule_of
 
 #: words for how a shape joins its inputs
 _JOINTS = {"or": "or", "and": "and"}

@@ -81,11 +81,13 @@ class Labels:
     def marks(self, features: FeatureRows, feature: int) -> bool:
         """Whether most of the feature's values fall on texts without a letter or a digit."""
         rows, values = features.on(feature)
-        names, place = self._texts
-        seen, at = np.unique(place[rows], return_inverse=True)
-        plain = np.array([any(c.isalnum() for c in names[i]) for i in seen], bool)
-        mass = np.bincount(at.reshape(-1), values, len(seen))
-        return bool(len(rows)) and float(mass[~plain].sum()) > MARKS * float(mass.sum())
+        on_marks = self._marks[self._texts[1][rows]]
+        return bool(len(rows)) and float(values[on_marks].sum()) > MARKS * float(values.sum())
+
+    @cached_property
+    def _marks(self) -> np.ndarray:
+        """[texts] which hold neither a letter nor a digit."""
+        return np.array([not any(c.isalnum() for c in name) for name in self._texts[0]], bool)
 
     def short(self, features: FeatureRows, feature: int) -> Label:
         """For an equation, where each text stands in a box: he she …; empty for a feature without a text of its own."""

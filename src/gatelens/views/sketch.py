@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from ..gates import Gate, TruthTable
+from ..gates import Gate
 from ..gates.agreement import CLEAR
 from ..gates.grade import HOLDS, OVER_NULLS
 from ..gates.rule import Literal, Op, Rule
 from .document import figure
 from .labels import Label
-from .truth import over
+from .truth import over, rule_of
 
 #: amounts matter where a cut on the weighted sum has an MCC so much above the rule's
 AMOUNTS = 0.1
@@ -172,8 +171,9 @@ def amounts_matter(gate: Gate) -> bool:
 def sketch_of(gate: Gate, known: Known | None = None) -> Sketch:
     """Everything that a drawing of the gate shows."""
     known = known or Known()
-    arms = _arms(gate, known)
-    when_on, when_off = _rates(gate)
+    counted = _counted(gate)
+    arms = _arms(gate, known, counted)
+    when_on, when_off = counted.rates() if counted is not None else (gate.precision, None)
     return Sketch(
         gate.out,
         Label.of(known.label("out", gate.out)),
@@ -204,18 +204,6 @@ def _effect(gate: Gate, known: Known) -> Effect:
     return known.effect(gate.out) if known.effect else Effect()
 
 
-def rule_of(gate: Gate) -> Rule | None:
-    """The gate's rule; of one that names only what helps and what holds back, the rule that these spell; None without one."""
-    if gate.rule is not None or not gate.excite or str(gate.kind) == "not_read":
-        return gate.rule
-    exciters, k = [Literal(i) for i in gate.excite], min(gate.at_least, len(gate.excite))
-    off = tuple((Op.AND_NOT, Literal(i)) for i in gate.inhibit)
-    if 1 < k < len(exciters):
-        return Rule(tuple(exciters), k, off)
-    op = Op.OR if k == 1 else Op.AND
-    return Rule((exciters[0],), 1, (*((op, literal) for literal in exciters[1:]), *off))
-
-
 def drawn_inputs(gate: Gate) -> list[int]:
     """The inputs that the rule names, in its order; those of the strongest wires where there is no rule."""
     rule = rule_of(gate)
@@ -238,10 +226,10 @@ def _stages(gate: Gate, arms: dict[int, Arm]) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _arm(gate: Gate, literal: Literal, negated: bool, known: Known) -> Arm:
+def _arm(gate: Gate, literal: Literal, negated: bool, known: Known, counted: _Counted | None) -> Arm:
     feature = literal.feature
     weight = dict(zip(gate.inputs, gate.weights, strict=True)).get(feature, 0.0)
-    rate, count = _alone(gate, literal)
+    rate, count = counted.alone(literal) if counted is not None else (None, 0)
     largest = known.largest(feature) if known.largest and literal.level else 0.0
     return Arm(
         feature,
@@ -257,19 +245,48 @@ def _arm(gate: Gate, literal: Literal, negated: bool, known: Known) -> Arm:
     )
 
 
-def _arms(gate: Gate, known: Known) -> dict[int, Arm]:
+def _arms(gate: Gate, known: Known, counted: _Counted | None) -> dict[int, Arm]:
     rule = rule_of(gate)
     if rule is None:
-        return {i: _arm(gate, Literal(i), False, known) for i in drawn_inputs(gate)}
+        return {i: _arm(gate, Literal(i), False, known, None) for i in drawn_inputs(gate)}
     off = set(rule.negative)
-    return {literal.feature: _arm(gate, literal, literal in off, known) for literal in rule.literals}
+    return {literal.feature: _arm(gate, literal, literal in off, known, counted) for literal in rule.literals}
 
 
-def _literals(gate: Gate) -> tuple[TruthTable, np.ndarray] | None:
-    """The observed table over the rule's literals alone, and which of these are on in each row of it, in the rule's order.
+@dataclass(frozen=True)
+class _Counted:
+    """The observed table over the rule's literals alone.
 
-    None where the table does not hold them all.
+    Attributes:
+        on: [patterns, literals] which are on, in the rule's order; count, fired: rows of each pattern.
     """
+
+    rule: Rule
+    on: np.ndarray
+    count: np.ndarray
+    fired: np.ndarray
+
+    def alone(self, literal: Literal) -> tuple[float | None, int]:
+        """(rate, rows) of the output where this literal alone is on; for a negated one, where it alone keeps the rule off."""
+        place = self.rule.features.index(literal.feature)
+        if literal in self.rule.negative:
+            without = self.on.copy()
+            without[:, place] = False
+            return self.share(self.on[:, place] & self.rule.evaluate(without) & ~self.rule.evaluate(self.on))
+        return self.share(self.on[:, place] & (self.on.sum(1) == 1))
+
+    def rates(self) -> tuple[float | None, float | None]:
+        """Share of rows on which the output fired where the rule says on, and where it says off."""
+        says = self.rule.evaluate(self.on)
+        return self.share(says)[0], self.share(~says)[0]
+
+    def share(self, chosen: np.ndarray) -> tuple[float | None, int]:
+        rows = int(self.count[chosen].sum())
+        return (float(self.fired[chosen].sum() / rows) if rows >= FEW else None), rows
+
+
+def _counted(gate: Gate) -> _Counted | None:
+    """None where the table does not hold all literals, or there is no rule."""
     rule = rule_of(gate)
     if gate.table is None or rule is None:
         return None
@@ -281,34 +298,5 @@ def _literals(gate: Gate) -> tuple[TruthTable, np.ndarray] | None:
     table = over(gate.table, ordered)
     if table is None:
         return None
-    return table, table.patterns[:, [ordered.index(c) for c in columns]].numpy()
-
-
-def _alone(gate: Gate, literal: Literal) -> tuple[float | None, int]:
-    """(rate, rows) of the output where this literal alone is on; for a negated one, where it alone keeps the rule off."""
-    rule, found = rule_of(gate), _literals(gate)
-    if found is None or rule is None:
-        return None, 0
-    table, on = found
-    place = rule.features.index(literal.feature)
-    if literal in rule.negative:
-        without = on.copy()
-        without[:, place] = False
-        return _share(table, on[:, place] & rule.evaluate(without) & ~rule.evaluate(on))
-    return _share(table, on[:, place] & (on.sum(1) == 1))
-
-
-def _rates(gate: Gate) -> tuple[float | None, float | None]:
-    """Share of rows on which the output fired where the rule says on, and where it says off."""
-    rule, found = rule_of(gate), _literals(gate)
-    if found is None or rule is None:
-        return gate.precision, None
-    table, on = found
-    says = rule.evaluate(on)
-    return _share(table, says)[0], _share(table, ~says)[0]
-
-
-def _share(table: TruthTable, chosen: np.ndarray) -> tuple[float | None, int]:
-    at = torch.from_numpy(chosen)
-    rows = int(table.count[at].sum())
-    return (float(table.fired[at].sum() / rows) if rows >= FEW else None), rows
+    on = table.patterns.numpy()[:, [ordered.index(c) for c in columns]]
+    return _Counted(rule, on, table.count.numpy(), table.fired.numpy())

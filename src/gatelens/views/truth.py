@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..gates import Gate, TruthTable
+from ..gates.rule import Literal, Op, Rule
 
 #: rows of a truth table that are shown one by one; the others are pooled into one
 MAX_PATTERNS = 12
@@ -43,27 +44,42 @@ class Pattern:
         return (self.rate > 0.5) == self.rule
 
 
+def rule_of(gate: Gate) -> Rule | None:
+    """The gate's rule; of one that names only what helps and what holds back, the rule that these spell; None without one."""
+    if gate.rule is not None or not gate.excite or str(gate.kind) == "not_read":
+        return gate.rule
+    exciters, k = [Literal(i) for i in gate.excite], min(gate.at_least, len(gate.excite))
+    off = tuple((Op.AND_NOT, Literal(i)) for i in gate.inhibit)
+    if 1 < k < len(exciters):
+        return Rule(tuple(exciters), k, off)
+    op = Op.OR if k == 1 else Op.AND
+    return Rule((exciters[0],), 1, (*((op, literal) for literal in exciters[1:]), *off))
+
+
 def patterns(gate: Gate) -> list[Pattern]:
     """The observed table, the interventional one beside where it was made; many patterns are cut to the commonest."""
     if gate.table is None:
         return []
     columns = shown_inputs(gate)
-    table, set_to = over(gate.table, columns), over(gate.intervention, columns)
-    named = [gate.inputs[c] for c in columns]
-    lower, upper = table.wilson()
-    k = len(columns)
+    table = over(gate.table, columns) or gate.table
+    set_to = _set_rates(over(gate.intervention, columns))
+    on, k = table.patterns.tolist(), len(columns)
+    says = _rule_says(gate, [gate.inputs[c] for c in columns], table.patterns.numpy())
+    lower, upper = (ends.tolist() for ends in table.wilson())
     rows = [
         Pattern(
-            tuple(table.patterns[i].tolist()),
-            int(table.count[i]),
-            float(table.rate[i]) if table.count[i] > 0 else None,
-            float(lower[i]),
-            float(upper[i]),
-            float(table.magnitude[i]) if table.count[i] > 0 else None,
-            _rule_says(gate, named, table.patterns[i].tolist()),
-            *_set(set_to, table.patterns[i].tolist()),
+            tuple(pattern),
+            count,
+            rate if count > 0 else None,
+            low,
+            high,
+            mean if count > 0 else None,
+            rule,
+            *set_to.get(tuple(pattern), (None, 0)),
         )
-        for i in range(len(table.count))
+        for pattern, count, rate, low, high, mean, rule in zip(
+            on, table.count.tolist(), table.rate.tolist(), lower, upper, table.magnitude.tolist(), says, strict=True
+        )
     ]
     shown = [r for r in rows if r.count or r.set_count] if k > 3 else rows
     # half of the places are kept for patterns on which the rule says on: without them nobody can see whether it holds
@@ -101,24 +117,23 @@ def over(table: TruthTable | None, columns: Sequence[int]) -> TruthTable | None:
     return TruthTable(patterns, count, total(table.fired), mean, table.source)
 
 
-def _rule_says(gate: Gate, named: Sequence[int], pattern: Sequence[bool]) -> bool | None:
-    if gate.rule is not None:
-        state = dict(zip(named, pattern, strict=True))
-        return bool(gate.rule.evaluate(np.array([[state.get(i, False) for i in gate.rule.features]]))[0])
-    if not gate.excite:
-        return None
-    on = {i for i, p in zip(named, pattern, strict=True) if p}
-    return len(on & set(gate.excite)) >= gate.at_least and not on & set(gate.inhibit)
+def _rule_says(gate: Gate, named: Sequence[int], patterns: np.ndarray) -> list[bool] | list[None]:
+    """What the rule says of each pattern; of inputs that are not shown, it takes each as off."""
+    rule = rule_of(gate)
+    if rule is None:
+        return [None] * len(patterns)
+    place = {feature: column for column, feature in enumerate(named)}
+    off = np.zeros(len(patterns), bool)
+    on = [patterns[:, place[i]] if i in place else off for i in rule.features]
+    return rule.evaluate(np.stack(on, axis=1)).tolist()
 
 
-def _set(table: TruthTable | None, pattern: Sequence[bool]) -> tuple[float | None, int]:
-    """Rate and count of a pattern in the interventional table."""
+def _set_rates(table: TruthTable | None) -> dict[tuple[bool, ...], tuple[float, int]]:
+    """Pattern -> rate and count in the interventional table, of those that were set."""
     if table is None:
-        return None, 0
-    for i, row in enumerate(table.patterns.tolist()):
-        if list(row) == list(pattern) and table.count[i] > 0:
-            return float(table.rate[i]), int(table.count[i])
-    return None, 0
+        return {}
+    found = zip(table.patterns.tolist(), table.rate.tolist(), table.count.tolist(), strict=True)
+    return {tuple(pattern): (rate, count) for pattern, rate, count in found if count > 0}
 
 
 def _pooled(rest: Sequence[Pattern]) -> Pattern:
