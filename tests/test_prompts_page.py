@@ -14,7 +14,8 @@ from gatelens.cli.main import main
 from gatelens.gates import Gate, GateKind
 from gatelens.gates.grade import Grade
 from gatelens.gates.rule import Literal, Op, Rule
-from gatelens.views import prompt_page
+from gatelens.errors import DataError
+from gatelens.views import page, prompt_page
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,8 @@ def test_page_is_one_file_with_every_token_and_nothing_to_fetch(reading):
     text = prompt_page(reading, local=2).text
     assert text.count('class="place"') == len(reading)
     assert text.count('<details class="firing">') == 2
-    assert not re.search(r'(src|href)="(?!#|data:)', text)
-    strip = text[text.index('<p class="strip">') : text.index('<details class="place"')]
+    assert not re.search(r'(src|href)="(?!#|data:)', re.sub(r"<script>.*?</script>", "", text, flags=re.S))
+    strip = text[text.index('<p class="strip"') : text.index('<details class="place"')]
     assert "<script" not in strip
     assert "&lt;" in strip
     for n in range(len(reading)):
@@ -101,15 +102,46 @@ def test_page_is_one_file_with_every_token_and_nothing_to_fetch(reading):
         assert f'href="#at-{n}"' in text
 
 
-def test_gates_with_a_rule_are_drawn(reading):
+def ruled(reading) -> Circuit:
+    """A circuit with a rule for the output that fires last: IF_0 or IF_1 > .5."""
     layer = reading.layer()
     out = reading.firings(-1)[0].out
     rule = Rule((Literal(0),), steps=((Op.OR, Literal(1, 0.5)),))
     gates = {layer.segment.name: [Gate(out, GateKind.OR, (0, 1), (1.0, 1.0), 0.0, rule=rule, grade=Grade.WEAK)]}
-    circuit = Circuit(reading.circuit.segments, reading.circuit.bases, {}, gates)
-    text = prompt_page(circuit.on(reading.model, "a b"), local=0).text
-    assert text.count('<svg class="gp"') >= 1
-    assert "IF_1" in text
+    return Circuit(reading.circuit.segments, reading.circuit.bases, {}, gates)
+
+
+def test_gates_with_a_rule_are_drawn_with_the_inputs_that_are_on_there(reading):
+    found = ruled(reading).on(reading.model, "a b")
+    layer, text = found.layer(), prompt_page(found, local=0).text
+    seen = re.findall(r'aria-label="(OF_\d+ is on when [^"]*)"', text)
+    drawn = [f for p in range(len(found)) for f in found.firings(p)[:8] if f.said is not None]
+    assert len(seen) == len(drawn) >= 1
+    for said, firing in zip(seen, drawn, strict=True):
+        on = layer.f_in[firing.position, 0] > 0, layer.f_in[firing.position, 1] > 0.5
+        words = ["on" if x else "off" for x in on]
+        assert f"Here IF_0 is {words[0]}, IF_1 is {words[1]}; the rule says {'on' if any(on) else 'off'}" in said
+        assert said.endswith(f"the output is {'on' if firing.came > 0 else 'off'}.")
+
+
+def test_a_page_holds_a_list_of_prompts_and_refuses_what_the_model_cannot_read(reading):
+    circuit, layer = ruled(reading), reading.layer()
+    number = torch.arange(len(reading))
+    values = {layer.segment.hook_in: layer.x, layer.segment.hook_out: layer.y}
+    acts = gl.Activations(values, 0 * number, number, reading.prompt.inputs[0], "the prompt")
+    text = page(circuit, acts, model=reading.model, prompts=["a b", "</script><b>x"]).text
+    assert text.count('class="prompted"') == 2
+    assert 'role="tablist"' in text
+    assert text.index('id="p0-at-2"') < text.index('id="p1-at-1"') < text.index('id="glossary"')
+    strip = json.loads(re.search(r'id="p1-at-strip">([^<]*)<', text)[1])
+    assert len(strip["tokens"]) == len(strip["values"]) == len(circuit.on(reading.model, "</script><b>x"))
+    assert "</script><b>x" not in text
+    assert 'role="tablist"' not in page(circuit, acts, model=reading.model).text
+    for wrong, says in (([""], "the prompt is empty"), ("a b", "a list of texts"), ([torch.rand(1, 9)], "reads tokens")):
+        with pytest.raises(DataError, match=says):
+            page(circuit, acts, model=reading.model, prompts=wrong)
+    with pytest.raises(DataError, match="give the page its `model`"):
+        page(circuit, acts, prompts=["a"])
 
 
 def test_in_a_notebook_it_is_a_fragment_that_can_be_shown_twice(reading):

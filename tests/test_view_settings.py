@@ -63,6 +63,7 @@ def test_a_finished_run_is_redrawn_and_nothing_else_changes(folder, capsys):
         "max_cards": 200,
         "title": "second",
         "token_panels": False,
+        "prompts": [],
     }
     assert views.saved_in(page) == pins
     assert redrawn_config(folder, []).views.max_cards == 200, "the last settings are the next ones to begin with"

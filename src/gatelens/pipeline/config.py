@@ -33,12 +33,14 @@ class Evaluation(BaseModel):
 
 
 class Views(BaseModel):
-    """What the page shows. `token_panels` draws contexts with circuitsvis too, which adds 1.3 MB to the page."""
+    """What the page shows. `token_panels` draws contexts with circuitsvis too, `prompts` are texts of which it holds a reading;
+    either adds 1.3 MB to the page."""
 
     model_config = ConfigDict(extra="forbid")
     max_cards: int = Field(default=50, ge=1)
     title: str | None = None
     token_panels: bool = False
+    prompts: list[str] = []
 
 
 class Config(BaseModel):

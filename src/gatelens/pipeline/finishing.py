@@ -75,6 +75,7 @@ def draw(state: State, found: Report | None, **options: Any) -> Any:
                 "title": settings.title or state.name,
                 "max_cards": settings.max_cards,
                 "token_panels": settings.token_panels,
+                "prompts": settings.prompts,
                 "rotations": pictures_of(state),
                 **options,
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -19,6 +19,7 @@ from .explained import explained, sentence_of
 from .figures import jacobian_maps, report_tables
 from .glossary import words
 from .panels import bundle
+from .prompt import prompt_parts, readable
 from .sections import Maker
 from .summary import plain_sentence, sentence, tiles, title_of, what_of
 
@@ -44,6 +45,7 @@ def page(
     rotations: Mapping[str, Any] | None = None,
     saved: Mapping[str, Any] | None = None,
     pending: bool = False,
+    prompts: Sequence[Any] = (),
 ) -> Html:
     """Everything about a circuit that a person wants to look at, in one file.
 
@@ -62,13 +64,17 @@ def page(
             segment name -> such a list where there are several segments.
         saved: pins and names that a reader kept in an earlier copy of the page (`views.saved_in` reads them).
         pending: baselines, coverage and curves are still being measured; the page says so.
+        prompts: texts (token ids, images) that the page holds a reading of, in a tab of their own; they need `model`.
         rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
     figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
+    given = readable(model, prompts)
     with bar(room="drawing"):
-        sections = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace).sections(max_cards)
+        maker = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace)
+        sections = maker.sections(max_cards)
+        read = prompt_parts(circuit, model, given, acts, {s.name: s.known for s in sections})
     best = sorted((c for s in sections for c in s.best), key=lambda c: order_key(c.gate))[:BEST]
     title = title or title_of(circuit, figures)
     body = fragment(
@@ -87,9 +93,11 @@ def page(
         figures=explained(figures) + report_tables(figures),
         jacobians=_jacobians(circuit, acts, model, rotations or {}, figures.get("rotations") or {}),
         rows=getattr(acts, "rows", None),
+        prompts=read,
         version=__version__,
     )
     data = {name: props for s in sections for name, props in s.data.items()}
+    data |= {f"p{number}-at-strip": p.strip for number, p in enumerate(read)}
     packs = {name: bodies for s in sections for name, bodies in s.packs.items()}
     packs |= {f"index-{s.anchor}": s.index() for s in sections}
     return document(title, body, data | {"saved": dict(saved or {})}, [bundle()] if data else [], packs)

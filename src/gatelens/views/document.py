@@ -25,7 +25,7 @@ from ..errors import NonFiniteError
 from ..store import replace_file
 
 #: the page's own programs, run as one
-SCRIPTS = ("explore.js", "script.js")
+SCRIPTS = ("explore.js", "script.js", "prompts.js")
 
 #: a notebook keeps every output in its file: a value that would take more shows as it prints
 NOTEBOOK_LIMIT = 300_000

@@ -6,15 +6,16 @@ from the reader's light or dark setting. What is measured is drawn: nothing stan
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 from ..gates import Gate
 from ..gates.agreement import CLEAR
 from . import shapes
-from .document import percent
+from .document import figure, percent
 from .lettering import fitted, text, width_of, wrapped
-from .sketch import Arm, Known, Sketch, Stage, sketch_of
+from .sketch import Arm, Known, Moment, Sketch, Stage, sketch_of
 from .svg import Drawing
 
 WIDE, STEP = 400, 52
@@ -38,6 +39,11 @@ def gate(gate: Gate, known: Known | None = None) -> Drawing:
     """
     found = sketch_of(gate, known)
     return Drawing(drawn(found), said(found))
+
+
+def gate_on_row(gate: Gate, known: Known | None, moment: Moment) -> str:
+    """The `<svg>` element of a gate on one row: inputs that are on have a filled lamp, the wires of the others are faint."""
+    return drawn(replace(sketch_of(gate, known), moment=moment))
 
 
 def drawn(sketch: Sketch) -> str:
@@ -107,17 +113,34 @@ class _Picture:
         lines = names(arm.label, room, 2) or [arm.name]
         at = [y - 2] if len(lines) == 1 else [y - 10, y + 4]
         words = [text(room + 4, at[k], line, "l", "end") for k, line in enumerate(lines)]
-        words.append(text(room + 4, at[-1] + 14, _beneath(arm, room), "s", "end"))
+        words.append(text(room + 4, at[-1] + 14, self._beneath(arm, room), "s", "end"))
         if arm.picture:
             place = f'x="{self.start - _THUMB - 4}" y="{y - _THUMB / 2:g}" width="{_THUMB}" height="{_THUMB}"'
             words.append(f'<image href="{escape(arm.picture)}" {place}/><rect class="q" {place}/>')
+        if self.sketch.moment is not None:
+            lit = self._lit(arm)
+            words.append(f'<circle class="z{"" if lit else " x"}" cx="{self.start - 1}" cy="{y:g}" r="3.6"/>')
         self.parts.append(f'<g data-i="{arm.feature}"><title>{escape(hint)}</title>{"".join(words)}</g>')
+
+    def _lit(self, arm: Arm) -> bool:
+        """Whether its literal is on; always, where no row is drawn."""
+        moment = self.sketch.moment
+        return moment is None or moment.inputs.get(arm.feature, (False, 0.0))[0]
+
+    def _beneath(self, arm: Arm, room: float) -> str:
+        """On a row, whether it is on and its value; else its id and how often the output fires when it alone is on."""
+        moment = self.sketch.moment
+        if moment is None:
+            return _beneath(arm, room)
+        on, value = moment.inputs.get(arm.feature, (False, 0.0))
+        both = f"{arm.name} · {'on' if on else 'off'}, {figure(value)}"
+        return both if arm.label and width_of(both, SMALL) <= room else f"{'on' if on else 'off'}, {figure(value)}"
 
     def _wire(self, arm: Arm, y0: float, x1: float, y1: float, stage: Stage, share: float) -> None:
         """A hairline up to the level, a cut mark there, then the wire in its width."""
         wide = _HAIR + (_WIDEST - _HAIR) * arm.strength / self.strongest if self.strongest else _HAIR
         wide = max(wide, 1.6)
-        sign = " m" if arm.negative else ""
+        sign = f"{' m' if arm.negative else ''}{'' if self._lit(arm) else ' x'}"
         dash = f' stroke-dasharray="{3 + wide:.0f} {2.5 + wide / 2:.1f}"' if arm.negative else ""
         x0, end = self.start, x1 + shapes.entry(stage.shape, share, _SHAPE) - (8 if arm.negated else 0)
         cut = x0 + 2 + _CUT * arm.level if arm.level else x0
@@ -131,7 +154,8 @@ class _Picture:
 
     def _out(self, middle: float, right: tuple[list[Any], float], tall: float) -> None:
         x0 = self.shapes_at[-1] + _SHAPE
-        self.parts.append(f'<path class="o" d="M{x0:g} {middle:g}H{self.right - 6:g}"/>')
+        fired = self.sketch.moment is None or self.sketch.moment.fired
+        self.parts.append(f'<path class="o{"" if fired else " x"}" d="M{x0:g} {middle:g}H{self.right - 6:g}"/>')
         lines, height = right
         y = min(max(middle - 10, _TOP + 4), max(tall - height - 2, _TOP))
         hint = self.sketch.hint or f"{self.sketch.name}: {self.sketch.label}"
@@ -191,7 +215,9 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         put(line, "l", 15)
     if shown:
         put(sketch.name, "s")
-    if sketch.share is not None:
+    if sketch.moment is not None:
+        put(f"{'on' if sketch.moment.fired else 'off'}, {figure(sketch.moment.came)}", "s")
+    elif sketch.share is not None:
         rows = f"on in {percent(sketch.share)} of rows"
         put(rows if width_of(rows, SMALL) <= room else f"on in {percent(sketch.share)}", "s")
     if sketch.kept is not None:
@@ -215,7 +241,8 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         top, share, mark = y + 7, effect.t / FULL, CLEAR / FULL
         lines.append(lambda at: _bar(x, at + top, min(room, 92), share, mark))
         y += 14
-        put(effect.verdict, "s", 13)
+        for line in wrapped(effect.verdict.split(" "), room, SMALL, 2):
+            put(line, "s", 13)
     return lines, y + 2
 
 
@@ -232,8 +259,8 @@ def _bar(x: float, y: float, wide: float, share: float, null: float | None) -> s
 
 def _foot(sketch: Sketch, room: float) -> list[tuple[str, str]]:
     """Lines under the drawing: how often it fires where the rule says on, and off; what the drawing leaves out."""
-    said = []
-    if sketch.when_on is not None:
+    said = [] if sketch.moment is None else [sketch.moment.words]
+    if sketch.when_on is not None and sketch.moment is None:
         off = f", in {percent(sketch.when_off)} elsewhere" if sketch.when_off is not None else ""
         said.append(f"fires in {percent(sketch.when_on)} where the rule says on{off}")
     rest = {
@@ -263,7 +290,18 @@ def said(sketch: Sketch) -> str:
     amounts = " Amounts matter beside the pattern." if sketch.amounts else ""
     effect = f" It favours {', '.join(sketch.effect.tokens)}" if sketch.effect.tokens else ""
     effect += (f" ({sketch.effect.verdict})." if sketch.effect.verdict else ".") if effect else ""
-    return f"{f'{kind}: ' if kind else ''}{out} is on when {condition}. {grade}.{amounts}{effect}"
+    here = _here(sketch)
+    return f"{f'{kind}: ' if kind else ''}{out} is on when {condition}. {grade}.{amounts}{effect}{here}"
+
+
+def _here(sketch: Sketch) -> str:
+    """Which inputs are on in the row that is drawn."""
+    if sketch.moment is None:
+        return ""
+    states = [
+        f"{arm.name} is {'on' if sketch.moment.inputs.get(arm.feature, (False,))[0] else 'off'}" for arm in sketch.arms
+    ]
+    return f" Here {', '.join(states)}; {sketch.moment.words.removeprefix('here ')}."
 
 
 def _stage_said(stage: Stage, before: str) -> str:

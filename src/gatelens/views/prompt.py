@@ -1,4 +1,5 @@
-"""A prompt's reading as a page: the prompt as a strip of tokens, behind each token what fires there and why. No script is needed."""
+"""A prompt's reading as a page or a part of one: the prompt as a strip of tokens, behind each token its gates as pictures, behind
+each gate the model's own local table. Everything is in the file: no script is needed to read it, and none asks a model."""
 
 from __future__ import annotations
 
@@ -8,15 +9,22 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..errors import DataError
 from ..errors.progress import bar
+from ..prompts.literals import rule_of
+from ..prompts.prompt import Prompt, prompt_of
+from ..prompts.reading import read_prompt
 from .document import Html, document, fragment, visible
 from .drawing import glyph, glyph_symbols
+from .glossary import words
 from .known_features import known
-from .picture import gate
+from .panels import bundle, panel
+from .picture import gate_on_row
+from .sketch import Known, Moment
 
-#: firings that are listed for a token; how many of these have their gate drawn; local readings on a page, those of the largest
-#: effects of the whole prompt
-LISTED, DRAWN, LOCAL = 8, 3, 12
+#: firings that are listed for a token; how many of these have their gate drawn; local readings of a prompt, those of its largest
+#: effects
+LISTED, DRAWN, LOCAL = 8, 3, 40
 #: firings of a token in a notebook
 NOTEBOOK = 4
 
@@ -34,51 +42,119 @@ class Place:
     more: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """One prompt's part of a page.
+
+    Attributes:
+        title: the prompt itself; body: its markup; strip: what circuitsvis is given for its tokens.
+    """
+
+    title: str
+    body: Markup
+    strip: dict[str, Any]
+
+
 def prompt_page(reading: Any, local: int = LOCAL, title: str | None = None) -> Html:
-    """A page of one prompt: click a token to see what fires on it, a firing to see why.
+    """A page of one prompt: click a token to see what fires on it, a gate to see why.
 
     Args:
         reading: a `PromptReading`.
         local: how many firings, those of the largest effect, are explained by a local reading.
     """
+    found = part(reading, _names(reading), "", local)
+    title = title or "What fires on this prompt"
+    body = fragment("prompt.html.j2", title=title, symbols=glyph_symbols(), part=found, glossary=words())
+    return document(title, body, {"at-strip": found.strip}, [bundle()])
+
+
+def readable(model: Any, prompts: Sequence[Any]) -> list[Prompt]:
+    """Prompts as the model reads them, before anything is drawn.
+
+    Raises:
+        DataError: one that the model cannot read, a single text in place of a list, or no model.
+    """
+    if isinstance(prompts, str):
+        raise DataError(f"prompts are a list of texts, got one text: give [{prompts[:40]!r}]")
+    if prompts and model is None:
+        raise DataError("prompts are read by the model: give the page its `model`, or no prompts")
+    return [prompt_of(model, prompt) for prompt in prompts]
+
+
+def prompt_parts(
+    circuit: Any, model: Any, prompts: Sequence[Prompt], acts: Any, names: Mapping[str, Known]
+) -> list[Part]:
+    """Prompts as parts of the circuit's page; `names`: segment name -> what is known of its features."""
+    readings = [read_prompt(circuit, model, prompt, acts) for prompt in prompts]
+    return [part(reading, names, f"p{number}-", LOCAL) for number, reading in enumerate(readings)]
+
+
+def part(reading: Any, names: Mapping[str, Known], prefix: str, local: int) -> Part:
+    """One prompt with its local readings.
+
+    Args:
+        names: segment name -> what is known of its features. prefix: put before the ids of this part's elements.
+    """
     strongest = reading.firings(most=local)
     why = {(f.layer.segment.name, f.position, f.out): f.why() for f in bar(strongest, "local readings")}
-    title = title or "What fires on this prompt"
-    body = fragment("prompt.html.j2", title=title, symbols=glyph_symbols(), **_values(reading, why, LISTED, "at-"))
-    return document(title, body)
+    values = _values(reading, why, LISTED, f"{prefix}at-", names)
+    tokens = [place.text for place in values["places"]]
+    strip = panel(tokens, [place.strength for place in values["places"]], values["top"]).props
+    title = ", ".join(reading.prompt.texts) if reading.prompt.images else "".join(_counted(reading))
+    return Part(title.strip(), fragment("prompt_body.html.j2", **values), strip)
+
+
+def _counted(reading: Any) -> list[str]:
+    """The prompt's own tokens, without a BOS."""
+    return [t for t, kept in zip(reading.prompt.texts, reading.prompt.keep, strict=True) if kept]
 
 
 def prompt_fragment(reading: Any) -> Markup:
     """The same without local readings and links, for a notebook."""
-    return fragment("prompt_body.html.j2", **_values(reading, {}, NOTEBOOK, ""))
+    return fragment("prompt_body.html.j2", **_values(reading, {}, NOTEBOOK, "", _names(reading)))
 
 
-def _values(reading: Any, why: Mapping[Any, Any], listed: int, anchor: str) -> dict[str, Any]:
+def _names(reading: Any) -> dict[str, Known]:
+    """What is known of the features of each segment, where the reading has rows at hand."""
+    acts, circuit = reading.ordinary.acts, reading.circuit
+    if acts is None:
+        return {}
+    return {s.name: known(circuit, acts, segment=s.name, model=reading.model) for s in circuit.segments}
+
+
+def _values(
+    reading: Any, why: Mapping[Any, Any], listed: int, anchor: str, names: Mapping[str, Known]
+) -> dict[str, Any]:
     places = [_place(reading, position, listed) for position in range(len(reading))]
     top = max((p.strength for p in places), default=0.0) or 1.0
-    drawn = _pictures(reading, places) if anchor else {}
     return {
         "reading": reading,
         "places": places,
         "why": why,
-        "drawn": drawn,
+        "drawn": _pictures(places, names) if anchor else {},
         "top": top,
         "anchor": anchor,
         "kind_of": _kind,
     }
 
 
-def _pictures(reading: Any, places: Sequence[Place]) -> dict[Any, str]:
-    """The gates behind the strongest firings of each token, those that have a rule, as pictures."""
-    seen: dict[str, Any] = {}
+def _pictures(places: Sequence[Place], names: Mapping[str, Known]) -> dict[Any, Markup]:
+    """The gates behind the strongest firings of each token, those that have a rule, as they are on that token."""
     found = {}
-    for firing in (f for place in places for f in place.firings[:DRAWN] if f.said is not None):
-        name = firing.layer.segment.name
-        acts = reading.ordinary.acts
-        if name not in seen:
-            seen[name] = None if acts is None else known(reading.circuit, acts, segment=name, model=reading.model)
-        found[name, firing.position, firing.out] = Markup(gate(firing.gate, seen[name]).svg)
+    for place in places:
+        for firing in [f for f in place.firings if f.said is not None][:DRAWN]:
+            name = firing.layer.segment.name
+            picture = gate_on_row(firing.gate, names.get(name), _moment(firing))
+            found[name, firing.position, firing.out] = Markup(picture)
     return found
+
+
+def _moment(firing: Any) -> Moment:
+    """What the firing's gate does there."""
+    rule = rule_of(firing.gate)
+    features = rule.features if rule is not None else ()
+    inputs = {i: (on, value) for i, (_, on, value) in zip(features, firing.literals, strict=True)}
+    return Moment(inputs, bool(firing.said), firing.came, firing.on)
 
 
 def _place(reading: Any, position: int, listed: int) -> Place:

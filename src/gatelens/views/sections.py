@@ -22,7 +22,7 @@ from .logits import effects_of, readout_of
 from .matrix import layer_map
 from .net import net_of
 from .panels import panel, strips
-from .sketch import Sketch, drawn_inputs, sketch_of
+from .sketch import Known, Sketch, drawn_inputs, sketch_of
 from .steps import trace_for
 from .summary import made_of, share_read
 
@@ -49,6 +49,7 @@ class Section:
         rows: one for every gate, in order.
         packs: name -> bodies and features for the script to open. features: input feature -> its place among them.
         data: element id -> properties of the token panels among the cards.
+        known: what is known of its features, for further drawings.
         feeds: anchor of the next segment's part, where it begins at this one's end; fed: of the one before.
     """
 
@@ -66,6 +67,7 @@ class Section:
     features: dict[int, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     best: Sequence[Card] = ()
+    known: Known = field(default_factory=Known)
     feeds: str = ""
     fed: str = ""
 
@@ -172,6 +174,7 @@ class _Part:
             {i: k for k, i in enumerate(features)},
             data,
             lead,
+            self.known,
         )
 
     def anchor(self, gate: Gate) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,6 +92,26 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """What a gate does on one row.
+
+    Attributes:
+        inputs: input feature -> whether its literal is on, and its value.
+        said: what the rule says. came: the output's value; fired: whether that is above its level.
+    """
+
+    inputs: Mapping[int, tuple[bool, float]]
+    said: bool
+    came: float
+    fired: bool
+
+    @property
+    def words(self) -> str:
+        """What the rule says, and what came."""
+        return f"here the rule says {'on' if self.said else 'off'}, the output is {'on' if self.fired else 'off'}"
+
+
+@dataclass(frozen=True)
 class Sketch:
     """A gate as it is drawn, with nothing left to decide.
 
@@ -99,6 +119,7 @@ class Sketch:
         share: of rows on which the output is on; kept: of its firings that are above its level, None without a level.
         when_on, when_off: share of rows on which it fired where the rule says on, and where it says off.
         beside: wires that the rule does not name.
+        moment: what it does on one row, where it is drawn for that.
     """
 
     out: int
@@ -115,6 +136,7 @@ class Sketch:
     effect: Effect = field(default_factory=Effect)
     hint: str = ""
     picture: str = ""
+    moment: Moment | None = None
 
     @property
     def name(self) -> str:
