@@ -11,10 +11,10 @@ import torch
 import gatelens as gl
 from gatelens.circuits import Circuit
 from gatelens.cli.main import main
+from gatelens.errors import DataError
 from gatelens.gates import Gate, GateKind
 from gatelens.gates.grade import Grade
 from gatelens.gates.rule import Literal, Op, Rule
-from gatelens.errors import DataError
 from gatelens.views import page, prompt_page
 
 
@@ -137,7 +137,11 @@ def test_a_page_holds_a_list_of_prompts_and_refuses_what_the_model_cannot_read(r
     assert len(strip["tokens"]) == len(strip["values"]) == len(circuit.on(reading.model, "</script><b>x"))
     assert "</script><b>x" not in text
     assert 'role="tablist"' not in page(circuit, acts, model=reading.model).text
-    for wrong, says in (([""], "the prompt is empty"), ("a b", "a list of texts"), ([torch.rand(1, 9)], "reads tokens")):
+    for wrong, says in (
+        ([""], "the prompt is empty"),
+        ("a b", "a list of texts"),
+        ([torch.rand(1, 9)], "reads tokens"),
+    ):
         with pytest.raises(DataError, match=says):
             page(circuit, acts, model=reading.model, prompts=wrong)
     with pytest.raises(DataError, match="give the page its `model`"):
