@@ -14,7 +14,7 @@ from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError
 from gatelens.evaluation import circuit_wire_curves, measure_coverage, wire_curve
 from gatelens.evaluation.coverage import explained_variance, firings_explained, rule_says
-from gatelens.evaluation.recipes import PartialWires, split_wires
+from gatelens.evaluation.recipes import PartialWires
 from gatelens.gates import Grade
 from gatelens.gates.rule import Literal, Rule
 from gatelens.models import HookedMLP
@@ -121,7 +121,7 @@ def test_mean_ablation_of_half_of_the_wires_by_hand(known):
     wires = circuit.connectors[circuit.segments[0].name]
     keep = torch.tensor([True, False, True, False])
     mean = data.inputs.mean(0)
-    partial = PartialWires(*split_wires(wires, keep), "mean", mean)
+    partial = PartialWires(wires, keep, "mean", mean)
     expected = torch.stack([data.inputs[:, 0] + mean[1], data.inputs[:, 2] + mean[3] - 1], 1).relu()
     torch.testing.assert_close(partial(data.inputs), expected)
 

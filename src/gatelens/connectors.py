@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import store
@@ -17,6 +17,7 @@ from .codes.csr import blocks, csr, to_csr
 from .errors import NonFiniteError, SolverError
 from .lazy import shows_itself
 from .models import place_of
+from .segments.segment import ACTIVATIONS
 
 #: share of possible wires above which a product with dense features goes through a dense matrix: it is faster by then
 _DENSE = 0.05
@@ -31,7 +32,7 @@ class Connector:
         weight: [n, m] sparse CSR, row = target: weight[i, j] is the wire from input feature j to output feature i.
         bias: [n].
         threshold: [n] or None; with one, z is passed on where z > threshold and is zero elsewhere (JumpReLU).
-        activation: "relu" for features that are never negative, "identity" for rotated coordinates.
+        activation: "relu" for features that are never negative, "identity" for rotated coordinates; a gated model's own by its name.
         solver: how it was made, for reports.
 
     Raises:
@@ -49,7 +50,7 @@ class Connector:
     weight: Tensor
     bias: Float[Tensor, " n"]
     threshold: Float[Tensor, " n"] | None = None
-    activation: Literal["relu", "identity"] = "relu"
+    activation: str = "relu"
     solver: str = ""
 
     def __post_init__(self):
@@ -101,7 +102,28 @@ class Connector:
         """What becomes of W f_in + b: JumpReLU with a threshold, else ReLU, else nothing."""
         if threshold is not None:
             return torch.where(z > threshold, z, 0.0)
-        return z.clamp_min(0) if activation == "relu" else z
+        return ACTIVATIONS[activation](z)
+
+    def partly(
+        self, f_in: Float[Tensor, "rows m"], keep: Bool[Tensor, " wires"], absent: Float[Tensor, "*rows m"]
+    ) -> Float[Tensor, "rows n"]:
+        """What comes out when only the wires in `keep` (in CSR order) carry their inputs, and the others `absent` in their place."""
+        return self.activate(self._partly(f_in, keep, absent), self.threshold, self.activation)
+
+    def _partly(self, f_in: Tensor, keep: Tensor, absent: Tensor) -> Float[Tensor, "rows n"]:
+        kept, dropped = self._only(keep), replace(self._only(~keep), bias=torch.zeros_like(self.bias))
+        return kept.pre(f_in) + dropped.pre(absent[None] if absent.ndim == 1 else absent)
+
+    def _only(self, keep: Bool[Tensor, " wires"]) -> Connector:
+        weight = self.weight
+        values = torch.where(keep.to(weight.device), weight.values(), 0.0)
+        shape = (weight.shape[0], weight.shape[1])
+        return replace(self, weight=csr(weight.crow_indices(), weight.col_indices(), values, shape))
+
+    @property
+    def sides(self) -> tuple[Connector, ...]:
+        """The sums whose product it is: itself, where it is one sum."""
+        return (self,)
 
     @property
     def wires(self) -> int:
@@ -161,7 +183,10 @@ class Connector:
 
     @classmethod
     def load_from(cls, stored: store.Reading) -> Connector:
-        """What `save_into` wrote."""
+        """What `save_into` wrote, of whichever sort."""
+        if "sides" in stored.json("connector.json"):
+            first, second = (Connector.load_from(stored.part(name, "connector")) for name in _SIDES)
+            return ProductConnector.of(first, second)
         tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
         with store.understood(stored.place):
             n, m = config["shape"]
@@ -176,6 +201,86 @@ class Connector:
             f"Connector({m} -> {n}, {self.wires} wires, mean fan-in {self.wires / max(n, 1):.2f}, max {int(fan_in.max()) if n else 0}, "
             f"{int((fan_in == 0).sum())} outputs without a wire{', ' + self.solver if self.solver else ''})"
         )
+
+
+#: what the two sums of a product are kept as
+_SIDES = ("first", "second")
+
+
+@shows_itself
+@dataclass(frozen=True, repr=False)
+class ProductConnector(Connector):
+    """f_out ~ first(f_in) * (what second sums): two small sums multiplied, such as two features that must both be on.
+
+    `weight` holds the wires of both sums, so that whoever asks what is wired to what need not know of the two; an input of both
+    has its weight of the first. `bias`, `threshold` and `activation` are those of the first sum.
+
+    Attributes:
+        first, second: the sums. The first goes through its activation, the second as it is.
+    """
+
+    first: Connector = field(kw_only=True)
+    second: Connector = field(kw_only=True)
+
+    @classmethod
+    def of(cls, first: Connector, second: Connector) -> ProductConnector:
+        """The product of two connectors between the same features.
+
+        Raises:
+            SolverError: they are of other widths.
+        """
+        if first.weight.shape != second.weight.shape:
+            raise SolverError(
+                f"two sums that are multiplied have the same inputs and outputs; got weights of {list(first.weight.shape)} and "
+                f"{list(second.weight.shape)}"
+            )
+        weight = _united(first.weight, second.weight)
+        return cls(
+            weight, first.bias, first.threshold, first.activation, first.solver or "product", first=first, second=second
+        )
+
+    def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
+        return self.first(f_in) * self.second.pre(f_in)
+
+    def partly(
+        self, f_in: Float[Tensor, "rows m"], keep: Bool[Tensor, " wires"], absent: Float[Tensor, "*rows m"]
+    ) -> Float[Tensor, "rows n"]:
+        """As a connector's; a wire from an input of both sums is kept in both or in neither."""
+        places = _places(self.weight)[keep.to(self.weight.device)]
+        first, second = (torch.isin(_places(side.weight), places) for side in self.sides)
+        return self.first.partly(f_in, first, absent) * self.second._partly(f_in, second, absent)
+
+    @property
+    def sides(self) -> tuple[Connector, ...]:
+        return self.first, self.second
+
+    @property
+    def wires(self) -> int:
+        return self.first.wires + self.second.wires
+
+    def save_into(self, out: store.Writing) -> None:
+        out.json("connector.json", {"sides": list(_SIDES)})
+        for name, side in zip(_SIDES, self.sides, strict=True):
+            side.save_into(out.part(name))
+
+
+def _places(weight: Tensor) -> Int[Tensor, " wires"]:
+    """A number for each wire by what it joins, in CSR order."""
+    return torch.repeat_interleave(weight.crow_indices().diff()) * weight.shape[1] + weight.col_indices()
+
+
+def _united(first: Tensor, second: Tensor) -> Tensor:
+    """The wires of two CSR matrices of one shape; the first's weight where both have one."""
+    place = torch.cat([_places(first), _places(second)])
+    value = torch.cat([first.values(), second.values()])
+    own, inverse = place.unique(return_inverse=True)
+    kept = value.new_zeros(len(own))
+    late = len(first.values())
+    kept[inverse[late:]] = value[late:]
+    kept[inverse[:late]] = value[:late]
+    n, m = first.shape
+    counts = torch.bincount(own // m, minlength=n)
+    return csr(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), own % m, kept, (n, m))
 
 
 def through(wires: Callable[[Tensor], Tensor], f: Tensor, rows: int = 4_096) -> Iterator[Float[Tensor, "block n"]]:

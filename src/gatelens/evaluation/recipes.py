@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..codes.csr import csr
 from ..connectors import Connector
 from ..errors import ConfigError, unknown
 
@@ -37,24 +36,19 @@ class PartialWires:
     """A connector some of whose wires carry a stand-in of their input instead of its value.
 
     Attributes:
-        kept, dropped: the connector split in two; bias, threshold and activation are `kept`'s.
+        keep: [wires] those that carry their inputs, in CSR order.
         mean: [m] means of the input features.
     """
 
-    kept: Connector
-    dropped: Connector
+    connector: Connector
+    keep: Bool[Tensor, " wires"]
     recipe: str
     mean: Float[Tensor, " m"]
     seed: int = 0
 
     def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
         f_in = f_in.to_dense() if f_in.layout == torch.sparse_csr else f_in
-        absent = stand_in(f_in, self.recipe, self.mean, self.seed)
-        away = self.dropped.pre(absent[None] if absent.ndim == 1 else absent)
-        z = self.kept.pre(f_in) + away
-        if self.kept.threshold is not None:
-            return torch.where(z > self.kept.threshold, z, 0.0)
-        return z.clamp_min(0) if self.kept.activation == "relu" else z
+        return self.connector.partly(f_in, self.keep, stand_in(f_in, self.recipe, self.mean, self.seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,22 +69,6 @@ class PartialOutputs:
     def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
         f_out = self.connector(f_in)
         return torch.where(self.chosen.to(f_out.device), f_out, stand_in(f_out, self.recipe, self.mean, self.seed))
-
-
-def split_wires(connector: Connector, keep: Bool[Tensor, " wires"]) -> tuple[Connector, Connector]:
-    """The connector with the wires in `keep` (in CSR order), and the others without bias."""
-    weight = connector.weight
-
-    def part(values: Tensor, bias: Tensor) -> Connector:
-        matrix = csr(weight.crow_indices(), weight.col_indices(), values, (weight.shape[0], weight.shape[1]))
-        return Connector(matrix, bias, connector.threshold, connector.activation, connector.solver)
-
-    values = weight.values()
-    none = torch.zeros_like(values)
-    return (
-        part(torch.where(keep, values, none), connector.bias),
-        part(torch.where(keep, none, values), torch.zeros_like(connector.bias)),
-    )
 
 
 def with_wires(circuit: Any, segment: str, wires: Any) -> Any:

@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from ..models import device_of, host
 from .figures import gap_closed
 from .passes import Passes
-from .recipes import RECIPES, PartialWires, check_recipe, split_wires, with_wires
+from .recipes import RECIPES, PartialWires, check_recipe, with_wires
 from .splicing import splice
 
 
@@ -118,7 +118,7 @@ def wire_curve(
     def score(chosen: Tensor) -> float:
         keep = torch.zeros(len(order), dtype=torch.bool)
         keep[chosen] = True
-        wires = PartialWires(*split_wires(connector, keep), recipe, mean, seed)
+        wires = PartialWires(connector, keep, recipe, mean, seed)
         changed = with_wires(circuit, here.name, wires)
         return passes.metric(lambda kept: splice(changed, [here], "connectors", keep=kept))
 

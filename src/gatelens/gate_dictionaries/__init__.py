@@ -8,5 +8,6 @@ __getattr__ = lazy_names(
         "transcoder": ("Transcoder",),
         "gate_first": ("GateDictionary",),
         "input_tuning": ("InputTuning",),
+        "pair_bypass": ("PairBypass",),
     },
 )

@@ -27,6 +27,7 @@ from .gate_basis import GateBasis, check_finite_codes
 from .gate_start import allowed_parents, check_memory, omp_start
 from .gate_training import GateRun, GateTraining, Rows
 from .gate_units import Units
+from .given import dictionary_at, refuse_meeting
 from .input_tuning import InputTuning
 
 _START_ROWS = 60_000
@@ -114,17 +115,12 @@ class GateDictionary(RecipeDefaults):
             DataError: no activations at an end of a segment.
             TooLargeError: before anything is allocated.
         """
-        meeting = {s.hook_in for s in segments} & {s.hook_out for s in segments}
-        if meeting:
-            raise BasisError(
-                f"segments meet at {', '.join(sorted(meeting))}: a gate dictionary stands at the end of its own segment and cannot encode "
-                "for the next. Fit each segment by itself"
-            )
+        refuse_meeting(segments)
         check_there(acts, hook_names(segments))
         found: dict[str, Basis] = {}
         for segment in segments:
-            basis_in = _basis(self.inputs, segment, segment.hook_in, acts)
-            start = _basis(self.outputs, segment, segment.hook_out, acts)
+            basis_in = dictionary_at(self.inputs, segment, segment.hook_in, acts)
+            start = dictionary_at(self.outputs, segment, segment.hook_out, acts)
             gates = self.train(segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out])
             found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
         return found
@@ -268,21 +264,3 @@ def _check(segment: Segment, basis_in: Basis, start: Any) -> None:
     check_width(basis_in, segment.hook_in, segment.d_in)
     check_width(start, segment.hook_out, segment.d_out)
     at_output(start).check(segment)
-
-
-def _basis(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) -> Any:
-    """The dictionary at a hook point: given, fitted by the given recipe, or a sparse autoencoder of our own."""
-    if isinstance(given, Mapping):
-        if hook not in given:
-            raise BasisError(
-                f"no dictionary for {hook}; there are dictionaries for {', '.join(map(str, given)) or 'nothing'}"
-            )
-        return given[hook]
-    if given is None:
-        from ..bases.sae.trained import TrainedSAE
-
-        recipe = TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1]))
-        return recipe.train(acts[hook], hook)
-    if hasattr(given, "decode"):
-        return given
-    return given.fit([segment], acts)[hook]

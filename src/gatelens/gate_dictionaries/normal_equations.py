@@ -48,7 +48,7 @@ class NormalEquations:
         inner = self.inner.clone()
         inner.diagonal()[:-1] += shrink * inner.diagonal()[:-1].mean().clamp_min(1e-12)
         inner.diagonal()[-1] += 1e-9
-        solution = torch.linalg.solve(inner, self.cross)
+        solution = torch.cholesky_solve(self.cross, torch.linalg.cholesky(inner))
         return solution[:-1].T.float().contiguous(), solution[-1].float()
 
 

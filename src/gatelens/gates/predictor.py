@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from ..connectors import Connector
 from .tables import Columns
@@ -19,33 +20,50 @@ class Predictor:
         self.touched = np.zeros(f_in.rows, bool)
 
     def r2(self, out: int, parents: Sequence[int], weights: Sequence[float]) -> float | None:
-        """1 - SSE / SST of the connector's value over all rows; None for an output that does not vary."""
+        """1 - SSE / SST of the connector's value over all rows; None for an output that does not vary.
+
+        Args:
+            parents, weights: its wires from inputs that are ever on.
+        """
         row, value = self.f_out.entries(out)
         value = value.astype(np.float64)
-        z, at_value = self._sums(out, parents, weights, row)
+        rows = self._touched(parents)
         squares = np.square(value).sum()
         spread = squares - value.sum() ** 2 / self.f_in.rows
-        quiet = float(np.square(self._activated(out, np.array([float(self.connector.bias[out])])))[0])
-        predicted = np.square(self._activated(out, z)).sum() + (self.f_in.rows - len(z)) * quiet
-        error = predicted - 2 * (self._activated(out, at_value) * value).sum() + squares
+        said, at_value, quiet = np.ones(len(rows)), np.ones(len(row)), np.ones(1)
+        for place, side in enumerate(self.connector.sides):
+            bias = float(side.bias[out])
+            wires = (parents, weights) if side is self.connector else (p.tolist() for p in side.parents(out))
+            sums = (*self._sums(bias, *wires, rows, row), np.array([bias]))
+            a, b, c = (self._activated(out, z) if place == 0 else z for z in sums)
+            said, at_value, quiet = said * a, at_value * b, quiet * c
+        predicted = np.square(said).sum() + (self.f_in.rows - len(rows)) * float(quiet[0] ** 2)
+        error = predicted - 2 * (at_value * value).sum() + squares
         return float(1 - error / spread) if spread > 1e-12 else None
 
+    def _touched(self, parents: Sequence[int]) -> np.ndarray:
+        """The rows on which any of the inputs is not zero."""
+        found = []
+        for parent in parents:
+            where, _ = self.f_in.entries(parent)
+            found.append(where[~self.touched[where]])
+            self.touched[where] = True
+        rows = np.concatenate(found) if found else np.zeros(0, np.int64)
+        self.touched[rows] = False
+        return rows
+
     def _sums(
-        self, out: int, parents: Sequence[int], weights: Sequence[float], row: np.ndarray
+        self, bias: float, parents: Sequence[int], weights: Sequence[float], rows: np.ndarray, row: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The sum, bias included, on the rows where an input is not zero, and on those where the output is not."""
-        bias, touched = float(self.connector.bias[out]), []
         for parent, weight in zip(parents, weights, strict=True):
             where, value = self.f_in.entries(parent)
             self.sum[where] += weight * value
-            touched.append(where[~self.touched[where]])
-            self.touched[where] = True
-        rows = np.concatenate(touched) if touched else np.zeros(0, np.int64)
         z, at_value = self.sum[rows] + bias, self.sum[row] + bias
-        self.sum[rows], self.touched[rows] = 0.0, False
+        self.sum[rows] = 0.0
         return z, at_value
 
     def _activated(self, out: int, z: np.ndarray) -> np.ndarray:
-        if self.connector.threshold is not None:
-            return z * (z > float(self.connector.threshold[out]))
-        return np.maximum(z, 0) if self.connector.activation == "relu" else z
+        threshold = self.connector.threshold
+        at = None if threshold is None else threshold[out : out + 1].double()
+        return Connector.activate(torch.from_numpy(z)[:, None], at, self.connector.activation)[:, 0].numpy()
