@@ -16,6 +16,8 @@ from gatelens.edits.counterfactual import Counterfactual
 from gatelens.edits.kinds import removal
 from gatelens.errors import BasisError, ConfigError, SolverError
 from gatelens.evaluation.causal import edit_figures
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.gate_dictionaries.pair_bypass import PairBypass
 from gatelens.gate_dictionaries.products import Candidates, Products, Residuals
 from gatelens.pipeline.building import build
@@ -233,3 +235,29 @@ def test_a_config_names_it_with_recipes_nested_in_it():
     assert (built.pairs, type(built.inputs).__name__, built.counterfactual) == (7, "SegmentSAE", Counterfactual())
     with pytest.raises(ConfigError, match="pair"):
         build(section | {"pair": 3}, "bases")
+
+
+def test_gates_are_trained_on_what_products_leave():
+    """y = products + gates of three inputs: the gate dictionary with products in its bypass explains both."""
+    segment, x, _ = planted()
+    generator = torch.Generator().manual_seed(7)
+    written = torch.linalg.qr(torch.randn(OUT, 4, generator=generator))[0].T
+    wires = torch.zeros(4, WIDTH).scatter_(1, torch.arange(12).view(4, 3), 1.0)
+    whole = Segment(
+        "in", "out", lambda x: segment.forward(x) + 20 * (x @ wires.T - 2.2).clamp_min(0) @ written, WIDTH, OUT
+    )
+    y = whole.forward(x)
+    settings = {"fan_in": 3, "l0": 1.0, "rounds": 3, "swap": 1, "batch_size": 128, "lr": 2e-2, "counterfactual": None}
+    gates = GateDictionary(
+        inputs=Nonnegative(), outputs=gl.Rotation(written), samples=60_000, bypass=recipe(), **settings
+    )
+    both = gates.fit([whole], {"in": x, "out": y})["out"]
+    products = recipe().train(whole, Nonnegative(), x, y)
+    assert explained(both, x, y) < 0.7 * explained(products, x, y)
+    assert both.W_dec.shape == (4 + 5, OUT)
+    assert torch.equal(both.W_dec[4:], products.W_dec)
+    assert torch.equal(both.features_from(x)[:, 4:], products.features_from(x))
+    torch.testing.assert_close(both.from_codes(Codes.of(x)), both.reconstruct(x), rtol=1e-4, atol=1e-4)
+    assert both.connector.fan_in().tolist() == [3] * 4 + [2] * 5
+    with pytest.raises(BasisError, match="expected one of the two"):
+        GateDictionary(bypass=recipe(), tune_inputs=InputTuning())

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import store
-from .codes.csr import blocks, csr, to_csr
+from .codes.csr import blocks, csr, stack_csr, to_csr
 from .errors import NonFiniteError, SolverError
 from .lazy import shows_itself
 from .models import place_of
@@ -239,6 +239,14 @@ class ProductConnector(Connector):
             weight, first.bias, first.threshold, first.activation, first.solver or "product", first=first, second=second
         )
 
+    @classmethod
+    def after(cls, plain: Connector, products: ProductConnector) -> ProductConnector:
+        """The outputs of a connector of single sums and, after them, those of products; ReLU both, some with thresholds."""
+        weight, (n, m) = plain.weight, plain.weight.shape
+        none = csr(weight.crow_indices() * 0, weight.col_indices()[:0], weight.values()[:0], (n, m))
+        second = _under(Connector(none, torch.ones_like(plain.bias)), products.second)
+        return cls.of(_under(plain, products.first), second)
+
     def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
         return self.first(f_in) * self.second.pre(f_in)
 
@@ -267,6 +275,16 @@ class ProductConnector(Connector):
 def _places(weight: Tensor) -> Int[Tensor, " wires"]:
     """A number for each wire by what it joins, in CSR order."""
     return torch.repeat_interleave(weight.crow_indices().diff()) * weight.shape[1] + weight.col_indices()
+
+
+def _under(a: Connector, b: Connector) -> Connector:
+    """The outputs of two connectors that read the same features, one after the other."""
+    threshold = None
+    if a.threshold is not None or b.threshold is not None:
+        parts = (torch.zeros_like(c.bias) if c.threshold is None else c.threshold for c in (a, b))
+        threshold = torch.cat(list(parts))
+    weight = stack_csr([a.weight, b.weight])
+    return Connector(weight, torch.cat([a.bias, b.bias]), threshold, a.activation, a.solver)
 
 
 def _united(first: Tensor, second: Tensor) -> Tensor:

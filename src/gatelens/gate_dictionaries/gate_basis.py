@@ -12,8 +12,11 @@ from torch import Tensor
 from .. import store
 from ..basis.linear import Basis
 from ..basis.pair import PairBasis
+from ..codes.rows import Codes
 from ..connectors import Connector
 from ..errors import BasisError
+
+_ROWS = 2_048
 
 
 class GateBasis(PairBasis):
@@ -67,6 +70,15 @@ class GateBasis(PairBasis):
 
     def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
         return 0.0 if self.bypass_in is None else change @ self.bypass_in
+
+    def from_codes(self, codes: Codes) -> Float[Tensor, "rows d_out"]:
+        """`reconstruct` of rows whose input features are at hand, a few thousand at a time."""
+        said = []
+        for part in torch.arange(len(codes), device=codes.col.device).split(_ROWS):
+            f = codes.rows(part)
+            y = Codes.of(self.connector(f.dense())).times(self.W_dec) + self.b_dec
+            said.append(y if self.bypass_in is None else y + f.times(self.bypass_in))
+        return torch.cat(said)
 
     def parts(self) -> dict[str, Any]:
         """The input dictionary and the wires, which are saved as what they are."""

@@ -17,18 +17,19 @@ from ..basis.output import at_output, output_features
 from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
 from ..codes.csr import spread
 from ..codes.rows import Codes
-from ..connectors import Connector
+from ..connectors import Connector, ProductConnector
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
 from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all, training
 from .gate_basis import GateBasis, check_finite_codes
-from .gate_start import allowed_parents, check_memory, omp_start
+from .gate_start import allowed_parents, check_memory, omp_start, pointing
 from .gate_training import GateRun, GateTraining, Rows
 from .gate_units import Units
 from .given import dictionary_at, refuse_meeting
 from .input_tuning import InputTuning
+from .pair_bypass import PairBypass
 
 _START_ROWS = 60_000
 BYPASSES = ("none", "dense", "all")
@@ -50,7 +51,8 @@ class GateDictionary(RecipeDefaults):
         dense_share: input features that are on in a larger share of the rows are no parents. Gates without them read a little more
             easily, and know nothing of what they say: a sentence encoder's layer lost .05 of the R2 of removals at .2.
         bypass: which input features go past the gates, each with one direction of y that it writes: "none"; "dense", those that are
-            too dense for a parent; "all", and the gates explain what is not linear.
+            too dense for a parent; "all", and the gates explain what is not linear. Or a `PairBypass`: the gates explain what it leaves,
+            and its products are features after them.
         rounds, swap: how often, and how many at first, parents of each gate are exchanged.
         samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
         refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none. Fewer
@@ -77,7 +79,7 @@ class GateDictionary(RecipeDefaults):
     counterfactual: Counterfactual | None = field(default_factory=Counterfactual)
     lam: float = 3.0
     dense_share: float = 1.0
-    bypass: str = "none"
+    bypass: str | PairBypass = "none"
     samples: int = 600_000
     batch_size: int = 512
     lr: float = 1.5e-2
@@ -101,8 +103,15 @@ class GateDictionary(RecipeDefaults):
                 f"l0 {self.l0}, samples {self.samples}, batch_size {self.batch_size}, lam {self.lam}, rounds {self.rounds}, "
                 f"swap {self.swap}"
             )
-        if self.bypass not in BYPASSES:
-            raise BasisError(f"unknown bypass {self.bypass!r}: expected one of {', '.join(BYPASSES)}")
+        if self._products is None and self.bypass not in BYPASSES:
+            raise BasisError(
+                f"unknown bypass {self.bypass!r}: expected one of {', '.join(BYPASSES)}, or a PairBypass(...)"
+            )
+        if self._products is not None and self.tune_inputs is not None:
+            raise BasisError(
+                "tune_inputs changes the features that the products of a PairBypass are of: expected one of the two. Tune the inputs "
+                "first, then give the tuned dictionary as `inputs` to a recipe with products"
+            )
         if not 0 < self.dense_share <= 1:
             raise BasisError(f"dense_share is a share of the rows, over 0 and at most 1; got {self.dense_share}")
 
@@ -124,6 +133,10 @@ class GateDictionary(RecipeDefaults):
             gates = self.train(segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out])
             found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
         return found
+
+    @property
+    def _products(self) -> PairBypass | None:
+        return None if isinstance(self.bypass, str) else self.bypass
 
     has_wires = True
 
@@ -165,18 +178,24 @@ class GateDictionary(RecipeDefaults):
         codes = Codes.encode(basis_in, x) if codes is None else codes
         check_finite_codes(codes.value)
         allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
+        past = None if self._products is None else self._products.train(segment, basis_in, x, y, codes)
+        past = there(past, device)
+        left = y if past is None else y - past.from_codes(codes)
         some = spread(len(x), _START_ROWS)
         f_out = Codes.of(output_features(start, x[some], y[some]))
+        if past is not None:
+            f_out = pointing(left[some], directions(start, f_out.width), self.l0)
         if not len(f_out.value):
             raise BasisError(
                 "the output dictionary never fires: gates cannot start from it. Look at its threshold and at the activations"
             )
         if self.rounds:
             check_memory(codes.width, f_out.width, self.memory_gib)
-        units = Units.of(codes, y)
+        units = Units.of(codes, left)
         dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
+        offset = offset if past is None else left.mean(0)
         first = omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
-        rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
+        rows = Rows(units.codes(codes), units.y(left), self._partner(segment, basis_in, x, codes, units, past))
         run = GateRun(rows, units.start(first), allowed, self._settings(), self._past_the_gates(codes))
         run.train()
         if self.tune_inputs is not None:
@@ -185,11 +204,11 @@ class GateDictionary(RecipeDefaults):
             codes = Codes.encode(basis_in, x)
             partner = self._partner(segment, basis_in, x, codes, units)
             run.rows = Rows(units.codes(codes), run.rows.y, partner)
-        return host(self._basis(run, units, segment, basis_in, kept_out, time.perf_counter() - began))
+        return host(self._basis(run, units, segment, basis_in, kept_out, past, began))
 
     def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
         """The input features that a bypass reads."""
-        if self.bypass == "none":
+        if self.bypass not in ("dense", "all"):
             return torch.zeros(0, dtype=torch.long, device=codes.col.device)
         least = self.dense_share if self.bypass == "dense" else -1.0
         return (codes.frequency() > least).nonzero().squeeze(1)
@@ -202,7 +221,13 @@ class GateDictionary(RecipeDefaults):
         )
 
     def _partner(
-        self, segment: Segment, basis_in: Basis, x: Tensor, codes: Codes, units: Units
+        self,
+        segment: Segment,
+        basis_in: Basis,
+        x: Tensor,
+        codes: Codes,
+        units: Units,
+        past: GateBasis | None = None,
     ) -> Callable[[Tensor, Codes], tuple[Codes, Tensor]] | None:
         """Fresh edits of the rows of a batch, in training units."""
         edits = self.counterfactual
@@ -215,12 +240,20 @@ class GateDictionary(RecipeDefaults):
             with torch.no_grad():
                 edit = edits.edit(codes.rows(index), library, generator)
                 y = segment.forward(edits.edited_inputs(x[index], edit, decoder, basis_in.decode))
+                y = y if past is None else y - past.from_codes(edit.codes)
                 return units.codes(edit.codes), units.y(y)
 
         return partner
 
     def _basis(
-        self, run: GateRun, units: Units, segment: Segment, basis_in: Basis, kept_out: dict[str, int], seconds: float
+        self,
+        run: GateRun,
+        units: Units,
+        segment: Segment,
+        basis_in: Basis,
+        kept_out: dict[str, int],
+        past: GateBasis | None,
+        began: float,
     ) -> GateBasis:
         level, counts = run.threshold()
         threshold = run.refit(level, self.refit_rows) if self.refit_rows else torch.full_like(run.bias.detach(), level)
@@ -240,17 +273,21 @@ class GateDictionary(RecipeDefaults):
             "dead_outputs": int((counts == 0).sum()),
             "largest_out_degree": int(children.max()),
             "inputs_used": int((children > 0).sum()),
-            "seconds": seconds,
+            "seconds": time.perf_counter() - began,
         }
+        dictionary, offset = run.dictionary.detach(), run.offset.detach() * units.size_out + units.mean_out
         bypass = None
+        if past is not None:
+            connector = ProductConnector.after(connector, past.connector)
+            dictionary, offset, bypass = torch.cat([dictionary, past.W_dec]), offset + past.b_dec, past.bypass_in
         if len(run.linear):
             bypass = run.bypass.new_zeros(run.rows.codes.width, run.rows.y.shape[1])
             bypass[run.linear] = run.bypass.detach() * units.size_out / units.size_in
         return GateBasis(
             basis_in,
             connector,
-            run.dictionary.detach(),
-            run.offset.detach() * units.size_out + units.mean_out,
+            dictionary,
+            offset,
             segment.d_in,
             bypass,
             segment.hook_in,

@@ -9,13 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..bases.sae.pair_training import level
 from ..codes.rows import Codes, scipy_csr
+from ..edits.counterfactual import stacked
 from ..errors import BasisError, TooLargeError
 from ..solvers.selection import forward_selection
 
 #: above this many entries, a table of inputs x outputs is screened by correlation instead of forward selection
 _SELECTION_ENTRIES = 4_096 * 4_096
 _SHRINK = 1e-6
+_POINTING = 1_024
 
 
 @dataclass
@@ -72,6 +75,19 @@ def omp_start(
 ) -> GateStart:
     """Gates that predict the features of a dictionary of y: `omp_wires`, and that dictionary."""
     return GateStart(*omp_wires(f_in, f_out, allowed, fan_in), dictionary.clone(), offset.clone())
+
+
+def pointing(left: Float[Tensor, "rows d"], dictionary: Float[Tensor, "n d"], l0: float) -> Codes:
+    """How far rows point along the directions of a dictionary, `l0` of them a row in the mean, the furthest: what gates that are to
+    explain what something else leaves can start from, where the dictionary's own features know the whole of the output."""
+    along = dictionary / dictionary.norm(dim=1, keepdim=True).square().clamp_min(1e-12)
+    blocks = left.split(_POINTING)
+    least = level((part @ along.T for part in blocks), round(l0 * len(left)))
+    found = []
+    for part in blocks:
+        far = part @ along.T
+        found.append(Codes.of(torch.where(far > max(least, 0.0), far, 0.0)))
+    return stacked(found)
 
 
 def omp_wires(

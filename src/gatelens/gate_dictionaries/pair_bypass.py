@@ -57,7 +57,7 @@ class PairBypass(RecipeDefaults):
             features below zero, segments that meet.
 
     Examples:
-        >>> few = gl.PairBypass(pairs=4, inputs=bases, counterfactual=gl.Counterfactual(pairs=4_000), min_together=5)
+        >>> few = PairBypass(pairs=4, inputs=bases, counterfactual=gl.Counterfactual(pairs=4_000), min_together=5)
         >>> products = few.fit(segments, acts)["hook_mlp_out"]
         >>> products.connector.fan_in()
         tensor([2, 2, 2, 2])

@@ -18,6 +18,7 @@ from ..errors import ECHOED, ConfigError, shown, unknown
 BY_NAME = {
     "SegmentSAE": "gatelens.bases.sae",
     "InputTuning": "gatelens.gate_dictionaries",
+    "PairBypass": "gatelens.gate_dictionaries",
 }
 
 
