@@ -125,6 +125,9 @@ class Connector:
         """The sums whose product it is: itself, where it is one sum."""
         return (self,)
 
+    #: how far from zero a product must be to pass; a sum has a threshold instead
+    least = None
+
     @property
     def wires(self) -> int:
         """The number of wires."""
@@ -184,9 +187,11 @@ class Connector:
     @classmethod
     def load_from(cls, stored: store.Reading) -> Connector:
         """What `save_into` wrote, of whichever sort."""
-        if "sides" in stored.json("connector.json"):
+        about = stored.json("connector.json")
+        if "sides" in about:
             first, second = (Connector.load_from(stored.part(name, "connector")) for name in _SIDES)
-            return ProductConnector.of(first, second)
+            least = stored.tensors("connector.safetensors")["least"] if about["least"] else None
+            return ProductConnector.of(first, second, least)
         tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
         with store.understood(stored.place):
             n, m = config["shape"]
@@ -217,13 +222,15 @@ class ProductConnector(Connector):
 
     Attributes:
         first, second: the sums. The first goes through its activation, the second as it is.
+        least: [n] or None; with one, a product passes where it is further from zero than that.
     """
 
     first: Connector = field(kw_only=True)
     second: Connector = field(kw_only=True)
+    least: Float[Tensor, " n"] | None = None
 
     @classmethod
-    def of(cls, first: Connector, second: Connector) -> ProductConnector:
+    def of(cls, first: Connector, second: Connector, least: Float[Tensor, " n"] | None = None) -> ProductConnector:
         """The product of two connectors between the same features.
 
         Raises:
@@ -235,9 +242,9 @@ class ProductConnector(Connector):
                 f"{list(second.weight.shape)}"
             )
         weight = _united(first.weight, second.weight)
-        return cls(
-            weight, first.bias, first.threshold, first.activation, first.solver or "product", first=first, second=second
-        )
+        solver = first.solver or "product"
+        whole = cls(weight, first.bias, first.threshold, first.activation, solver, first=first, second=second)
+        return replace(whole, least=least)
 
     @classmethod
     def after(cls, plain: Connector, products: ProductConnector) -> ProductConnector:
@@ -248,7 +255,10 @@ class ProductConnector(Connector):
         return cls.of(_under(plain, products.first), second)
 
     def __call__(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
-        return self.first(f_in) * self.second.pre(f_in)
+        return self._passed(self.first(f_in) * self.second.pre(f_in))
+
+    def _passed(self, value: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
+        return value if self.least is None else torch.where(value.abs() > self.least, value, 0.0)
 
     def partly(
         self, f_in: Float[Tensor, "rows m"], keep: Bool[Tensor, " wires"], absent: Float[Tensor, "*rows m"]
@@ -256,7 +266,7 @@ class ProductConnector(Connector):
         """As a connector's; a wire from an input of both sums is kept in both or in neither."""
         places = _places(self.weight)[keep.to(self.weight.device)]
         first, second = (torch.isin(_places(side.weight), places) for side in self.sides)
-        return self.first.partly(f_in, first, absent) * self.second._partly(f_in, second, absent)
+        return self._passed(self.first.partly(f_in, first, absent) * self.second._partly(f_in, second, absent))
 
     @property
     def sides(self) -> tuple[Connector, ...]:
@@ -267,7 +277,9 @@ class ProductConnector(Connector):
         return self.first.wires + self.second.wires
 
     def save_into(self, out: store.Writing) -> None:
-        out.json("connector.json", {"sides": list(_SIDES)})
+        out.json("connector.json", {"sides": list(_SIDES), "least": self.least is not None})
+        if self.least is not None:
+            out.tensors("connector.safetensors", {"least": self.least})
         for name, side in zip(_SIDES, self.sides, strict=True):
             side.save_into(out.part(name))
 

@@ -30,6 +30,7 @@ from .gate_units import Units
 from .given import dictionary_at, refuse_meeting
 from .input_tuning import InputTuning
 from .pair_bypass import PairBypass
+from .product_gates import ProductRun, check_gated
 
 _START_ROWS = 60_000
 BYPASSES = ("none", "dense", "all")
@@ -58,6 +59,8 @@ class GateDictionary(RecipeDefaults):
         refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none. Fewer
             cost what training gained: 4,096 gates left .369 of the variance with 60,000, .359 with 180,000.
         memory_gib: the most that the table which finds new parents may take.
+        product: the gates of a gated MLP in its own form, act(sum a f) * (sum b f) with `fan_in` inputs a side, an AND of two weighted
+            ORs; one for each neuron, pruned from the model's own weights (`outputs`, `rounds` and `swap` are not used).
         tune_inputs: an `InputTuning`: at the end, train the input dictionary on together with the gates, wires kept. The gates' own
             `basis_in` is then the tuned one, and `fit` gives it for hook_in.
 
@@ -87,6 +90,7 @@ class GateDictionary(RecipeDefaults):
     swap: int = 2
     refit_rows: int = 200_000
     memory_gib: float = 4.0
+    product: bool = False
     tune_inputs: InputTuning | None = None
     seed: int = 0
     progress: bool | None = None
@@ -112,6 +116,11 @@ class GateDictionary(RecipeDefaults):
                 "tune_inputs changes the features that the products of a PairBypass are of: expected one of the two. Tune the inputs "
                 "first, then give the tuned dictionary as `inputs` to a recipe with products"
             )
+        if self.product and (self.bypass != "none" or self.tune_inputs is not None):
+            raise BasisError(
+                "product gates start from the model's neurons, which say all of y from the features as they are: expected bypass "
+                "'none' and no tune_inputs beside product=True"
+            )
         if not 0 < self.dense_share <= 1:
             raise BasisError(f"dense_share is a share of the rows, over 0 and at most 1; got {self.dense_share}")
 
@@ -129,7 +138,7 @@ class GateDictionary(RecipeDefaults):
         found: dict[str, Basis] = {}
         for segment in segments:
             basis_in = dictionary_at(self.inputs, segment, segment.hook_in, acts)
-            start = dictionary_at(self.outputs, segment, segment.hook_out, acts)
+            start = None if self.product else dictionary_at(self.outputs, segment, segment.hook_out, acts)
             gates = self.train(segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out])
             found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
         return found
@@ -170,6 +179,8 @@ class GateDictionary(RecipeDefaults):
             BasisError: dictionaries of another segment, and as for `fit`.
         """
         began = time.perf_counter()
+        if self.product:
+            return self._train_products(segment, basis_in, x, y, codes, began)
         device = segment.device
         x, y, codes, basis_in, start = there((x, y, codes, basis_in, start), device)
         _check(segment, basis_in, start)
@@ -205,6 +216,24 @@ class GateDictionary(RecipeDefaults):
             partner = self._partner(segment, basis_in, x, codes, units)
             run.rows = Rows(units.codes(codes), run.rows.y, partner)
         return host(self._basis(run, units, segment, basis_in, kept_out, past, began))
+
+    def _train_products(
+        self, segment: Segment, basis_in: Basis, x: Tensor, y: Tensor, codes: Codes | None, began: float
+    ) -> GateBasis:
+        check_gated(segment)
+        check_width(basis_in, segment.hook_in, segment.d_in)
+        x, y, codes, basis_in = there((x, y, codes, basis_in), segment.device)
+        codes = Codes.encode(basis_in, x) if codes is None else codes
+        check_finite_codes(codes.value)
+        allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
+        units = Units.of(codes, y)
+        rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
+        run = ProductRun(rows, segment, basis_in, units, allowed, self.fan_in, self._settings())
+        run.train()
+        wires, dictionary, offset, info = run.found(self.refit_rows)
+        info = {**kept_out, **info, "seconds": time.perf_counter() - began}
+        ends = segment.hook_in, segment.hook_out
+        return host(GateBasis(basis_in, wires, dictionary, offset, segment.d_in, None, *ends, info))
 
     def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
         """The input features that a bypass reads."""

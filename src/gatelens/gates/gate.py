@@ -140,6 +140,7 @@ class Gate:
         inputs, weights: parents, the rule's features first, in its order; then further wires, the strongest (weight times
             typical value) at the head. A weight of zero is no wire: that input is known by its rows alone.
         bias, threshold, activation: of the connector's row; rotated coordinates are linear, so "identity".
+        sums: of a product of two sums, the inputs, weights and bias of each; empty for one sum.
         excite, inhibit: the inputs that help to open the rule, and those under a NOT; at_least: how many exciters it needs (1
             where its operations are mixed: `rule` alone says how they are joined).
         table: observed on held-out rows; intervention: with parents set in the real model, None when not run. Their
@@ -174,7 +175,7 @@ class Gate:
     weights: tuple[float, ...]
     bias: float
     threshold: float | None = None
-    activation: Literal["relu", "identity"] = "relu"
+    activation: str = "relu"
     excite: tuple[int, ...] = ()
     inhibit: tuple[int, ...] = ()
     at_least: int = 1
@@ -200,6 +201,7 @@ class Gate:
     controls: Controls | None = None
     tried: Tried | None = None
     effect: Effect | None = None
+    sums: tuple[tuple[tuple[int, ...], tuple[float, ...], float], ...] = ()
 
     @property
     def looked_for(self) -> bool:
@@ -225,12 +227,12 @@ class Gate:
 
     def equation(self) -> str:
         """OF_30 = ReLU(0.26·IF_2797 + 0.232·IF_259 - 0.1·IF_946 - 0.05): the wires, to three significant digits; with a threshold,
-        that sum where it exceeds it."""
-        wires = [(i, w) for i, w in zip(self.inputs, self.weights, strict=True) if w]
-        terms = [f"{'-' if w < 0 else '+'} {abs(w):.3g}·IF_{i}" for i, w in wires]
-        if not wires or abs(self.bias) >= 1e-3 * max(abs(w) for _, w in wires):
-            terms.append(f"{'-' if self.bias < 0 else '+'} {abs(self.bias):.3g}")
-        total = " ".join(terms).removeprefix("+ ")
+        that sum where it exceeds it; of a product, both sums."""
+        if self.sums:
+            first, second = (_sum(*part) for part in self.sums)
+            act = "" if self.activation in ("relu", "identity") else self.activation
+            return f"OF_{self.out} = {act}({first}) × ({second})"
+        total = _sum(self.inputs, self.weights, self.bias)
         if self.threshold:
             return f"OF_{self.out} = JumpReLU({total}; over {self.threshold:.3g})"
         return f"OF_{self.out} = ReLU({total})" if self.activation == "relu" else f"OF_{self.out} = {total}"
@@ -256,3 +258,11 @@ class Gate:
             self.equation(),
         ]
         return "   ".join(part for part in parts if part)
+
+
+def _sum(inputs: tuple[int, ...], weights: tuple[float, ...], bias: float) -> str:
+    wires = [(i, w) for i, w in zip(inputs, weights, strict=True) if w]
+    terms = [f"{'-' if w < 0 else '+'} {abs(w):.3g}·IF_{i}" for i, w in wires]
+    if not wires or abs(bias) >= 1e-3 * max(abs(w) for _, w in wires):
+        terms.append(f"{'-' if bias < 0 else '+'} {abs(bias):.3g}")
+    return " ".join(terms).removeprefix("+ ")

@@ -37,6 +37,7 @@ class Predictor:
             sums = (*self._sums(bias, *wires, rows, row), np.array([bias]))
             a, b, c = (self._activated(out, z) if place == 0 else z for z in sums)
             said, at_value, quiet = said * a, at_value * b, quiet * c
+        said, at_value, quiet = (self._passed(out, v) for v in (said, at_value, quiet))
         predicted = np.square(said).sum() + (self.f_in.rows - len(rows)) * float(quiet[0] ** 2)
         error = predicted - 2 * (at_value * value).sum() + squares
         return float(1 - error / spread) if spread > 1e-12 else None
@@ -62,6 +63,10 @@ class Predictor:
         z, at_value = self.sum[rows] + bias, self.sum[row] + bias
         self.sum[rows] = 0.0
         return z, at_value
+
+    def _passed(self, out: int, value: np.ndarray) -> np.ndarray:
+        least = self.connector.least
+        return value if least is None else value * (np.abs(value) > float(least[out]))
 
     def _activated(self, out: int, z: np.ndarray) -> np.ndarray:
         threshold = self.connector.threshold

@@ -140,6 +140,7 @@ class Reader:
             bias=float(self.connector.bias[out]),
             threshold=None if threshold is None else float(threshold[out]),
             activation=self.connector.activation,
+            sums=_sums(self.connector, out),
             firings=int(self.firings[out]),
             base_rate=float(self.firings[out] / self.judge.rows),
             r2=self.predictor.r2(out, wires.inputs, wires.weights),
@@ -316,6 +317,14 @@ def _spoils(wrong: Against | None, score: Score, cut: float) -> str:
     if score.mcc is not None and cut > score.mcc + GRADED:
         return f"amounts decide: a cut on the weighted sum of its inputs has an MCC of {cut:.2f}"
     return ""
+
+
+def _sums(connector: Connector, out: int) -> tuple[tuple[tuple[int, ...], tuple[float, ...], float], ...]:
+    """Both sums of a product; nothing for an output that is one sum."""
+    if len(connector.sides) < 2 or not int(connector.sides[1].fan_in()[out]):
+        return ()
+    wires = ((*(tuple(part.tolist()) for part in side.parents(out)), float(side.bias[out])) for side in connector.sides)
+    return tuple(wires)  # pyright: ignore[reportReturnType]
 
 
 def _notes(wrong: Against | None, why: str, score: Score, cut: float) -> Iterator[str]:

@@ -48,6 +48,7 @@ def gate_from_dict(values: dict[str, Any]) -> Gate:
         ("controls", lambda v: Controls(**v)),
         ("tried", Tried.from_json),
         ("effect", Effect.from_json),
+        ("sums", lambda v: tuple((tuple(i), tuple(w), bias) for i, w, bias in v)),
     ):
         if known.get(name) is not None:
             known[name] = read(known[name])

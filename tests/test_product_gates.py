@@ -1,0 +1,101 @@
+"""Product gates: they start as the model's neurons, few planted inputs a side are found, and plain MLPs are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gatelens as gl
+from gatelens.basis.pair import explained
+from gatelens.codes.rows import Codes
+from gatelens.connectors import Connector
+from gatelens.edits.counterfactual import Counterfactual
+from gatelens.errors import BasisError
+from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.gate_training import GateTraining, Rows
+from gatelens.gate_dictionaries.gate_units import Units
+from gatelens.gate_dictionaries.product_gates import ProductRun
+from gatelens.segments import Segment
+from gatelens.segments.segment import MLPWeights
+
+WIDTH, NEURONS, OUT = 12, 6, 8
+
+
+class Nonnegative:
+    """Features that are the coordinates themselves where positive: a dictionary without training."""
+
+    W_dec = torch.eye(WIDTH)
+
+    def encode(self, x):
+        return x.clamp_min(0)
+
+    def decode(self, f):
+        return f
+
+
+def planted(rows=2000, noise=0.05):
+    """A gated MLP each of whose neurons reads two inputs a side, and hardly anything of the others."""
+    generator = torch.Generator().manual_seed(0)
+    on = torch.rand(rows, WIDTH, generator=generator) < 0.3
+    x = on * (0.5 + torch.rand(rows, WIDTH, generator=generator))
+    few = torch.stack([torch.randperm(WIDTH, generator=generator)[:4] for _ in range(NEURONS)])
+    gate, up = (noise * torch.randn(WIDTH, NEURONS, generator=generator) for _ in range(2))
+    gate.scatter_(0, few[:, :2].T, 2.0)
+    up.scatter_(0, few[:, 2:].T, 1.5)
+    written = torch.randn(NEURONS, OUT, generator=generator)
+    mlp = MLPWeights(up, torch.full((NEURONS,), 0.1), written, torch.zeros(OUT), "silu", gate)
+    segment = Segment("in", "out", mlp, WIDTH, OUT, mlp=mlp)
+    return segment, x, segment.forward(x), few
+
+
+def recipe(**rest):
+    settings = {"fan_in": 2, "l0": 5, "product": True, "inputs": Nonnegative(), "counterfactual": None}
+    return GateDictionary(**settings | {"samples": 20_000, "batch_size": 256, "refit_rows": 2_000} | rest)
+
+
+@pytest.mark.parametrize("edits", [None, Counterfactual(pairs=10_000)])
+def test_planted_inputs_are_found_and_the_output_explained(edits):
+    segment, x, y, few = planted()
+    basis = recipe(counterfactual=edits).fit([segment], {"in": x, "out": y})["out"]
+    assert explained(basis, x, y) < 0.05
+    for i, (a, b) in enumerate(zip(few[:, :2].tolist(), few[:, 2:].tolist(), strict=True)):
+        first, second = (set(side.parents(i)[0].tolist()) for side in basis.connector.sides)
+        assert (first, second) == (set(a), set(b))
+
+
+def test_without_pruning_they_are_the_neurons_of_the_model():
+    """All inputs, all gates on: the start computes what the MLP does, and so does the connector made of it."""
+    segment, x, y, _ = planted(400)
+    codes, units = Codes.of(x), Units.of(Codes.of(x), y)
+    rows = Rows(units.codes(codes), units.y(y), None)
+    settings = GateTraining(NEURONS, 0.0, 1, 64, 1e-2, 0, 0, 0)
+    run = ProductRun(rows, segment, Nonnegative(), units, torch.ones(WIDTH, dtype=torch.bool), WIDTH, settings)
+    run.offset.data -= units.mean_out / units.size_out
+    wires, dictionary, offset, _ = run.found(0)
+    torch.testing.assert_close(wires(x) @ dictionary + offset, y, rtol=1e-4, atol=1e-4)
+
+
+def test_they_are_read_with_what_they_say_and_kept_on_disk(tmp_path):
+    segment, x, y, _ = planted()
+    basis = recipe(l0=3).train(segment, Nonnegative(), None, x, y)
+    f = basis.features_from(x)
+    assert float((f != 0).sum()) / len(x) == pytest.approx(3, rel=0.05)
+    basis.connector.save(tmp_path / "wires")
+    assert torch.equal(Connector.load(tmp_path / "wires")(x), basis.connector(x))
+    gates = gl.type_gates(basis.connector, x[:1000], f[:1000], held_out=(x[1000:], f[1000:]))
+    for gate in gates:
+        assert gate.r2 == pytest.approx(1, abs=1e-4)
+        assert gate.equation().count("×") == 1
+        assert gate.equation().startswith(f"OF_{gate.out} = silu(")
+
+
+def test_bad_input_is_refused():
+    segment, x, *_ = planted(200)
+    mlp = segment.mlp
+    plain = MLPWeights(mlp.W_in, mlp.b_in, mlp.W_out, mlp.b_out, "relu")
+    for other, said in ((Segment("in", "out", plain, WIDTH, OUT, mlp=plain), "a plain MLP"),
+                        (Segment("in", "out", plain, WIDTH, OUT), "weights that are not known")):  # fmt: skip
+        with pytest.raises(BasisError, match=f"neurons of a gated MLP.*{said}"):
+            recipe().fit([other], {"in": x, "out": other.forward(x)})
+    with pytest.raises(BasisError, match="product=True"):
+        recipe(bypass="all")
