@@ -35,7 +35,7 @@ FRONT_DOOR: dict[str, tuple[str, ...]] = {
     "connectors": ("Connector",),
     "solvers": ("GramLasso", "ReluOMP", "SgdL1", "VirtualWeights", "MeanJacobian", "BuiltInWires"),
     "edits": ("Counterfactual",),
-    "gate_dictionaries": ("Transcoder", "GateDictionary"),
+    "gate_dictionaries": ("Transcoder", "GateDictionary", "PairBypass"),
     "gates": ("Gate", "GateKind", "TruthTable", "type_gates"),
     "circuits": ("Circuit", "build_circuit"),
     "evaluation": ("evaluate", "splice", "Report"),
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate as evaluate
     from .evaluation import splice as splice
     from .gate_dictionaries import GateDictionary as GateDictionary
+    from .gate_dictionaries import PairBypass as PairBypass
     from .gate_dictionaries import Transcoder as Transcoder
     from .gates import Gate as Gate
     from .gates import GateKind as GateKind

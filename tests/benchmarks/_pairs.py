@@ -18,7 +18,6 @@ from gatelens.basis.pair import explained
 from gatelens.codes.rows import Codes
 from gatelens.edits.kinds import KINDS
 from gatelens.evaluation.causal import edit_figures
-from gatelens.gate_dictionaries import PairBypass
 
 #: held-out rows that are edited for the causal figures
 CAUSAL_ROWS = 2_000
@@ -55,7 +54,7 @@ def products(count: int, shuffled: bool = False) -> Form:
 
     def fit(task: Task) -> Any:
         edits = gl.Counterfactual(pairs=task.pairs, seed=task.seed)
-        recipe = PairBypass(pairs=count, shuffled=shuffled, counterfactual=edits, seed=task.seed)
+        recipe = gl.PairBypass(pairs=count, shuffled=shuffled, counterfactual=edits, seed=task.seed)
         return recipe.train(task.segment, task.basis_in, task.x, task.y)
 
     return fit

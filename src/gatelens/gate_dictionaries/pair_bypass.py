@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width
-from ..basis.recipe import RecipeDefaults, as_recipe
+from ..basis.recipe import RecipeDefaults, as_recipe, check_there
 from ..codes.csr import csr, spread
 from ..codes.rows import Codes
 from ..connectors import Connector, ProductConnector
@@ -57,7 +58,7 @@ class PairBypass(RecipeDefaults):
             features below zero, segments that meet.
 
     Examples:
-        >>> few = PairBypass(pairs=4, inputs=bases, counterfactual=gl.Counterfactual(pairs=4_000), min_together=5)
+        >>> few = gl.PairBypass(pairs=4, inputs=bases, counterfactual=gl.Counterfactual(pairs=4_000), min_together=5)
         >>> products = few.fit(segments, acts)["hook_mlp_out"]
         >>> products.connector.fan_in()
         tensor([2, 2, 2, 2])
@@ -89,6 +90,7 @@ class PairBypass(RecipeDefaults):
             BasisError: as said above.
         """
         refuse_meeting(segments)
+        check_there(acts, hook_names(segments))
         found: dict[str, Basis] = {}
         for segment in segments:
             basis_in = dictionary_at(self.inputs, segment, segment.hook_in, acts)

@@ -18,7 +18,6 @@ from ..errors import ECHOED, ConfigError, shown, unknown
 BY_NAME = {
     "SegmentSAE": "gatelens.bases.sae",
     "InputTuning": "gatelens.gate_dictionaries",
-    "PairBypass": "gatelens.gate_dictionaries",
 }
 
 
