@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float, Int
 
 from .one_sided import OneSided, fit_one_sided
@@ -91,7 +92,9 @@ class _Sample:
         self.parents: list[int] = []
         self.rates: list[float] = []
         self.X = np.zeros((len(self.row), 0))
-        self.entry_place, self.entry_column, self.entry_value = search.inputs.take(self.row)
+        self.entry_place, self.entry_column, value = search.inputs.take(self.row)
+        self.entry_value = value.astype(np.float64)
+        self._by_row()
         self._weigh()
 
     def add(self, parent: int) -> None:
@@ -122,8 +125,16 @@ class _Sample:
         self.entry_column = np.concatenate([self.entry_column, column])
         self.entry_value = np.concatenate([self.entry_value, value])
         self.row = np.concatenate([self.row, new])
+        self._by_row()
         self.y = np.concatenate([self.y, np.zeros(len(new))])
         self.X = np.concatenate([self.X, np.zeros((len(new), self.X.shape[1]))])
+
+    def _by_row(self) -> None:
+        """The entries once more, as a matrix: one pass over it sums them, without a copy of any."""
+        starts = np.concatenate([[0], np.cumsum(self.search.inputs.entries_of(self.row))])
+        shape = (len(self.row), self.search.inputs.width)
+        x = scipy.sparse.csr_matrix((self.entry_value, self.entry_column, starts), shape=shape)
+        self.x_by_column, self.squares_by_column = x.T, x.power(2).T
 
     def _weigh(self) -> None:
         """v = 1 / probability of being in the sample, in units where a row on which the output fires weighs 1."""
@@ -131,6 +142,7 @@ class _Sample:
         silent = self.X[self.firings :] > 0
         rate = (silent * np.array(self.rates)).max(axis=1, initial=0.0)
         self.v[self.firings :] = np.where(rate > 0, self.on_rate / np.maximum(rate, 1e-12), 0.0)
+        self.power = self.squares_by_column @ self.v  # of every input feature over the rows, weighed
 
     def evidence(self, feature: int, pull: Float[np.ndarray, " rows"]) -> float:
         """(sum of pulls)^2 / sum of their squares, the sum less what a feature of this mean gets by chance.
@@ -138,17 +150,14 @@ class _Sample:
         Unlike the gain it is not carried by a few rows of large error (an output erased here and there), nor by firings
         without a cause, with which a feature that is nearly always on co-fires.
         """
-        entry = self.entry_column == feature
-        pulls = pull[self.entry_place[entry]] * self.entry_value[entry]
+        rows, values = self.search.inputs.column_of(feature)
+        place = self.search.place[rows]
+        inside = place >= 0
+        pulls = pull[place[inside]] * values[inside]
         total = float(pulls.sum())
         if total > 0:
             total = max(total - max(float(pull.sum()), 0.0) * self.search.mean[feature], 0.0)
         return total**2 / max(float(pulls @ pulls), 1e-12)
-
-    def column_sums(self, row_factor: Float[np.ndarray, " rows"], square: bool = False) -> Float[np.ndarray, " m"]:
-        """sum over rows of row_factor * x_f (or x_f^2), for every input feature f."""
-        value = self.entry_value * self.entry_value if square else self.entry_value
-        return np.bincount(self.entry_column, row_factor[self.entry_place] * value, minlength=self.search.inputs.width)
 
     def power_where_on(self, value: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " m"]:
         """The power of the output on the rows where each input is on: as it is, or as it is read without the wire."""
@@ -209,8 +218,7 @@ def _best_addition(
     inhibitor does no harm there. The evidence for it must exceed what the best of so many features has by chance.
     """
     pull = sample.v * (sample.y - fit.value)
-    slope = sample.column_sums(pull)
-    seen = sample.column_sums(sample.v, square=True)
+    slope, seen = sample.x_by_column @ pull, sample.power
     unseen = np.maximum(sample.search.power * sample.on_rate - seen, 0.0)
     size = np.where(slope > 0, seen + settings.rho * unseen, seen)
     gain = slope**2 / np.maximum(size, 1e-12)

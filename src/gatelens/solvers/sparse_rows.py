@@ -69,12 +69,15 @@ class SparseRows:
         span = slice(self.column_start[feature], self.column_start[feature + 1])
         return self.row[span], self.column_value[span]
 
+    def entries_of(self, rows: Int[np.ndarray, " r"]) -> Int[np.ndarray, " r"]:
+        """How many features are on in each of some rows."""
+        return self.row_start[rows + 1].astype(np.int64) - self.row_start[rows]
+
     def take(
         self, rows: Int[np.ndarray, " r"]
     ) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"], Float[np.ndarray, " e"]]:
         """The entries of some rows: (place of the row within `rows`, column, value)."""
-        start = self.row_start[rows].astype(np.int64)
-        count = self.row_start[rows + 1] - start
+        start, count = self.row_start[rows].astype(np.int64), self.entries_of(rows)
         place = np.repeat(np.arange(len(rows), dtype=np.int32), count)
         ends = np.cumsum(count)
         where = np.arange(len(place)) + np.repeat(start - ends + count, count)
