@@ -114,7 +114,7 @@ def test_a_weighted_sum_is_the_regression_and_its_cut_the_best(features):
     clear = (g[:, 0] <= 0) | (g[:, 0] > level)
     x, on = f[clear][:, [0, 3]], g[clear, 0] > level
     columns = Columns.of(torch.from_numpy(f), "f")
-    graded = GradedSum.fitted(columns, (0, 3), target)
+    graded, _ = GradedSum.fitted(columns, (0, 3), target)
     assert graded.weights == pytest.approx(LinearRegression().fit(x, on).coef_, abs=1e-6)
     sums, z = graded.on(columns, target), x @ graded.weights
     best = max(matthews_corrcoef(on, z >= c) for c in z[z > 0])

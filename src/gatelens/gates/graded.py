@@ -54,15 +54,16 @@ class GradedSum:
     weights: Float[np.ndarray, " k"]
 
     @classmethod
-    def fitted(cls, f: Columns, features: Sequence[int], target: Target) -> GradedSum:
-        """The regression of on (1) and off (0) on the features and a constant, over the rows whose state is clear."""
+    def fitted(cls, f: Columns, features: Sequence[int], target: Target) -> tuple[GradedSum, Sums]:
+        """The regression of on (1) and off (0) on the features and a constant, over the rows whose state is clear; and the sum there."""
         x, is_on = _values(f, features, target)
         rows, on = f.rows - len(target.unclear), len(target.on)
         mean = x.sum(0) / rows
         gram = x.T @ x / rows - np.outer(mean, mean)
         with_on = x[is_on].sum(0) / rows - mean * on / rows
         gram[np.diag_indices_from(gram)] += 1e-9 * max(gram.trace(), 1e-12)
-        return cls(tuple(features), np.linalg.solve(gram, with_on))
+        weights = np.linalg.solve(gram, with_on)
+        return cls(tuple(features), weights), Sums(x @ weights, is_on, on, rows)
 
     def on(self, f: Columns, target: Target) -> Sums:
         """The sum over some rows, beside an output."""

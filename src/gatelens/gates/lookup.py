@@ -128,11 +128,12 @@ class _Rates:
         if not fired.any():
             return np.inf
         rate_on, weight_on = _descending(self.without_on[fired], self.on[fired])
-        off = (self.count - self.on > 0) & (self.without_off >= rate_on[-1])
-        rate_off, weight_off = _descending(self.without_off[off], (self.count - self.on)[off])
         cuts = np.unique(rate_on[np.linspace(0, len(rate_on) - 1, min(_CUTS, len(rate_on))).astype(int)]) - 1e-12
         hit = weight_on[np.searchsorted(-rate_on, -cuts, side="left")]
-        wrong = weight_off[np.searchsorted(-rate_off, -cuts, side="left")]
+        off = (self.count > self.on) & (self.without_off >= cuts[0])
+        below = np.searchsorted(cuts, self.without_off[off], side="right")  # how many of the cuts each rate reaches
+        reach = np.bincount(below, (self.count - self.on)[off], minlength=len(cuts) + 1)
+        wrong = reach.sum() - np.cumsum(reach)[:-1]
         return float(cuts[np.argmax(matthews(hit, hit + wrong, on, rows))])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Int
@@ -36,6 +37,7 @@ class Nulls:
         random = np.random.default_rng((seed, 5))
         self.orders = tuple(random.permutation(f.rows) for f in (fit, judge))
         self._scratch = np.zeros(fit.rows, np.uint32)
+        self._levels = cache(lambda feature: feature_thresholds(fit.on(feature)[1], quantiles))
 
     def random_parents(self, features: Sequence[int], fit: Target, judge: Target) -> float | None:
         """The best rule over as many random features of like firing counts, at all levels; None where there are too few."""
@@ -43,10 +45,7 @@ class Nulls:
         if drawn is None:
             return None
         literals = [
-            Literal(feature, float(level))
-            for feature in drawn
-            for level in feature_thresholds(self.fit.on(feature)[1], self.quantiles)
-            if np.isfinite(level)
+            Literal(feature, float(level)) for feature in drawn for level in self._levels(feature) if np.isfinite(level)
         ]
         return held_out_mcc(self._best(literals[:MOST_LITERALS], fit, len(features)), self.judge, judge)
 

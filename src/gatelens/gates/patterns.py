@@ -216,6 +216,7 @@ class _Board:
         self.weights = np.stack([table.count, table.fired]).astype(np.float32)
         self.count, self.fired = (self.weights @ self.on).astype(np.float64)
         self.rows, self.positive = float(table.count.sum()), float(table.fired.sum())
+        self.alone = self.mcc(self.fired, self.count)
         self.feature = np.array([literal.feature for literal in table.literals])
         self.same = self.feature[:, None] == self.feature[None]
 
@@ -223,7 +224,7 @@ class _Board:
         return matthews(hit, said, self.positive, self.rows)
 
     def singles(self) -> _States:
-        score = np.where(self.count >= self.terms.support, self.mcc(self.fired, self.count), -1.0)
+        score = np.where(self.count >= self.terms.support, self.alone, -1.0)
         keep = np.flatnonzero(score > -1)
         made = tuple(((int(j),), 1) for j in keep)
         return _States(self.on.T[keep], made, score[keep], self.same[keep], np.zeros(len(keep)))
@@ -241,12 +242,12 @@ class _Board:
         new_said, new_hit, decides = self.joined(states.says)
         score = self.mcc(new_hit, new_said)
         score[(decides < self.terms.support) | states.used[None]] = -1.0
-        order = np.argsort(-score, axis=None, kind="stable")
-        order = order[: np.count_nonzero(score > -1)]
+        # a beam is for rules that their last literal made better: beside a good one, any literal that does nothing looks good
+        least = -1.0 if width is None else np.maximum(states.mcc, -1.0)[None, :, None]
+        order = np.flatnonzero(score > least)
+        order = order[np.argsort(-score.ravel()[order], kind="stable")]
         if width is not None:
-            # a beam is for rules that their last literal made better: beside a good one, any literal that does nothing looks good
-            better = (score > states.mcc[None, :, None]).ravel()[order]
-            order = order[better][: 8 * width]
+            order = order[: 8 * width]
         # rules that say the same count the same: of those only the first is kept
         key = new_said.ravel()[order] * (self.rows + 1) + new_hit.ravel()[order]
         if width is not None:
@@ -287,7 +288,7 @@ class _Board:
             return []
         places = np.arange(len(self.count))
         if not exhaustive:
-            places = np.argsort(-self.mcc(self.fired, self.count), kind="stable")[:6]
+            places = np.argsort(-self.alone, kind="stable")[:6]
         feature = self.feature.tolist()
         groups = combinations(places.tolist(), size)
         return [g for g in groups if len({feature[place] for place in g}) == size]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from jaxtyping import Int
@@ -149,9 +150,9 @@ class Reader:
 
     def _judged(self, gate: Gate, finding: Finding, best: Ranked) -> Gate:
         """The gate with its rule, and all figures of it on the judging rows."""
-        case = _Case(
-            finding, best, Target.at(*self.judge.f_out.on(gate.out), finding.target.level), self._said(best.rule)
-        )
+        said = cache(self._said)  # rules of several sizes stand beside the one that is taken, which is one of them
+        here = Target.at(*self.judge.f_out.on(gate.out), finding.target.level)
+        case = _Case(finding, best, here, said(best.rule), said)
         found = counts(case.said, case.here.on, case.here.unclear, self.judge.rows)
         sums, at = self._graded(gate, finding.target, best.rule, case.here)
         cut = sums.cut_mcc(at)
@@ -185,10 +186,11 @@ class Reader:
     def _graded(self, gate: Gate, target: Target, rule: Rule, here: Target) -> tuple[Sums, float]:
         """The weighted sum of the rule's features, or that of the wires where this does better on the fitting rows, over the
         judging rows; and the best cut on it."""
-        sums = [GradedSum.fitted(self.fit.f_in, rule.features, target)]
+        own, own_fitted = GradedSum.fitted(self.fit.f_in, rule.features, target)
+        sums, fitted = [own], [own_fitted]
         if gate.inputs:
             sums.append(GradedSum(gate.inputs, np.array(gate.weights)))
-        fitted = [s.on(self.fit.f_in, target) for s in sums]
+            fitted.append(sums[-1].on(self.fit.f_in, target))
         cuts = [s.best_cut() for s in fitted]
         best = int(np.argmax([s.cut_mcc(cut) for s, cut in zip(fitted, cuts, strict=True)]))
         return sums[best].on(self.judge.f_in, here), cuts[best]
@@ -206,7 +208,7 @@ class Reader:
             kept=case.here.kept,
             between=len(case.here.unclear) / self.judge.rows,
             covered=len(np.intersect1d(case.said, case.fired)) / fired if fired else None,
-            f1_by_literals=tuple(None if r is None else self._score(self._said(r.rule), case).f1 for r in by_size),
+            f1_by_literals=tuple(None if r is None else self._score(case.rows_of(r.rule), case).f1 for r in by_size),
             left_out=tuple(_left_out(case.finding.table, case.best.rule, self.settings.terms)),
         )
 
@@ -224,7 +226,7 @@ class Reader:
         return Controls(
             random_parents=self.nulls.random_parents(case.best.rule.features, target, here),
             shuffled=self.nulls.shuffled(case.finding.table.literals, target, here),
-            single=None if single is None else self._score(self._said(single.rule), case).mcc,
+            single=None if single is None else self._score(case.rows_of(single.rule), case).mcc,
             **lookups,
             ceiling=None if exact is None else self._score(exact, case).mcc,
             beats_lookup=beats,
@@ -237,12 +239,13 @@ class Reader:
 
 @dataclass(frozen=True)
 class _Case:
-    """One output's rule before the judging rows: what was found, the output there, and where the rule says on."""
+    """One output's rule before the judging rows: what was found, the output there, where the rule says on, and where others do."""
 
     finding: Finding
     best: Ranked
     here: Target
     said: Int[np.ndarray, " said"]
+    rows_of: Callable[[Rule], Int[np.ndarray, " said"]]
 
     @property
     def fired(self) -> Int[np.ndarray, " fired"]:

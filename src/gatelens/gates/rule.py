@@ -138,21 +138,19 @@ class Rule:
         return says
 
     def open_rows(self, columns: Sequence[Int[np.ndarray, " _"]]) -> Int[np.ndarray, " said"]:
-        """The rows on which the rule says on, ascending, from the ascending rows on which each literal is on.
-
-        It costs as many steps as the literals have rows, however many rows there are.
-        """
+        """The rows on which the rule says on, ascending, from the ascending rows on which each literal is on."""
         if len(columns) != len(self.literals):
             raise DataError(f"{self} has {len(self.literals)} literals; got the rows of {len(columns)}")
-        n = len(self.head)
-        said = columns[0]
-        if n > 1:
-            found, times = np.unique(np.concatenate(columns[:n]), return_counts=True)
-            said = found[times >= self.at_least]
-        join = {Op.OR: np.union1d, Op.AND: np.intersect1d, Op.AND_NOT: np.setdiff1d}
+        n, size = len(self.head), 1 + max((int(column[-1]) for column in columns if len(column)), default=-1)
+        times = np.zeros(size, np.uint8)
+        for column in columns[:n]:
+            times[column] += 1
+        says = times >= self.at_least
         for (op, _), column in zip(self.steps, columns[n:], strict=True):
-            said = join[op](said, column)
-        return said
+            if op == Op.AND:
+                column, says = column[says[column]], np.zeros(size, bool)
+            says[column] = op != Op.AND_NOT
+        return np.flatnonzero(says)
 
     def without(self, place: int) -> Rule | None:
         """The rule less one of its literals; None where nothing would be left that must be on.
