@@ -19,6 +19,7 @@ from ...errors.progress import bar
 from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, rows_there, there
 from .ridge import ridge as ridge
+from .row_adam import RowAdam
 from .training import DictionaryTraining
 
 _THRESHOLD_ROWS = 16_384
@@ -169,16 +170,16 @@ class PairRun:
         self.device = x.device if device is None else device
         self.schedule = settings.schedule(len(x))
         self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
+        self.revivals = torch.Generator(device="cpu").manual_seed(settings.seed + 1)
         start = self._fresh() if start is None else start
         self.encoder, self.bias = start.encoder.clone(), start.bias.clone()
         self.dictionary, self.offset = start.dictionary.clone(), start.offset.clone()
         self.bypass = start.bypass
-        self.parameters = [self.encoder, self.bias, self.dictionary, self.offset]
-        if self.bypass is not None:
-            self.parameters.append(self.bypass)
-        for parameter in self.parameters:
+        features = [self.encoder, self.bias, self.dictionary]
+        others = [self.offset, *([] if self.bypass is None else [self.bypass])]
+        for parameter in (*features, *others):
             parameter.requires_grad_()
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr, betas=_BETAS, fused=True)
+        self.optimiser = RowAdam(features, others, settings.lr, _BETAS)
         self.choose = Chooser(settings.activation, settings.k)
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=self.device)
 
@@ -244,19 +245,17 @@ class PairRun:
         """Restart the features that have not been on since the last time: one badly explained row each."""
         dead = (~self.fired).nonzero().squeeze(1)
         self.fired.zero_()
-        if not len(dead):
-            return
-        chances = error.square().sum(1).double().cpu()
-        rows = torch.multinomial(chances, len(dead), replacement=True, generator=self.generator).to(x.device)
+        # every feature has a draw of its own, from a generator that nothing else draws from: one feature more or less that is
+        # dead by a rounding error changes neither the others' rows nor the order of batches
+        draws = torch.rand(len(self.bias), dtype=torch.float64, generator=self.revivals)[dead.cpu()]
+        chances = error.square().sum(1).double().cpu().cumsum(0)
+        rows = torch.searchsorted(chances, draws * chances[-1]).clamp_max(len(x) - 1).to(x.device)
         self.dictionary[dead] = -error[rows]
         unit_rows_(self.dictionary)
         live = self.encoder.norm(dim=1).median()
         self.encoder[dead] = x[rows] / x[rows].norm(dim=1, keepdim=True).clamp_min(1e-12) * live * 0.5
         self.bias[dead] = 0
-        for parameter in (self.encoder, self.bias, self.dictionary):
-            state = self.optimiser.state[parameter]
-            state["exp_avg"][dead] = 0
-            state["exp_avg_sq"][dead] = 0
+        self.optimiser.restart(dead)
 
     @torch.no_grad()
     def weights(self, scale_x: Scale, scale_y: Scale) -> PairWeights:
