@@ -20,7 +20,7 @@ LEGEND = (
     "mean. Removals, subsets, restoring: R2 of the predicted change in y when one feature goes, each goes with p = .4, one comes back "
     "where an output of the model was closed only for its lack. Rules: outputs with a rule of held-out MCC over .5 at the median level; "
     "verified: of those set in the model, and the same for unrelated features. Seconds are of one processor core. A dash was not "
-    "measured; the note says why."
+    "measured; the note says why. In the plots gates are blue."
 )
 
 

@@ -33,6 +33,7 @@ from _peer_table import FORMS, VERSION, Declared, Study, digest
 from gatelens.basis.features import encode_rows
 from gatelens.bench import Figure
 from gatelens.errors import BasisError, GateLensError
+from gatelens.evaluation.static_wires import static_wires
 from gatelens.store import dump_json, replace_file
 
 SEEDS = (0,)
@@ -58,7 +59,7 @@ COLUMNS = (
 )
 #: held-out activity may differ by so much
 ALIKE = 0.05
-DENSE = "transcoder"
+DENSE, STATIC = "transcoder", "static wires at most"
 
 
 def measure(seeds: Sequence[int], data: Path | None, only: Sequence[str] = ()) -> Iterator[Figure]:
@@ -101,6 +102,7 @@ def table(case: Lazy, seeds: Sequence[int], forms: Sequence[Declared] = FORMS) -
         found[form.name] = rows
         yield figure(case.name, form, rows)
     yield from prices(case.name, found)
+    yield carried(case.name, bench[seeds[0]].static())
 
 
 def place(case: str, sizes: Sizes, form: str, seed: int) -> Path:
@@ -125,7 +127,10 @@ def so_far(seeds: Sequence[int]) -> Iterator[tuple[str, Sizes, list[Figure], dic
             figures.append(figure(case, form, rows))
             about |= rows[0]["about"] | {"rates": about.get("rates", {}) | rows[0]["about"]["rates"]}
             about |= {"as it is, ablated": rows[0].get("bounds", about.get("as it is, ablated"))}
-        yield case, sizes, [*figures, *(prices(case, found) if found else ())], about
+        figures += prices(case, found) if found else ()
+        if (file := place(case, sizes, STATIC, seeds[0])).is_file():
+            figures.append(carried(case, json.loads(file.read_text("utf-8"))))
+        yield case, sizes, figures, about
 
 
 class _Bench:
@@ -154,6 +159,15 @@ class _Bench:
         _say(f"    FVU {found['fvu']}, removals {found.get('removals')}; {time.process_time() - began:.0f} CPU s")
         replace_file(file, dump_json(found))
         return found
+
+    def static(self) -> dict[str, Any]:
+        """What wires from the shared code's features can carry at most."""
+        file = place(self.case.name, self.case.sizes, STATIC, self.seed)
+        if not file.is_file():
+            case = self.study.case
+            found = static_wires(case.segment, case.basis_in, case.held.x, seed=self.seed)
+            replace_file(file, dump_json({} if found is None else found.to_dict()))
+        return json.loads(file.read_text("utf-8"))
 
     def _measured(self, declared: Declared) -> dict[str, Any]:
         study, case = self.study, self.study.case
@@ -285,6 +299,23 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
             "lower" if least else "higher",
             note=f"best: {name}",
         )
+
+
+def carried(case: str, found: Mapping[str, Any]) -> Figure:
+    """The rank curve of the inputs' effects: removals with eight wires an input, other numbers and additions beside."""
+    curves = {
+        f"{name}, {r} wires": share
+        for name in ("removals", "additions")
+        for r, share in zip(found.get("wires", ()), found.get(name, ()), strict=False)
+    }
+    needed = {
+        f"wires that an R2 of {share} in removals needs": n for share, n in found.get("removals_needed", {}).items()
+    }
+    value = curves.pop("removals, 8 wires", None)
+    note = f"{found.get('inputs', 0)} inputs, {found.get('contexts', 0)} contexts each; of any form whose wires are the same in every row"
+    return Figure(
+        f"{case}: {STATIC}, share of removals that 8 wires an input carry", value, baselines=curves | needed, note=note
+    )
 
 
 def _say(text: str) -> None:
