@@ -17,6 +17,7 @@ from _peer_forms import (
     Form,
     TopK,
     kept_neurons,
+    of_gates,
     of_linear,
     of_pair,
     of_wires,
@@ -97,11 +98,11 @@ class Study:
     def gates(self, fan_in: int, counterfactual: bool = True, tuned: bool = False, **rest: Any) -> Any:
         """Gates at the rate that gates with 8 inputs do best with."""
         s, case = self.case.sizes, self.case
-        recipe = GateDictionary(fan_in=fan_in, l0=s.l0, lam=LAM, refit_rows=s.start, seed=self.seed, progress=False)
+        recipe = GateDictionary(fan_in=fan_in, l0=s.l0, lam=LAM, refit_rows=s.fit, seed=self.seed, progress=False)
 
         def tried(lr: float) -> Any:
             few = replace(self.pairs, pairs=max(512, s.pairs // 10))
-            return replace(recipe, fan_in=8, lr=lr, counterfactual=few, refit_rows=s.start // 4).train(
+            return replace(recipe, fan_in=8, lr=lr, counterfactual=few, refit_rows=s.start).train(
                 case.segment, case.basis_in, self.sae_y, case.fit.x, case.fit.y, self.codes
             )
 
@@ -219,6 +220,46 @@ def _gates(**how: Any) -> Callable[[Study], Form]:
     return fit
 
 
+def _pairs(count: int, shuffled: bool = False) -> Callable[[Study], Form]:
+    def fit(study: Study) -> Form:
+        case = study.case
+        recipe = gl.PairBypass(
+            count, counterfactual=study.pairs, lam=LAM, shuffled=shuffled, seed=study.seed, progress=False
+        )
+        return of_gates(recipe.train(case.segment, case.basis_in, case.fit.x, case.fit.y, study.codes))
+
+    return fit
+
+
+def _gates_past_pairs(study: Study) -> Form:
+    """Gates trained on what the linear map and its products leave."""
+    past = gl.PairBypass(2_000, counterfactual=study.pairs, lam=LAM, seed=study.seed, progress=False)
+    return of_gates(study.gates(16, bypass=past))
+
+
+def _products(fan_in: int, all_on: bool = False) -> Callable[[Study], Form]:
+    """The neurons of a gated MLP with few inputs a side; `all_on`: as many on as there are."""
+
+    def fit(study: Study) -> Form:
+        case, s = study.case, study.case.sizes
+        l0 = case.segment.mlp.W_in.shape[1] if all_on else s.l0
+        recipe = GateDictionary(
+            fan_in=fan_in, l0=l0, lam=LAM, product=True, refit_rows=s.fit, seed=study.seed, progress=False
+        )
+
+        def made(lr: float, pairs: int) -> Any:
+            edits = replace(study.pairs, pairs=pairs)
+            return replace(recipe, lr=lr, counterfactual=edits).train(
+                case.segment, case.basis_in, None, case.fit.x, case.fit.y, study.codes
+            )
+
+        rate = study.rate(f"products, {fan_in} a side", recipe.lr, lambda lr: made(lr, s.pairs // 10),
+                          lambda g: fvu(case.valid.y, g.reconstruct(case.valid.x)))  # fmt: skip
+        return of_gates(made(rate, s.pairs))
+
+    return fit
+
+
 def _more_gates(study: Study) -> Form:
     """At twice the activity of the others: what the bars on FVU allow."""
     found = study.gates(16, l0=2 * study.case.sizes.l0)
@@ -310,7 +351,7 @@ def _shuffled_rows(study: Study) -> Form:
     case, s = study.case, study.case.sizes
     order = torch.randperm(len(case.fit.x), generator=torch.Generator().manual_seed(study.seed))
     recipe = GateDictionary(
-        fan_in=8, l0=s.l0, counterfactual=None, samples=s.pairs // 2, refit_rows=s.start, progress=False
+        fan_in=8, l0=s.l0, counterfactual=None, samples=s.pairs // 2, refit_rows=s.fit, progress=False
     )
     found = recipe.train(case.segment, case.basis_in, study.sae_y, case.fit.x[order], case.fit.y)
     return of_wires(found, found.connector)
@@ -322,7 +363,7 @@ def _shuffled_weights(study: Study) -> Form:
     segment = shuffled_segment(case.segment, study.seed)
     y = segment.outputs(case.fit.x)
     sae = gl.TrainedSAE(d_sae=s.d_sae, k=s.l0, samples=s.samples // 2, batch_size=1_024, trainer="sparse").train(y)
-    recipe = GateDictionary(fan_in=8, l0=s.l0, lam=LAM, counterfactual=study.pairs, refit_rows=s.start, progress=False)
+    recipe = GateDictionary(fan_in=8, l0=s.l0, lam=LAM, counterfactual=study.pairs, refit_rows=s.fit, progress=False)
     found = recipe.train(segment, case.basis_in, sae, case.fit.x, y, study.codes)
     return of_wires(found, found.connector, segment=segment, note="judged on what the shuffled MLP computes")
 
@@ -339,20 +380,26 @@ FORMS: tuple[Declared, ...] = (
     Declared("transcoder", _transcoder(skip=False), "dense"),
     Declared("ridge", _ridge, "dense", False, _DENSE_OUT),
     Declared("gates, 16 inputs", _gates(fan_in=16), "gates"),
+    Declared("transcoder, as shipped", _shipped, "dense", False, cases="smollm2"),
+    Declared("neurons, weights of the gates", _neurons, "neurons", False, "neurons are on in every row"),
     Declared("gates, 16 inputs, twice as many on", _more_gates, "gates", False),
+    Declared("ridge + 2,000 pairs", _pairs(2_000), "dense", False),
+    Declared("null: ridge + 2,000 shuffled pairs", _pairs(2_000, shuffled=True), "null", False),
+    Declared("gates, 16 inputs, past 2,000 pairs", _gates_past_pairs, "gates", False),
+    Declared("product gates, 8 inputs a side", _products(8), "gates"),
     Declared("gates, 8 inputs, natural rows", _gates(fan_in=8, counterfactual=False), "gates"),
     Declared(_WIRES_8, lambda s: _of_y(s, _gram(8)), "wires"),
     Declared(_WIRES_16, lambda s: _of_y(s, _gram(16)), "wires"),
     Declared("transcoder, 8 wires (Gram)", lambda s: _of_transcoder(s, _gram(8)), "wires"),
     Declared("transcoder, 16 wires (Gram)", lambda s: _of_transcoder(s, _gram(16)), "wires"),
-    Declared("neurons, weights of the gates", _neurons, "neurons", False, "neurons are on in every row"),
     Declared("gates, 8 inputs, tuned", _gates(fan_in=8, tuned=True), "gates"),
     Declared("gates, 16 inputs, tuned", _gates(fan_in=16, tuned=True), "gates"),
     Declared("null: gates fitted to other rows", _shuffled_rows, "null"),
     Declared("null: gates of a shuffled MLP", _shuffled_weights, "null"),
     Declared("one feature per neuron and row", _one_feature, "neurons", False, "neurons are on in every row"),
+    Declared("product neurons, 16 inputs a side", _products(16, all_on=True), "neurons", False),
+    Declared("ridge + 5,000 pairs", _pairs(5_000), "dense", False),
     Declared("skip transcoder", _transcoder(skip=True), "dense"),
-    Declared("transcoder, as shipped", _shipped, "dense", False, cases="smollm2"),
     Declared("mixture of decoders", _mixture, "dense", True, _NOT_NAMED),
     Declared("JSAE pair, 8 wires", _jacobian_pair, "wires"),
     Declared("gates, 16 inputs, natural rows", _gates(fan_in=16, counterfactual=False), "gates"),

@@ -59,7 +59,7 @@ COLUMNS = (
 )
 #: held-out activity may differ by so much
 ALIKE = 0.05
-DENSE, STATIC = "transcoder", "static wires at most"
+DENSE, SHIPPED, STATIC = "transcoder", "transcoder, as shipped", "static wires at most"
 
 
 def measure(seeds: Sequence[int], data: Path | None, only: Sequence[str] = ()) -> Iterator[Figure]:
@@ -272,12 +272,15 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
     alike = [n for n in few(8) if not found[n][0]["note"].startswith("not at")]
     name, dense = best(alike, "fvu", True), of(DENSE, "fvu")
     ratio = of(name, "fvu") / dense if name and dense else None  # pyright: ignore[reportOptionalOperand]
+    beside = {n: of(n, "fvu") / dense for n in alike if dense}
+    if name and (longer := of(SHIPPED, "fvu")):
+        beside["best over the transcoder as shipped, trained far longer with fewer on"] = of(name, "fvu") / longer
     yield Figure(
         f"{case}: price of readability, FVU of the best form with 8 inputs or fewer over the transcoder's",
         ratio,
         1.15,
         "lower",
-        {n: of(n, "fvu") / dense for n in alike if dense},
+        beside,
         f"best: {name}; the transcoder reads all of x, at the same activity",
     )
     closing = best(few(16), "gap closed", False)
