@@ -32,6 +32,7 @@ def main(seeds: list[int]) -> None:
     result = {
         "bench": "peers",
         "title": TITLE,
+        "note": "One run, as far as its time reached: rows that say so were not run. A figure of one seed has no spread.",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
         "seeds": seeds,
