@@ -25,3 +25,24 @@ def test_every_benchmark_is_importable_by_the_command():
 def test_an_unknown_benchmark_is_named_with_its_neighbours():
     with pytest.raises(ConfigError, match="did you mean 'rotations'"):
         bench.load("rotation")
+
+
+def test_parts_of_the_rules_are_kept_by_their_sizes(tmp_path, monkeypatch):
+    """A part is found again at the sizes that it was measured at alone, and its figures take the places of those of their names."""
+    rules = bench.load("rules")
+    kept, layers = sys.modules["_kept"], sys.modules["_layers"]
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    monkeypatch.setattr(
+        rules, "parts", lambda *_: [(n, lambda n=n: [bench.Figure(n, 1.0)]) for n in ("chains", "named")]
+    )
+    small = layers.Sizes(rows=(600, 200))
+    assert [f.name for f in rules.measure((3,), None, ["named"], small)] == ["named"]
+    assert [n for n, found in rules.so_far((3,), small).items() if found] == ["named"]
+    assert not any(rules.so_far((3,), layers.Sizes()).values())
+    assert [f.name for f in rules.measure((3,), None, (), small)] == ["chains", "named"]
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "tools"))
+    import collect_rules
+
+    figures = [{"name": "a", "value": 1}, {"name": "b", "value": 2}]
+    collect_rules.replaced(figures, [{"name": "b", "value": 3}, {"name": "c", "value": 4}])
+    assert figures == [{"name": "a", "value": 1}, {"name": "b", "value": 3}, {"name": "c", "value": 4}]

@@ -36,3 +36,11 @@ def kept(name: str, make: Callable[[], Iterable[Figure]]) -> Iterator[Figure]:
         scratch = file.with_suffix(".new")
         scratch.write_text(json.dumps([asdict(f) for f in figures], indent=1), encoding="utf-8")
         scratch.replace(file)
+
+
+def finished(name: str) -> tuple[list[Figure], float] | None:
+    """The figures of a part that is on the disk, and when it was finished; None where it is not."""
+    file = FOLDER / f"{name}.json"
+    if not file.is_file():
+        return None
+    return [Figure(**values) for values in json.loads(file.read_text(encoding="utf-8"))], file.stat().st_mtime

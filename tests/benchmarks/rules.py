@@ -6,13 +6,15 @@ exact MLP on the decoded code; how far the search is from the optimum; rules ver
 come next; the same for an MLP of shuffled weights with a dictionary of its own; rules found again with another seed of the
 dictionary. Eligible outputs are on in 200 of 120k fitting rows, in 60 held-out rows, and in less than a fifth of the rows.
 
-A part is a layer and a group of figures. Finished parts, activations and dictionaries are kept on the disk for a day: a run that was
-stopped goes on with the next part.
+A part is a layer and a group of figures (`--only 1-chosen 1-verified`). Finished parts, activations and dictionaries are kept on the
+disk for a day: a run that was stopped goes on with the next part. `tools/collect_rules.py` writes what is there, and what is not, to
+docs/results/rules.json.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -20,7 +22,7 @@ from typing import Any
 
 import torch
 from _agreement import agreements
-from _kept import kept
+from _kept import finished, kept
 from _layers import Layer, Sizes, is_there
 from _named_circuits import circuits
 from _reading import beyond_lookup, nulls, optimum, shares
@@ -38,11 +40,30 @@ SEEDS = (11,)
 NULL_RULES = 50
 
 
-def measure(seeds: Sequence[int], data: Path | None, sizes: Sizes | None = None) -> Iterator[Figure]:
+#: names for `--only`, in the order in which they are measured
+PARTS = (
+    "chains", "22-agreement", "12-shares", "12-lookup", "1-median", "1-lookup", "1-chosen", "1-verified", "1-nulls", "12-chosen",
+    "12-verified", "12-agreement", "1-seeds", "1-optimum", "12-row", "1-row", "12-all", "planted", "named",
+)  # fmt: skip
+
+
+def measure(
+    seeds: Sequence[int], data: Path | None, only: Sequence[str] = (), sizes: Sizes | None = None
+) -> Iterator[Figure]:
     sizes = sizes or Sizes()
-    tag = "-".join(map(str, seeds)) + ("" if sizes == Sizes() else f"-{abs(hash(sizes)) % 10_000}")
     for name, make in parts(seeds, data, sizes):
-        yield from kept(f"{tag}-{name}", make)
+        if not only or name in only or name not in PARTS:
+            yield from kept(_tag(seeds, sizes, name), make)
+
+
+def so_far(seeds: Sequence[int], sizes: Sizes) -> dict[str, tuple[list[Figure], float] | None]:
+    """Each part's figures and when they were finished; None for those that were not measured at these sizes."""
+    return {name: finished(_tag(seeds, sizes, name)) for name in PARTS}
+
+
+def _tag(seeds: Sequence[int], sizes: Sizes, part: str) -> str:
+    own = "" if sizes == Sizes() else f"-{'-'.join(map(str, (*sizes.rows, *astuple(sizes)[1:])))}"
+    return f"{'-'.join(map(str, seeds))}{own}-{part}"
 
 
 def parts(

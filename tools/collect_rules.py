@@ -1,0 +1,74 @@
+"""Write docs/results/rules.json from the parts of `gatelens bench rules` that are on the disk: `python tools/collect_rules.py`.
+
+    python tools/collect_rules.py --seeds 11 --sizes 60000,26000 300 250 150 800000 24      # those of smaller sizes
+
+A figure of a part that was measured takes the place of the one of the same name; `parts` says of each when, at which commit and at
+what sizes it was measured, and which were not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from gatelens import bench, store  # noqa: E402
+
+FILE = ROOT / "docs" / "results" / "rules.json"
+
+
+def main() -> None:
+    """Bring docs/results/rules.json up to what is on the disk."""
+    rules: Any = bench.load("rules")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(rules.SEEDS))
+    parser.add_argument(
+        "--sizes", nargs=6, metavar="N", help="rows,held-out outputs nulls rules samples few; default: the full sizes"
+    )
+    arguments = parser.parse_args()
+    sizes = rules.Sizes()
+    if arguments.sizes:
+        rows, *rest = arguments.sizes
+        sizes = rules.Sizes(tuple(int(n) for n in rows.split(",")), *map(int, rest))
+    result = json.loads(FILE.read_text(encoding="utf-8"))
+    measured = {name: found for name, found in rules.so_far(arguments.seeds, sizes).items() if found is not None}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    known = result.setdefault("parts", {})
+    for name, (figures, finished) in measured.items():
+        replaced(result["figures"], [asdict(f) | {"holds": f.holds} for f in figures])
+        day = datetime.datetime.fromtimestamp(finished, datetime.UTC).date().isoformat()
+        known[name] = {
+            "date": day, "commit": commit.stdout.strip(), "seeds": arguments.seeds, "sizes": asdict(sizes), "machine": bench.machine()
+        }  # fmt: skip
+    result |= {
+        "date": today,
+        "commit": commit.stdout.strip(),
+        "parts_not_in_this_form": [n for n in rules.PARTS if n not in known],
+    }
+    store.replace_file(FILE, store.dump_json(result))
+    sys.stdout.write(f"{len(measured)} parts measured: {', '.join(measured) or 'none'}\n")
+
+
+def replaced(figures: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    """New figures in the places of those of their names, the others behind."""
+    place = {figure["name"]: i for i, figure in enumerate(figures)}
+    for figure in new:
+        if figure["name"] in place:
+            figures[place[figure["name"]]] = figure
+        else:
+            figures.append(figure)
+
+
+if __name__ == "__main__":
+    main()
