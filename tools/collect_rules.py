@@ -9,9 +9,7 @@ what sizes it was measured, and which were not.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -40,22 +38,13 @@ def main() -> None:
         sizes = rules.Sizes(tuple(int(n) for n in rows.split(",")), *map(int, rest))
     result = json.loads(FILE.read_text(encoding="utf-8"))
     measured = {name: found for name, found in rules.so_far(arguments.seeds, sizes).items() if found is not None}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     known = result.setdefault("parts", {})
-    for name, (figures, finished) in measured.items():
+    for name, (figures, about) in measured.items():
         replaced(result["figures"], [asdict(f) | {"holds": f.holds} for f in figures])
-        day = datetime.datetime.fromtimestamp(finished, datetime.UTC).date().isoformat()
-        known[name] = {
-            "date": day, "commit": commit.stdout.strip(), "seeds": arguments.seeds, "sizes": asdict(sizes), "machine": bench.machine()
-        }  # fmt: skip
-    result |= {
-        "date": today,
-        "commit": commit.stdout.strip(),
-        "parts_not_in_this_form": [n for n in rules.PARTS if n not in known],
-    }
+        known[name] = {**about, "seeds": arguments.seeds, "sizes": asdict(sizes), "machine": bench.machine()}
+    latest = max(known.values(), key=lambda part: part["date"], default={})
+    result |= {name: latest[name] for name in ("date", "commit") if name in latest}
+    result["not_measured_in_parts"] = [name for name in rules.PARTS if name not in known]
     store.replace_file(FILE, store.dump_json(result))
     sys.stdout.write(f"{len(measured)} parts measured: {', '.join(measured) or 'none'}\n")
 

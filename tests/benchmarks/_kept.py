@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gatelens.bench import Figure
 
@@ -35,12 +37,26 @@ def kept(name: str, make: Callable[[], Iterable[Figure]]) -> Iterator[Figure]:
         FOLDER.mkdir(parents=True, exist_ok=True)
         scratch = file.with_suffix(".new")
         scratch.write_text(json.dumps([asdict(f) for f in figures], indent=1), encoding="utf-8")
+        file.with_suffix(".commit").write_text(commit(), encoding="utf-8")
         scratch.replace(file)
 
 
-def finished(name: str) -> tuple[list[Figure], float] | None:
-    """The figures of a part that is on the disk, and when it was finished; None where it is not."""
+def finished(name: str) -> tuple[list[Figure], dict[str, Any]] | None:
+    """The figures of a part that is on the disk, and when and at which commit it was measured; None where it is not."""
     file = FOLDER / f"{name}.json"
     if not file.is_file():
         return None
-    return [Figure(**values) for values in json.loads(file.read_text(encoding="utf-8"))], file.stat().st_mtime
+    at = file.with_suffix(".commit")
+    about = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime(file.stat().st_mtime)),
+        "commit": at.read_text(encoding="utf-8") if at.is_file() else "unknown",
+    }
+    return [Figure(**values) for values in json.loads(file.read_text(encoding="utf-8"))], about
+
+
+def commit() -> str:
+    """The checkout's commit, as git says it in short."""
+    said = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return said.stdout.strip() or "unknown"

@@ -41,7 +41,7 @@ class Sizes:
     rows: tuple[int, int] = (120_000, 26_000)
     outputs: int = 600
     nulls: int = 300
-    rules: int = 150
+    rules: int = 200
     samples: int = 1_500_000
     few: int = 24
 

@@ -56,8 +56,8 @@ def measure(
             yield from kept(_tag(seeds, sizes, name), make)
 
 
-def so_far(seeds: Sequence[int], sizes: Sizes) -> dict[str, tuple[list[Figure], float] | None]:
-    """Each part's figures and when they were finished; None for those that were not measured at these sizes."""
+def so_far(seeds: Sequence[int], sizes: Sizes) -> dict[str, tuple[list[Figure], dict[str, Any]] | None]:
+    """Each part's figures, with date and commit; None for those that were not measured at these sizes."""
     return {name: finished(_tag(seeds, sizes, name)) for name in PARTS}
 
 
