@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 import gatelens as gl
+from gatelens.data.given import as_batches
 from gatelens.errors import DataError
 from gatelens.evaluation.removal import removals
 from gatelens.gates.detection import detection, top_tokens
@@ -46,6 +48,7 @@ def test_a_pass_from_the_block_is_a_whole_pass(layer, data_folder):
     y = gl.collect(model, held, [hook])[hook]
     f = scipy.sparse.csr_matrix((y * (y > y.quantile(0.9, 0))).clamp_min(0).numpy())
     directions = torch.eye(y.shape[1])
+    assert not held.mask.all()  # some windows are padded, which is no place to predict anything
     found = removals(model, hook, directions, f, np.zeros(y.shape[1]), [3, 7], held)
     place = held.keep.nonzero()
     windows = place[f[:, 3].nonzero()[0], 0].unique()
@@ -58,7 +61,7 @@ def test_a_pass_from_the_block_is_a_whole_pass(layer, data_folder):
     with torch.no_grad():
         p = model(held.inputs).log_softmax(-1)
         q = model.run_with_hooks(held.inputs, fwd_hooks=[(hook, less)]).log_softmax(-1)
-    kl, rest = (p.exp() * (p - q)).sum(-1), amount.cumsum(1) > 0
+    kl, rest = (p.exp() * (p - q)).sum(-1), (amount.cumsum(1) > 0) & held.mask
     each = ((kl * rest).sum(1) / rest.sum(1))[windows]
     for value in found[3].own_in:
         assert torch.isclose(each, torch.tensor(value), rtol=1e-2, atol=1e-6).any()
@@ -79,3 +82,25 @@ def test_a_rule_as_a_label_by_hand():
     assert detection(said, (np.zeros(0, int), np.zeros(0)), 0.0, 1000) is None
     assert detection(said, fired, 5.0, 1000) is None
     assert detection(said, fired, 0.5, 1000).tokens is None
+
+
+def test_padding_on_the_left_changes_nothing():
+    """Windows with padding before them have the divergence of the same windows without, in a model of rotary positions."""
+    torch.manual_seed(0)
+    cfg = HookedTransformerConfig(
+        n_layers=2, d_model=8, n_ctx=12, d_head=4, n_heads=2, d_mlp=8, d_vocab=10, act_fn="relu", seed=1, device="cpu",
+        positional_embedding_type="rotary", rotary_dim=4,
+    )  # fmt: skip
+    model, hook = HookedTransformer(cfg, move_to_device=False).eval(), "blocks.1.hook_mlp_out"
+    ids = torch.randint(1, 9, (3, 6))
+    padded = torch.cat([torch.full((3, 4), 9), ids], 1)
+    given = [{"input_ids": ids}, {"input_ids": padded, "attention_mask": (padded != 9).long()}]
+    found = []
+    for tokens in given:
+        batches = as_batches(model, tokens)
+        f = scipy.sparse.csr_matrix(gl.collect(model, batches, hook)[hook].clamp_min(0).numpy())
+        found.append(removals(model, hook, torch.eye(8), f, np.zeros(8), range(8), batches))
+    assert found[0]
+    for out, removal in found[0].items():
+        assert found[1][out].own == pytest.approx(removal.own, rel=1e-3)
+        assert found[1][out].own_in == pytest.approx(removal.own_in, rel=1e-3)

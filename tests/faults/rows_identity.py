@@ -13,6 +13,8 @@ from unittest import mock
 
 import torch
 from fault import HOOKS, Fault, Injected, config_values, forty_rows, rewrite_json, tiny_model
+from transformer_lens import HookedRootModule, HookedTransformer, HookedTransformerConfig
+from transformer_lens.hook_points import HookPoint
 
 from gatelens import (
     Circuit,
@@ -26,11 +28,13 @@ from gatelens import (
     load_model,
     mlp_segments,
 )
-from gatelens.basis.linear import directions
-from gatelens.errors import BasisError, ConfigError, ModelError, SegmentError, StoreError
+from gatelens.basis.linear import basis_width, directions
+from gatelens.errors import BasisError, ConfigError, DataError, ModelError, SegmentError, StoreError, TooLargeError
 from gatelens.models import huggingface
 from gatelens.pipeline import read_config, run
 from gatelens.pipeline.config import check_config
+from gatelens.pipeline.estimating import estimates
+from gatelens.pipeline.running import ROOMS, state_of
 from support.small_models import gpt2_folder
 
 # 33: dictionaries whose encode or decode does more than their weights say
@@ -104,6 +108,129 @@ def a_transcoder() -> Any:
     import sae_lens as sl
 
     return sl.Transcoder(sl.TranscoderConfig(d_in=6, d_sae=12, d_out=6, apply_b_dec_to_input=False)).eval()
+
+
+class Shown:
+    """A dictionary that shows W and computes by other matrices, rules or states, as `encodes` and `decodes` say."""
+
+    def __init__(self, encodes: Any, decodes: Any, **shown: Any):
+        self.encodes, self.decodes = encodes, decodes
+        for name, value in shown.items():
+            setattr(self, name, value)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encodes(self, x)
+
+    def decode(self, f: torch.Tensor) -> torch.Tensor:
+        return self.decodes(self, f)
+
+
+def skew() -> torch.Tensor:
+    return torch.randn(6, 6, generator=torch.Generator().manual_seed(2)) + 2 * torch.eye(6)
+
+
+def shown(encodes: Any, decodes: Any, **weights: Any) -> Any:
+    """Whatever a dictionary shows, the directions that the house reads are what it decodes, in float32."""
+
+    def inject(folder: Path) -> Injected:
+        def after(circuit: Any) -> None:
+            basis, x = circuit.bases[HOOKS[0]], six_wide()
+            f = basis.encode(x)
+            ours = f @ directions(basis, f.shape[1]) + basis.decode(torch.zeros(1, f.shape[1]))
+            theirs = Shown(encodes, decodes, **weights)
+            like = x.to(next((v.dtype for v in weights.values() if isinstance(v, torch.Tensor)), x.dtype))
+            true = theirs.decode(theirs.encode(like)).float()
+            assert f.dtype == torch.float32
+            assert (ours - true).norm() / true.norm() < 1e-2
+            assert basis_width(basis, 6) == f.shape[1]
+
+        return Injected(lambda: put_into_a_circuit(Shown(encodes, decodes, **weights)), after)
+
+    return inject
+
+
+def kept_norm(basis: Any, x: torch.Tensor) -> torch.Tensor:
+    basis.norm = x.norm(dim=-1, keepdim=True)
+    return (x / basis.norm).relu()
+
+
+def a_rotation(matrix: torch.Tensor, mean: torch.Tensor | None = None) -> Any:
+    return lambda folder: Injected(lambda: put_into_a_circuit(Rotation(matrix, mean)))
+
+
+def estimated(section: str, **changes: Any) -> Any:
+    """Asked what it would take; what is wrong with it is said then, and not after hours of work."""
+
+    def inject(folder: Path) -> Injected:
+        values = {key: dict(value) if isinstance(value, dict) else value for key, value in config_values().items()}
+        values[section] = values[section] | changes
+
+        def act() -> Any:
+            return estimates(state_of(check_config(values), folder), "bases", ROOMS)
+
+        return Injected(act)
+
+    return inject
+
+
+# 35: a model that computes something else though its weights are the same
+
+
+class Normed(HookedRootModule):
+    """A linear layer with batch norm and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.drop, self.hook_out = torch.nn.BatchNorm1d(6), torch.nn.Dropout(0.5), HookPoint()
+        self.setup()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.hook_out(self.drop(self.norm(x)))
+
+
+def changed_beneath(change: Any, language: bool) -> Any:
+    """The activations of before are not given back for those of a model that was changed where no weight is."""
+
+    def inject(folder: Path) -> Injected:
+        model = random_model() if language else Normed().eval()
+        given: Any = torch.arange(1, 7)[None] if language else six_wide()
+        hook = "blocks.1.hook_mlp_out" if language else "hook_out"
+        before = collect(model, given, hook, store=folder / "acts")[hook]
+        again = collect(model, given, hook, store=folder / "acts")[hook]
+        assert torch.equal(before, again)
+        change(model)
+        assert not torch.allclose(collect(model, given, hook)[hook], before, rtol=1e-2)
+        return Injected(lambda: collect(model, given, hook, store=folder / "acts"))
+
+    return inject
+
+
+def random_model() -> Any:
+    cfg = HookedTransformerConfig(
+        n_layers=2, d_model=8, n_ctx=12, d_head=4, n_heads=2, d_mlp=8, d_vocab=10, act_fn="relu", device="cpu", seed=1
+    )
+    return HookedTransformer(cfg, move_to_device=False).eval().requires_grad_(False)
+
+
+def moved_mean(model: Any) -> None:
+    model.norm.running_mean += 5
+
+
+def other_activation(model: Any) -> None:
+    model.blocks[0].mlp.act_fn = torch.tanh
+
+
+def silenced(model: Any) -> None:
+    model.blocks[0].mlp.forward = torch.zeros_like
+
+
+def side_by_side(model: Any) -> None:
+    model.cfg.parallel_attn_mlp = True
+
+
+def in_training(folder: Path) -> Injected:
+    return Injected(lambda: collect(Normed().train(), six_wide(), "hook_out"))
 
 
 def built_with(basis: Any) -> Injected:
@@ -292,6 +419,35 @@ ROWS = [
         guard={"gatelens.pipeline.yaml_files.MOST": 10**12},
     ),
     Fault(42, "an alias within itself", a_config("bases: &b [1, *b]"), ConfigError, ("c.yaml",)),
+    *(
+        Fault(42, name, estimated(section, **changes), ConfigError, says)
+        for name, section, changes, says in (
+            ("a number for a name", "data", {"use": 3}, ("data: `use:` takes a name", "got 3")),
+            ("nothing for a name", "bases", {"use": None}, ("bases: `use:` takes a name", "got None")),
+            ("a training that is none", "model", {"train": True}, ("model.train: expected keywords", "got True")),
+            ("a setting of a training that is none", "model", {"train": {"epoch": 1}}, ("did you mean 'epochs'",)),
+            ("no epochs", "model", {"train": {"epochs": -1}}, ("epochs must be at least 1; got -1",)),
+            ("fewer than one component", "bases", {"use": "PCA", "components": -3}, ("components must be at least 1",)),
+            (
+                "an unknown baseline",
+                "evaluation",
+                {"baselines": ["x"]},
+                ("evaluation.baselines.0: input should be 'neurons'",),
+            ),
+            ("sizes that are a text", "model", {"sizes": "64"}, ("model.sizes: 'str' instances", "got '64'")),
+        )
+    ),
+    Fault(
+        42, "sizes beyond memory", estimated("model", sizes=[64, 10**12, 8, 10]), TooLargeError, ("would take", "TiB")
+    ),
+    Fault(
+        42,
+        "a seed below zero",
+        a_config("seed: -1"),
+        ConfigError,
+        ("seed: input should be greater than or equal to 0",),
+    ),
+    Fault(42, "a name in capitals", a_config("name: Ä"), ConfigError, ("^[A-Za-z0-9_]",)),
     Fault(42, "a key given twice", a_config("seed: 1\nseed: 2"), ConfigError, ("'seed' is given twice", "line 2")),
     Fault(
         42,
@@ -332,5 +488,94 @@ ROWS = [
         ("hook_post.0 is a transcoder", "Transcoder(path=FOLDER)"),
         guard={"gatelens.bases.sae.admission.is_transcoder": lambda basis: False},
     ),
+    *(
+        Fault(33, name, shown(encodes, decodes, **weights))
+        for name, encodes, decodes, weights in (
+            (
+                "whitening that shows a matrix",
+                lambda b, x: x @ b.matrix.T,
+                lambda b, f: f @ torch.linalg.inv(b.matrix).T,
+                {"matrix": skew()},
+            ),
+            (
+                "a rotation that centres rows",
+                lambda b, x: (x - x.mean(-1, keepdim=True)) @ b.matrix.T,
+                lambda b, f: f @ b.matrix,
+                {"matrix": torch.linalg.qr(skew())[0]},
+            ),
+            ("features in another order", lambda b, x: x.relu(), lambda b, f: f.flip(-1) @ b.W_dec, {"W_dec": skew()}),
+            (
+                "weights in bfloat16",
+                lambda b, x: (x @ b.W_enc).relu(),
+                lambda b, f: f @ b.W_dec,
+                {"W_enc": skew().bfloat16(), "W_dec": skew().bfloat16()},
+            ),
+            (
+                "weights in float64",
+                lambda b, x: (x @ b.W_enc).relu(),
+                lambda b, f: f @ b.W_dec,
+                {"W_enc": skew().double(), "W_dec": skew().double()},
+            ),
+            (
+                "features in float64",
+                lambda b, x: x.double().relu(),
+                lambda b, f: f.float() @ b.W_dec,
+                {"W_dec": skew()},
+            ),
+            (
+                "a width that is not its own",
+                lambda b, x: x.relu(),
+                lambda b, f: f,
+                {"cfg": SimpleNamespace(d_in=6, d_sae=4)},
+            ),
+        )
+    ),
+    *(
+        Fault(
+            33, name, lambda folder, parts=parts: Injected(lambda: put_into_a_circuit(Shown(*parts))), BasisError, says
+        )
+        for name, parts, says in (
+            (
+                "decode that clamps large features",
+                (lambda b, x: x.relu(), lambda b, f: f.clamp(max=5)),
+                ("not affine",),
+            ),
+            ("decode that ends in a ReLU", (lambda b, x: x.abs(), lambda b, f: (f @ skew()).relu()), ("not affine",)),
+            (
+                "decode by the norm of the last rows",
+                (kept_norm, lambda b, f: f * b.norm),
+                ("something of the last encode",),
+            ),
+            (
+                "decode by the mean of a batch",
+                (lambda b, x: x, lambda b, f: f + f.mean(0)),
+                ("decodes a row otherwise",),
+            ),
+            ("no features", (lambda b, x: x[:, :0], lambda b, f: torch.zeros(len(f), 6)), ("has no features",)),
+        )
+    ),
+    Fault(33, "a rotation that is none", a_rotation(skew()), BasisError, ("not orthonormal", "qr(")),
+    Fault(33, "more rows than a rotation has", a_rotation(torch.ones(9, 6)), BasisError, ("not orthonormal",)),
+    Fault(33, "a rotation in bfloat16", a_rotation(torch.eye(6).bfloat16())),
+    Fault(33, "a mean in float64", a_rotation(torch.eye(6), torch.ones(6).double())),
+    Fault(
+        33, "a mean of another width", a_rotation(torch.eye(6), torch.ones(5)), DataError, ("`mean`", "[5]", "[6, 6]")
+    ),
+    *(
+        Fault(
+            35,
+            f"{name} changed",
+            changed_beneath(change, language),
+            StoreError,
+            ("holds other values at", "though its weights"),
+        )
+        for name, change, language in (
+            ("a running mean", moved_mean, False),
+            ("an activation function", other_activation, True),
+            ("a forward", silenced, True),
+            ("a setting", side_by_side, True),
+        )
+    ),
+    Fault(35, "a model in training", in_training, ModelError, ("in training", "BatchNorm1d (norm)", "model.eval()")),
     Fault(33, "recipe as a basis", a_recipe, BasisError, ("hook_post.0 is a recipe", "fit it first")),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from gatelens import (
     text_batches,
 )
 from gatelens.data import Batches
-from gatelens.errors import DataError, ModelError, SegmentError
+from gatelens.errors import ConfigError, DataError, ModelError, SegmentError
 from gatelens.models.fingerprint import active_hooks
 from support.small_models import gpt2_folder
 
@@ -274,6 +275,40 @@ def segments_of_ones_own(circuit: Circuit, folder: Path) -> Circuit:
     return Circuit(wires.segments, circuit.bases, circuit.connectors)
 
 
+def spliced_with(what: Any, **options: Any) -> Any:
+    """A splice of what the circuit lacks, or of flags for other positions."""
+
+    def act() -> Any:
+        model, tokens = small(), padded("right")
+        segments = mlp_segments(model)
+        acts = collect(model, tokens, segments)
+        bases = {hook: Rotation(torch.eye(8)) for hook in acts}
+        circuit = build_circuit(model, segments[:1], bases, acts, GramLasso(mean_wires=2, signed=True), gates=False)
+        return model.run_with_hooks(tokens, fwd_hooks=splice(circuit, **{what: options.get("given", segments[1])}))
+
+    return lambda folder: Injected(act)
+
+
+def in_half(mlp_in: str, how: Any) -> Any:
+    """A circuit of rotations and exact wires stands in a model of bfloat16 as the model itself."""
+
+    def inject(folder: Path) -> Injected:
+        model = copy.deepcopy(small()).bfloat16()
+        segments = mlp_segments(model, mlp_in=mlp_in)
+        acts = collect(model, padded("right"), segments)
+        bases = {hook: Rotation(torch.eye(8)) for hook in acts}
+        circuit = build_circuit(model, segments, bases, acts, GramLasso(mean_wires=2, signed=True), gates=False)
+
+        def after(logits: Tensor) -> None:
+            assert logits.dtype == torch.bfloat16
+            expected = small().run_with_hooks(padded("right"), fwd_hooks=splice(circuit, how=how))
+            assert (logits.float() - expected).norm() / expected.norm() < 5e-2
+
+        return Injected(lambda: model.run_with_hooks(padded("right"), fwd_hooks=splice(circuit, how=how)), after)
+
+    return inject
+
+
 # 34: shapes at hook points
 
 
@@ -370,6 +405,34 @@ def at(hook: str, model: Any = small) -> Any:
 
 
 ROWS = [
+    *(
+        Fault(36, f"{how} from {mlp_in} in bfloat16", in_half(mlp_in, how))
+        for mlp_in in ("mlp_in", "resid_mid")
+        for how in ("connectors", "dictionaries")
+    ),
+    Fault(
+        40,
+        "flags for other positions",
+        spliced_with("keep", given=torch.ones(2, 3)),
+        DataError,
+        ("[2, 3]", "[3, 5, 8]"),
+    ),
+    Fault(
+        40,
+        "flags that are none",
+        spliced_with("keep", given=torch.rand(3, 5)),
+        DataError,
+        ("splice: keep", "true and false"),
+    ),
+    Fault(40, "flags of 0 and 1", spliced_with("keep", given=torch.ones(3, 5))),
+    Fault(
+        40,
+        "a segment of no connector",
+        spliced_with("segments"),
+        ConfigError,
+        ("unknown part of the circuit", "blocks.1"),
+    ),
+    Fault(34, "true for a layer", layers(True, ()), SegmentError, ("layers must be whole numbers", "got True")),
     *(
         Fault(31, f"padding on the {side} {what}", rows_of_the_sentence(model, given))
         for side in ("left", "right")

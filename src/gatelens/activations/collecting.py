@@ -24,6 +24,7 @@ from ..models.placing import HOST, device_named
 from ..segments import Segment
 from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans
+from .again import check_kept
 from .capture import (
     DTYPES,
     KIND,
@@ -163,7 +164,7 @@ def collect(
         SegmentError: a hook point that does not hold a row for each position.
         NonFiniteError: at the first NaN or infinity, naming hook, batch and row.
         TooLargeError: at the first batch, when memory or disk could not hold the whole.
-        StoreError: a store of something else.
+        StoreError: a store of something else, or of what the model computed before something on it was changed.
 
     Examples:
         >>> lm = gl.load_model("gpt2-mini")
@@ -217,6 +218,7 @@ def _collect_to(
         config["hooked"] = computed_fingerprint(model, batches.batch(0), names)
     worker = team() if not team().alone else this_worker()
     with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out:
+        check_kept(model, batches, pieces, out, names, heads)
         todo = list(out.missing(worker.owned(len(pieces))))
         for i, problem in out.damaged(todo):
             warnings.warn(f"shard {i} of {folder} is made again: {problem}", GateLensWarning, stacklevel=3)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..activations.collecting import hook_names
-from ..errors import BasisError
+from ..errors import BasisError, ConfigError
 from ..lazy import shows_itself
 from ..models import host, place_of
 from ..segments import Segment
@@ -95,6 +95,10 @@ class PCA(RecipeDefaults):
     """
 
     components: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.components is not None and self.components < 1:
+            raise ConfigError(f"PCA: components must be at least 1, or None for all; got {self.components}. Raise it")
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         return host({h: self._fit(x) for h, x in AtWork(segments, acts).at(hook_names(segments))})

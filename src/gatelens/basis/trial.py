@@ -14,6 +14,8 @@ from ..errors import BasisError
 
 #: relative difference, in the Frobenius norm, up to which two float32 computations count as the same
 TOLERANCE = 1e-3
+#: the same in half precision, which has three digits at most
+_COARSE = 3e-2
 _ROWS = 8  # tried
 _AT_ONCE = 1024  # directions decoded
 
@@ -24,17 +26,18 @@ class AsComputed:
     Attributes:
         source: what was given.
         W_dec, b_dec: decode(e_i) - decode(0) of every feature, and decode(0).
+        reads: the precision of the rows that its `encode` takes; ours are float32.
     """
 
-    def __init__(self, source: Any, W_dec: Float[Tensor, "f d"], b_dec: Float[Tensor, " d"]):
-        self.source, self.W_dec, self.b_dec = source, W_dec, b_dec
+    def __init__(self, source: Any, W_dec: Float[Tensor, "f d"], b_dec: Float[Tensor, " d"], reads: torch.dtype):
+        self.source, self.W_dec, self.b_dec, self.reads = source, W_dec.float(), b_dec.float(), reads
         self.label = str(getattr(source, "label", None) or type(source).__name__)
         self.cfg = SimpleNamespace(
             d_in=W_dec.shape[1], d_sae=W_dec.shape[0], metadata=getattr(getattr(source, "cfg", None), "metadata", None)
         )
 
     def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
-        return self.source.encode(x)
+        return self.source.encode(x.to(self.reads)).to(torch.float32)
 
     def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
         return f @ self.W_dec + self.b_dec
@@ -50,6 +53,7 @@ def tried(basis: Any, at: str, width: int | None) -> Any:
         return basis  # nothing says how wide its rows are: it is tried where it is put to use
     x = rows_for(basis, d)
     with torch.no_grad(), _said(f"while the basis{at} was tried on {_ROWS} rows of width {d}"):
+        x = _on(basis, x)
         f = basis.encode(x)
         check_features(f, [basis.encode(row) for row in x.split(1)], at, basis)
         y = basis.decode(f)
@@ -57,8 +61,18 @@ def tried(basis: Any, at: str, width: int | None) -> Any:
             raise BasisError(
                 f"the basis{at} decodes {_shape(f)} to {_shape(y)}; expected {list(x.shape)}, as it was encoded"
             )
+        _check_stateless(basis, at, x, f)
         dense = f.to_dense() if f.layout != torch.strided else f
         return _with_true_weights(basis, at, x, dense)
+
+
+def _on(basis: Any, x: Tensor) -> Tensor:
+    """The rows, made so long that some feature is on: of what never is, nothing can be said."""
+    for longer in (1, 10, 100, 1000):
+        f = basis.encode(longer * x)
+        if not isinstance(f, Tensor) or bool((f.to_dense() != 0).any()):
+            return longer * x
+    return x
 
 
 def check_features(f: Any, alone: list[Tensor], at: str, basis: Any) -> None:
@@ -67,15 +81,39 @@ def check_features(f: Any, alone: list[Tensor], at: str, basis: Any) -> None:
         raise BasisError(
             f"the basis{at} encodes [{_ROWS}, d] to {_shape(f)}; expected [{_ROWS}, features], a row for each row"
         )
+    if not f.shape[1]:
+        raise BasisError(
+            f"the basis{at} ({type(basis).__name__}) has no features: it encodes [{_ROWS}, d] to {_shape(f)}"
+        )
     f = f.to_dense()
     if not torch.isfinite(f).all():
         raise BasisError(f"the basis{at} encodes finite rows to NaN or infinity. Check its weights")
     off = off_by(torch.cat([row.to_dense() for row in alone]), f)
-    if not off <= TOLERANCE:
+    if not off <= tolerance(f):
         raise BasisError(
             f"the basis{at} ({type(basis).__name__}) encodes a row otherwise when it comes alone than among {_ROWS}, by a "
             f"relative {off:.2g}: it decides over the whole batch, a basis encodes each row by itself. "
             "Give its inference form (sae-lens: sae.save_inference_model(FOLDER), then PretrainedSAE(FOLDER))"
+        )
+
+
+def _check_stateless(basis: Any, at: str, x: Tensor, f: Tensor) -> None:
+    """What it decodes hangs on the features alone, not on the rows that were encoded last."""
+    basis.encode(x)
+    first = basis.decode(f)
+    basis.encode(3 * x.flip(0))
+    off = off_by(basis.decode(f), first)
+    if not off <= tolerance(first):
+        raise BasisError(
+            f"the basis{at} ({type(basis).__name__}) decodes the same features otherwise after other rows were encoded, by a relative "
+            f"{off:.2g}: it keeps something of the last encode (a norm, a mean). Features that a connector predicts come without it; "
+            "let it travel as one more feature, or fold it into the weights"
+        )
+    off = off_by(torch.cat([basis.decode(row) for row in f.to_dense().split(1)]), first)
+    if not off <= tolerance(first):
+        raise BasisError(
+            f"the basis{at} ({type(basis).__name__}) decodes a row otherwise when it comes alone than among {_ROWS}, by a "
+            f"relative {off:.2g}: a basis decodes each row by itself. Give one without statistics of the batch"
         )
 
 
@@ -85,21 +123,31 @@ def _with_true_weights(basis: Any, at: str, x: Tensor, f: Tensor) -> Any:
     draw = torch.Generator().manual_seed(1)
     v = torch.rand(2, n, generator=draw).to(**like)
     start = basis.decode(torch.zeros(1, n, **like))
-    moved = basis.decode(torch.cat([v, v.sum(0, keepdim=True), 3 * v[:1]])) - start
-    off = max(off_by(moved[:2].sum(0), moved[2]), off_by(3 * moved[0], moved[3]))
-    if not off <= TOLERANCE:
+    moved = basis.decode(v) - start
+    off = max(_bent_by(basis, start, v, draw), _bent_by(basis, start, f, draw))
+    if not off <= tolerance(moved):
         raise BasisError(
             f"the basis{at} ({type(basis).__name__}) decodes by a function that is not affine: two features together are off the "
             f"sum of each by a relative {off:.2g}. Directions of features do not exist then; give a basis with an affine decode"
         )
+    matrix, close = _matrix(basis, "matrix"), tolerance(moved)
     decoder, encoder = _matrix(basis, "W_dec"), _matrix(basis, "W_enc")
-    decodes = decoder is None or (
-        decoder.shape == (n, x.shape[1]) and off_by(v @ decoder.to(v), moved[:2]) <= TOLERANCE
-    )
-    encodes = encoder is None or (encoder.shape == (x.shape[1], n) and reads_off_by(basis, encoder, x, f) <= TOLERANCE)
-    if decodes and encodes:
+    decoder = matrix if decoder is None else decoder
+    encoder = matrix.T if encoder is None and matrix is not None else encoder
+    decodes = decoder is None or (decoder.shape == (n, x.shape[1]) and off_by(v @ decoder.to(v), moved) <= close)
+    encodes = encoder is None or (encoder.shape == (x.shape[1], n) and reads_off_by(basis, encoder, x, f) <= close)
+    counted = getattr(getattr(basis, "cfg", None), "d_sae", n) == n
+    if decodes and encodes and counted and f.dtype == start.dtype == x.dtype == torch.float32:
         return basis
-    return AsComputed(basis, _directions(basis.decode, n, start, like), start[0])
+    return AsComputed(basis, _directions(basis.decode, n, start, like), start[0], x.dtype)
+
+
+def _bent_by(basis: Any, start: Tensor, f: Tensor, draw: torch.Generator) -> float:
+    """How far decode is from affine at some features: half of them and the others apart, and all of them made smaller."""
+    some = (torch.rand(f.shape, generator=draw) < 0.5).to(f)
+    whole = basis.decode(f) - start
+    apart = (basis.decode(some * f) - start) + (basis.decode((1 - some) * f) - start)
+    return max(off_by(apart, whole), off_by(4 * (basis.decode(f / 4) - start), whole))
 
 
 def reads_off_by(basis: Any, encoder: Tensor, x: Tensor, f: Tensor) -> float:
@@ -151,6 +199,11 @@ def _width(basis: Any, width: int | None) -> int | None:
 def _matrix(basis: Any, name: str) -> Tensor | None:
     value = getattr(basis, name, None)
     return value.detach() if isinstance(value, Tensor) else None
+
+
+def tolerance(value: Tensor) -> float:
+    """Up to which relative difference two values of this precision count as the same."""
+    return TOLERANCE if value.dtype in (torch.float32, torch.float64) else _COARSE
 
 
 def off_by(found: Tensor, wanted: Tensor) -> float:

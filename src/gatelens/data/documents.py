@@ -115,7 +115,7 @@ def _text_of(path: Path) -> str:
     encoding = _ENCODINGS.get(raw[:2], "utf-8-sig")
     text = raw.decode(encoding, errors="replace")
     if (strange := text.count("\ufffd") - raw.count("\ufffd".encode())) > 0:
-        message = f"{path}: {strange} characters are not {encoding} and were replaced; save it as UTF-8"
+        message = f"{path}: {strange} characters are not {encoding.removesuffix('-sig').upper()} and were replaced; save it as UTF-8"
         warnings.warn(message, GateLensWarning, stacklevel=2)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

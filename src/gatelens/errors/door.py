@@ -104,7 +104,8 @@ def _check(function: Any, hints: Mapping[str, Any], args: Any, kwargs: Any, name
     with jaxtyped("context"):  # sizes with one name are one size over all arguments
         for what, value in given.items():
             hint: Any = hints.get(what)
-            if hasattr(hint, "dim_str") and not isinstance(value, hint):
+            sized = [one for one in (hint, *get_args(hint)) if hasattr(one, "dim_str")]  # also `Tensor | None`
+            if sized and hasattr(value, "shape") and not any(isinstance(value, one) for one in sized):
                 others = ", ".join(
                     f"`{k}` is {found(v)}" for k, v in given.items() if k != what and hasattr(v, "shape")
                 )

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..data import Batches
 from ..errors import DataError
 from ..errors.progress import bar
-from ..models import device_of
+from ..models import run_cached, run_hooked
 
 #: windows in which an output is removed
 WINDOWS = 4
@@ -82,7 +82,9 @@ def removals(
             continue
         windows = _windows(where, random)
         other = directions[int(random.choice(others))]
-        found[out] = _removal(passes, batches.inputs[windows], windows, where, value, directions[out], other)
+        found[out] = _removal(
+            passes, batches.part(windows, batches.name), windows, where, value, directions[out], other
+        )
     return found
 
 
@@ -93,18 +95,20 @@ def _windows(where: Int[Tensor, "on 2"], random: np.random.Generator) -> Int[Ten
 
 
 def _removal(
-    passes: _From, inputs: Tensor, windows: Tensor, where: Tensor, value: Tensor, own: Tensor, other: Tensor
+    passes: _From, part: Batches, windows: Tensor, where: Tensor, value: Tensor, own: Tensor, other: Tensor
 ) -> Removal:
-    length = 1 if inputs.is_floating_point() else inputs.shape[1]
+    length = 1 if part.inputs.is_floating_point() else part.inputs.shape[1]
     amount = torch.zeros(len(windows), length)
     chosen = torch.isin(where[:, 0], windows)
     amount[torch.searchsorted(windows, where[chosen, 0]), where[chosen, 1]] = value[chosen].float()
     rest = amount.cumsum(1) > 0
+    if part.mask is not None:
+        rest &= part.mask.reshape(rest.shape)  # nothing is predicted at padding
     same_size = other * (own.norm() / other.norm().clamp_min(1e-12))
-    clean = passes.log_probabilities(inputs, None)
+    clean = passes.log_probabilities(part, None)
     divergence = []
     for direction in (own, same_size):
-        changed = passes.log_probabilities(inputs, -amount[..., None] * direction.to(amount))
+        changed = passes.log_probabilities(part, -amount[..., None] * direction.to(amount))
         kl = (clean.exp() * (clean - changed)).sum(-1).clamp_min(0)
         divergence.append(((kl * rest).sum(1) / rest.sum(1)).tolist())
     own_kl, other_kl = divergence
@@ -116,30 +120,28 @@ class _From:
     """Predictions of a model with something added at a hook point; what lies below the block is run once a set of inputs."""
 
     def __init__(self, model: Any, hook: str):
-        self.model, self.hook, self.device = model, hook, device_of(model)
+        self.model, self.hook = model, hook
         block = re.match(r"blocks\.(\d+)\.", hook)
         can = block and "start_at_layer" in inspect.signature(model.forward).parameters
         self.first = int(block[1]) if block and can and int(block[1]) > 0 else None
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[Batches, Tensor] | None = None
 
-    def log_probabilities(self, inputs: Tensor, change: Tensor | None) -> Float[Tensor, "windows positions outputs"]:
+    def log_probabilities(self, part: Batches, change: Tensor | None) -> Float[Tensor, "windows positions outputs"]:
         hooks = [] if change is None else [(self.hook, self._adding(change))]
         with torch.no_grad():
-            if self.first is None:
-                logits = self.model.run_with_hooks(inputs.to(self.device), fwd_hooks=hooks)
+            if self.first is None or (part.mask is not None and not part.mask.all()):
+                logits = run_hooked(self.model, part.inputs, part.mask, hooks)
             else:
-                start = self._entering(inputs)
+                start = self._entering(part)
                 logits = self.model.run_with_hooks(start, fwd_hooks=hooks, start_at_layer=self.first)
         logits = logits if logits.ndim == 3 else logits[:, None]
         return logits.float().cpu().log_softmax(-1)
 
-    def _entering(self, inputs: Tensor) -> Tensor:
-        if self._last is None or self._last[0] is not inputs:
+    def _entering(self, part: Batches) -> Tensor:
+        if self._last is None or self._last[0] is not part:
             name = f"blocks.{self.first}.hook_resid_pre"
-            _, cache = self.model.run_with_cache(
-                inputs.to(self.device), names_filter=name, stop_at_layer=(self.first or 0) + 1
-            )
-            self._last = inputs, cache[name]
+            _, cache = run_cached(self.model, part.inputs, None, [name], stop_at_layer=(self.first or 0) + 1)
+            self._last = part, cache[name]
         return self._last[1]
 
     def _adding(self, change: Tensor) -> Any:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..activations.collecting import hook_names
 from ..basis.output import at_output, decoded_output
-from ..errors import ConfigError, DataError
+from ..data.arrays import flags
+from ..errors import ConfigError, DataError, unknown
 from ..models import there
 from ..segments import Segment, each_segment
 from ..segments.outside import Outside
@@ -51,6 +52,10 @@ def splice(
     if lacking:
         raise ConfigError(f"splice: expected a Circuit, got {type(circuit).__name__}, which lacks {', '.join(lacking)}")
     segments = each_segment(circuit.segments if segments is None else segments)
+    for name, known in [(s.name, circuit.connectors) for s in segments] + [(h, circuit.bases) for h in hooks or ()]:
+        if name not in known:
+            raise ConfigError(f"splice: {unknown('part of the circuit', name, known)}")
+    keep = None if keep is None else flags(keep, "splice: keep")
     where = _Where(keep, next((s.outside for s in segments if s.outside is not None), None))
     if how == "connectors":
         return where.around(_Chain(circuit, segments, where).hooks())
@@ -73,6 +78,11 @@ def blended(rows: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
     rows = rows.reshape(value.shape).to(value.dtype)
     if keep is None:
         return rows
+    if keep.shape != value.shape[: keep.ndim]:
+        raise DataError(
+            f"splice: keep has shape {list(keep.shape)}, what passes has {list(value.shape)}: expected a flag for each position "
+            "of the inputs, batch.keep of the batch that is run"
+        )
     return torch.where(keep.reshape(*keep.shape, *[1] * (value.ndim - keep.ndim)).to(value.device), rows, value)
 
 
@@ -109,7 +119,8 @@ class _Where:
         """A hook that applies a function of rows at the positions that count."""
 
         def hook(value: Tensor, hook: Any = None) -> Tensor:
-            return blended(function(value.reshape(-1, width or value.shape[-1])), value, self.keep)
+            # bases and wires compute in float32, whatever the model does; `blended` gives its own precision back
+            return blended(function(value.reshape(-1, width or value.shape[-1]).float()), value, self.keep)
 
         return hook
 
@@ -164,7 +175,7 @@ class _Chain:
 
     def _read(self, hook_in: str, width: int) -> Callable[[Tensor, Any], None]:
         def hook(value: Tensor, hook: Any = None) -> None:
-            self.rows[hook_in] = value.reshape(-1, width)
+            self.rows[hook_in] = value.reshape(-1, width).float()
             self.features[hook_in] = self.parts.at(value).bases[hook_in].encode(self.rows[hook_in])
 
         return hook

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from ..errors import ModelError
+from ..errors import ModelError, TooLargeError
+from ..store.estimate import available_memory
+from ..store.files import readable
 
 
 class HookedMLP(HookedRootModule):
@@ -39,6 +41,7 @@ class HookedMLP(HookedRootModule):
         super().__init__()
         given = linear_layers(sizes) if isinstance(sizes, nn.Module) else None
         self.sizes = _widths(sizes if given is None else [given[0].in_features, *(m.out_features for m in given)])
+        _check_room(self.sizes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.sizes))
@@ -119,3 +122,13 @@ def _copy(theirs: nn.Linear, ours: Any) -> None:
     with torch.no_grad():
         ours.weight.copy_(theirs.weight)
         ours.bias.zero_() if theirs.bias is None else ours.bias.copy_(theirs.bias)
+
+
+def _check_room(sizes: Sequence[int]) -> None:
+    """Refuse weights that memory cannot hold, before they are made."""
+    needed, free = 4 * sum(a * b + b for a, b in pairwise(sizes)), available_memory()
+    if free is not None and needed > free:
+        raise TooLargeError(
+            f"the weights of a HookedMLP of {list(sizes)} would take {readable(needed)}, {readable(free)} of memory are available. "
+            "Give smaller widths"
+        )

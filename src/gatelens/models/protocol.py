@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import HookNameError, ModelError
 
@@ -42,11 +44,12 @@ def check_hook_names(model: Model, names: Iterable[str]) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Whether it has hook points at all.
+    """Whether it has hook points at all, and computes the same every time.
 
     Raises:
-        ModelError: with how to wrap a model that has none.
+        ModelError: with how to wrap a model that has none; a model that draws or learns while it runs.
     """
+    _check_settled(model)
     missing = [name for name in ("hook_dict", "run_with_cache", "run_with_hooks") if not hasattr(model, name)]
     if not missing:
         return
@@ -63,6 +66,18 @@ def check_model(model: Any) -> None:
             "Load one with load_model, or derive yours from transformer_lens.HookedRootModule and put HookPoints in it"
         )
     raise ModelError(f"{what} has no hook points ({', '.join(missing)} is missing). {how}")
+
+
+def _check_settled(model: Any) -> None:
+    """In training, dropout draws other numbers on each pass, and batch norm mixes the rows and changes itself."""
+    modules = model.named_modules() if isinstance(model, torch.nn.Module) else ()
+    for name, module in modules:
+        draws = isinstance(module, _DropoutNd) and module.p > 0
+        if module.training and (draws or isinstance(module, _BatchNorm)):
+            raise ModelError(
+                f"the model is in training: its {type(module).__name__} ({name}) computes something else on each pass. "
+                "Call model.eval() first"
+            )
 
 
 def device_of(model: Any) -> torch.device:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from ..data import Batches
+from ..errors import ConfigError
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from .mlp import HookedMLP
@@ -25,6 +27,15 @@ class Training:
     batch_size: int = 128
     lr: float = 2e-3
     weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train: {name} must be at least 1; got {getattr(self, name)}. Raise it")
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(
+                f"train: lr must be above 0 and weight_decay at least 0; got lr={self.lr}, weight_decay={self.weight_decay}"
+            )
 
     def fit(self, model: HookedMLP, data: Batches, seed: int = 0, progress: bool | None = None) -> HookedMLP:
         """Train `model` in place on `data` and return it in evaluation mode, its weights frozen."""

@@ -21,12 +21,14 @@ BY_NAME = {
 }
 
 
-def find(name: str, where: str) -> Callable[..., Any]:
+def find(name: Any, where: str) -> Callable[..., Any]:
     """What `use:` names: a front-door name, or `module:Name`.
 
     Raises:
         ConfigError: an unknown name, with the nearest; a module that cannot be imported.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: `use:` takes a name, `Neurons` or `your_module:YourName`; got {shown(name)}")
     if ":" not in name:
         known = [n for n in gatelens.__all__ if n not in gatelens.SUBMODULES] + list(BY_NAME)
         if name not in known:
@@ -98,7 +100,7 @@ def check(
         raise ConfigError(
             f"{where}: expected `use: Name` and its keywords, got keys {', '.join(map(str, section))[:ECHOED] or 'none'}"
         )
-    use = find(str(section.pop("use")), where)
+    use = find(section.pop("use"), where)
     for key, value in (defaults or {}).items():
         if key in parameters(use):
             section.setdefault(key, value)
@@ -132,11 +134,15 @@ def _typed(use: Callable[..., Any], given: dict[str, Any], where: str) -> dict[s
         checked = schema(**{k: given[k] for k in checkable})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(
-            f"{where}.{key[:ECHOED]}: {first['msg'].lower()[:ECHOED]}, got {shown(first['input'])}"
-        ) from error
+        raise ConfigError(f"{where}.{wrong(first)}") from error
     return given | {k: getattr(checked, k) for k in checkable}
+
+
+def wrong(problem: Mapping[str, Any]) -> str:
+    """What pydantic found: the key without the names of its own machinery, what was expected and what came."""
+    place = ".".join(part for part in map(str, problem["loc"]) if "[" not in part)
+    expected = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{place[:ECHOED]}: {expected[:ECHOED]}, got {shown(problem['input'])}"
 
 
 def _hints(use: Callable[..., Any]) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ECHOED, ConfigError, shown, unknown
+from .building import wrong
 from .shipped_configs import config_file, shipped_configs
 from .yaml_files import read_yaml
+
+Baseline = Literal["neurons", "virtual_weights", "shuffled", "random_weights"]
 
 
 class Evaluation(BaseModel):
@@ -23,7 +26,7 @@ class Evaluation(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    baselines: list[str] = ["neurons", "virtual_weights", "shuffled", "random_weights"]
+    baselines: list[Baseline] = list(get_args(Baseline))
     polish: dict[str, Any] | None = None
     ladder: dict[str, Any] | None = None
     curve_rows: int = Field(default=2000, ge=0)
@@ -52,7 +55,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}$")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "cpu"
     model: dict[str, Any]
     data: dict[str, Any]
@@ -112,7 +115,7 @@ def check_evaluation(values: Mapping[str, Any]) -> Evaluation:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"evaluation: {unknown('key', key, Evaluation.model_fields)}") from error
-        raise ConfigError(f"evaluation.{key}: {first['msg'].lower()}, got {shown(first['input'])}") from error
+        raise ConfigError(f"evaluation.{wrong(first)}") from error
 
 
 def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
@@ -133,9 +136,7 @@ def check_config(values: Mapping[str, Any], source: str = "config") -> Config:
             raise ConfigError(
                 f"{source}: the key {'.'.join(place)[:ECHOED]!r} is missing; a config has {', '.join(Config.model_fields)}"
             ) from error
-        raise ConfigError(
-            f"{source}: {'.'.join(place)[:ECHOED]}: {first['msg'].lower()[:ECHOED]}, got {shown(first['input'])}"
-        ) from error
+        raise ConfigError(f"{source}: {wrong(first)}") from error
 
 
 def with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
 
 from .. import store
 from ..distributed import from_first, meet, team, this_worker
-from ..errors import ConfigError, ModelError, StoreError
+from ..errors import ConfigError, ModelError, StoreError, shown
 from ..models import device_named
 from .building import build, keywords
 from .config import Config
+
+if TYPE_CHECKING:
+    from ..models.training import Training
 
 
 def model_from(config: Config, folder: Path, progress: bool | None = None) -> Any:
@@ -66,10 +69,21 @@ def _load_state(model: Any, state: Mapping[str, Any], source: str) -> None:
     model.load_state_dict(dict(state))
 
 
-def _trained(model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool | None) -> Any:
+def training_of(section: Any) -> Training:
+    """The training that `model.train` asks for.
+
+    Raises:
+        ConfigError: no mapping, unknown keywords, or values that train nothing.
+    """
     from ..models.training import Training
 
-    recipe = Training(**keywords(Training, training, "model.train"))
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"model.train: expected keywords of Training, epochs: 20 for instance; got {shown(section)}")
+    return Training(**keywords(Training, section, "model.train"))
+
+
+def _trained(model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool | None) -> Any:
+    recipe = training_of(training)
 
     def load() -> Any:
         try:

@@ -13,7 +13,7 @@ from ..segments import Segment, like_segments, mlp_segments
 from ..solvers.protocol import as_solver
 from .building import build, find, keywords, parameters
 from .config import Config, Evaluation, Views
-from .loading import model_from
+from .loading import model_from, training_of
 
 
 class Source:
@@ -110,7 +110,9 @@ class FromConfig(Source):
     def shapes_of_model(self) -> Any:
         if self.config.model.get("use") != "HookedMLP":
             return self.model
-        section = {k: v for k, v in self.config.model.items() if k not in ("train", "weights")}
+        section = dict(self.config.model)
+        section.pop("weights", None)
+        training_of(section.pop("train", {}))  # whether it is one
         return build(section, "model", seed=self.seed)
 
     def with_seed(self, seed: int) -> FromConfig:

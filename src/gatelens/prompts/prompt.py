@@ -72,6 +72,8 @@ def prompt_of(model: Any, given: Any) -> Prompt:
         raise DataError("the prompt is a BOS token and nothing else: expected at least one token that counts")
     if not found.mask[0, : keep.index(True)].all():
         raise DataError("the prompt begins with padding, which the model would read: give its ids without")
+    if not found.mask.all() and getattr(model.cfg, "attention_dir", "causal") != "causal":
+        raise DataError("the prompt ends with padding, which the model would read: give its ids without")
     return Prompt(found.inputs, tuple(texts), tuple(keep))
 
 

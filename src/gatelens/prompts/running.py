@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..models import device_of
+from ..models import device_of, run_cached, run_hooked
 from .prompt import Prompt
 
 #: token positions in one forward pass
@@ -84,7 +84,7 @@ class Runner:
         kept: dict[str, Tensor] = {}
         hooks = [(hook, self._keeping(hook, kept, 1)) for hook in watch]
         with torch.no_grad():
-            logits = self._rows(self.model.run_with_hooks(self._inputs(1), fwd_hooks=hooks), 1)
+            logits = self._rows(run_hooked(self.model, self._inputs(1), None, hooks), 1)
         self.clean |= {hook: value[0] for hook, value in kept.items()}
         self.logits = logits
         return Ran(logits, kept)
@@ -106,7 +106,7 @@ class Runner:
         """The logits of so many runs, from a block on where `begin` is one."""
         with torch.no_grad():
             if begin < 0:
-                return self.model.run_with_hooks(self._inputs(runs), fwd_hooks=hooks)
+                return run_hooked(self.model, self._inputs(runs), None, hooks)
             entering = self.clean[_entering(begin)].to(device_of(self.model))
             inputs = entering.expand(runs, -1, -1).clone()
             return self.model.run_with_hooks(inputs, fwd_hooks=hooks, start_at_layer=begin)
@@ -170,9 +170,7 @@ class Runner:
                 f"got {type(self.model).__name__}. Leave it out"
             )
         with torch.no_grad():
-            _, cache = self.model.run_with_cache(
-                self.prompt.inputs.to(device_of(self.model)), names_filter=lambda name: name in names
-            )
+            _, cache = run_cached(self.model, self._inputs(1), None, names)
         return {name: cache[name].detach() for name in names}
 
 

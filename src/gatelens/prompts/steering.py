@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..evaluation.passes import metric
 from ..evaluation.splicing import Hook
 from ..lazy import shows_itself
-from ..models import device_of
+from ..models import device_of, run_hooked
 from .scene import Layer, Scene
 
 #: tokens of ordinary text on which the loss is taken
@@ -158,7 +158,7 @@ def _written(model: Any, ids: list[int], tokens: int, hooks: list[Any]) -> list[
     for _ in range(tokens):
         inputs = torch.tensor([[*ids, *written]], device=device_of(model))
         with torch.no_grad():
-            logits = model.run_with_hooks(inputs, fwd_hooks=hooks)
+            logits = run_hooked(model, inputs, None, hooks)
         written.append(int(logits[0, -1].argmax()))
         if written[-1] == end:
             break

@@ -29,7 +29,10 @@ def chosen_layers(layers: Any, count: int) -> list[int]:
     if layers is None:
         return list(range(count))
     try:
-        chosen = [index(layers)] if not _several(layers) else [index(layer) for layer in layers]  # pyright: ignore
+        each = list(layers) if _several(layers) else [layers]
+        if any(isinstance(layer, bool) for layer in each):
+            raise TypeError("true and false are no numbers")
+        chosen = [index(layer) for layer in each]  # pyright: ignore
     except TypeError as error:
         raise SegmentError(
             f"layers must be whole numbers out of 0..{count - 1}, [0, 2] for instance, or None for all; got {layers!r}"

@@ -8,16 +8,21 @@ rows and compared with the weights; what they do more is folded where that is ex
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...basis.linear import Rotation
 from ...basis.recipe import is_recipe
 from ...basis.trial import TOLERANCE, check_features, off_by, reads_off_by, rows_for, tried
 from ...errors import BasisError
 from .normalised import KINDS, RowNormalised
 from .plain import ARCHITECTURES, PlainSAE, plain
+
+#: how far R R^T of a rotation may be off the identity: half precision's rounding
+_ORTHONORMAL = 2e-2
 
 
 def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
@@ -37,6 +42,8 @@ def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
     _refuse_what_is_no_basis(basis, at)
     if _is_sae_lens(basis):
         basis = _from_sae_lens(basis, at)
+    if isinstance(basis, Rotation):
+        basis = _checked_rotation(basis, at)
     return tried(basis, at, width)
 
 
@@ -56,6 +63,25 @@ def _refuse_what_is_no_basis(basis: Any, at: str) -> None:
     if is_recipe(basis):
         raise BasisError(f"the basis{at} is a recipe ({name}): fit it first, {name}(...).fit(segments, acts). {advice}")
     raise BasisError(f"expected a basis{at}, got {name} without encode and decode. {advice}")
+
+
+def _checked_rotation(rotation: Rotation, at: str) -> Rotation:
+    """A rotation in the precision of the rows that come to it."""
+    parts = {"matrix": rotation.matrix, "mean": rotation.mean}
+    other = {k: v.float() for k, v in parts.items() if v is not None and v.dtype != torch.float32}
+    rotation = dataclasses.replace(rotation, **other) if other else rotation
+    f, d = rotation.matrix.shape
+    if rotation.mean is not None and rotation.mean.shape != (d,):
+        raise BasisError(
+            f"the rotation{at} has a matrix {[f, d]} and a mean {list(rotation.mean.shape)}; expected a mean [{d}]"
+        )
+    off = float((rotation.matrix @ rotation.matrix.T - torch.eye(f).to(rotation.matrix)).abs().max())
+    if off > _ORTHONORMAL:  # NaN is said by whoever tries it
+        raise BasisError(
+            f"the rotation{at} has rows that are not orthonormal (R R^T is off the identity by {off:.2g}): decode would not undo "
+            "encode. Give Rotation(torch.linalg.qr(matrix.T)[0].T), or an object of your own with encode and decode"
+        )
+    return rotation
 
 
 def is_transcoder(basis: Any) -> bool:
