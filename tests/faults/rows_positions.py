@@ -301,7 +301,8 @@ def in_half(mlp_in: str, how: Any) -> Any:
 
         def after(logits: Tensor) -> None:
             assert logits.dtype == torch.bfloat16
-            expected = small().run_with_hooks(padded("right"), fwd_hooks=splice(circuit, how=how))
+            words = (padded("right") != BOS) & (padded("right") != PAD)
+            expected = small().run_with_hooks(padded("right"), fwd_hooks=splice(circuit, how=how, keep=words))
             assert (logits.float() - expected).norm() / expected.norm() < 5e-2
 
         return Injected(lambda: model.run_with_hooks(padded("right"), fwd_hooks=splice(circuit, how=how)), after)
