@@ -294,6 +294,7 @@ def in_half(mlp_in: str, how: Any) -> Any:
 
     def inject(folder: Path) -> Injected:
         model = copy.deepcopy(small()).bfloat16()
+        model.cfg.dtype = torch.bfloat16
         segments = mlp_segments(model, mlp_in=mlp_in)
         acts = collect(model, padded("right"), segments)
         bases = {hook: Rotation(torch.eye(8)) for hook in acts}
