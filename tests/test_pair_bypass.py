@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from copy import copy
 from itertools import combinations
 
@@ -10,6 +12,7 @@ import torch
 
 import gatelens as gl
 from gatelens.basis.pair import explained
+from gatelens.circuits import Circuit
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector, ProductConnector
 from gatelens.edits.counterfactual import Counterfactual
@@ -20,9 +23,11 @@ from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.gate_dictionaries.pair_bypass import PairBypass
 from gatelens.gate_dictionaries.products import Candidates, Products, Residuals
+from gatelens.gates.saving import gate_from_dict, gate_to_dict
 from gatelens.pipeline.building import build
 from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
+from gatelens.views.export import circuit_json
 
 WIDTH, OUT = 16, 10
 PLANTED = ((0, 1), (2, 5), (3, 9), (4, 12), (10, 11))
@@ -63,6 +68,16 @@ def recipe(**rest):
 def fitted():
     segment, x, y = planted()
     return segment, x, y, recipe().fit([segment], {"in": x, "out": y})["out"]
+
+
+@pytest.fixture(scope="module")
+def read(fitted):
+    """The products as gates, tried in the model, and the rows that judged them."""
+    segment, x, _, basis = fitted
+    other = planted(seed=1)[1]
+    unseen = other, basis.features_from(other)
+    ends = {"segment": segment, "basis_in": Nonnegative(), "basis_out": basis, "x": other}
+    return gl.type_gates(basis.connector, x, basis.features_from(x), held_out=unseen, **ends), unseen
 
 
 def pairs_in(basis):
@@ -146,25 +161,32 @@ def test_the_closed_form_is_ridge_by_hand(edits):
     torch.testing.assert_close(basis.b_dec, solution[-1], rtol=1e-3, atol=1e-4)
 
 
-def test_a_pair_is_read_as_an_and_and_verified_beside_its_control(fitted):
-    segment, x, _, basis = fitted
-    other = planted(seed=1)[1]
-    gates = gl.type_gates(
-        basis.connector,
-        x,
-        basis.features_from(x),
-        held_out=(other, basis.features_from(other)),
-        segment=segment,
-        basis_in=Nonnegative(),
-        basis_out=basis,
-        x=other,
-    )
-    for gate in gates:
-        assert set(gate.rule.features) == set(basis.connector.parents(gate.out)[0].tolist())
+def test_a_pair_is_read_as_an_and_and_verified_beside_its_control(fitted, read):
+    for gate in read[0]:
+        assert set(gate.rule.features) == set(fitted[3].connector.parents(gate.out)[0].tolist())
         assert str(gate.kind) == "and"
         assert gate.verified
         assert gate.tried.rates["off_on"] > 0.9 > 0.3 > gate.tried.control["off_on"]
         assert gate.r2 == pytest.approx(1, abs=1e-5)
+        assert (gate.table.fired > 0).tolist() == gate.table.patterns.all(1).tolist(), "on where both are, else nowhere"
+        assert gate_from_dict(json.loads(json.dumps(gate_to_dict(gate)))).equation() == gate.equation()
+
+
+def test_a_pair_is_drawn_as_a_product_of_what_it_reads(fitted, read):
+    segment, _, _, basis = fitted
+    gates, (f_in, f_out) = read
+    circuit = Circuit(
+        [segment], {"in": Nonnegative(), "out": basis}, {segment.name: basis.connector}, {segment.name: gates}
+    )
+    (first, second), scale = basis.connector.parents(0)[0].tolist(), basis.connector.weight.values()[:2]
+    a, b = basis.connector.sides[0].parents(0)[0].item(), basis.connector.sides[1].parents(0)[0].item()
+    assert {a, b} == {first, second}
+    told = rf"OF_0.* ≈ \(.*·IF_{a}.*\) × \(.*·IF_{b}.*\)"
+    assert re.search(told, re.sub("<[^>]+>", "", gl.views.card(gates[0]).text))
+    known = circuit_json(circuit)["segments"][0]["connector"]
+    assert [next(i for o, i, _ in side["wires"] if o == 0) for side in known["sides"]] == [a, b]
+    both = int(f_out[:, 0].argmax())
+    assert float(f_in[both, a] * f_in[both, b] * scale.prod()) == pytest.approx(float(f_out[both, 0]), rel=1e-5)
 
 
 def test_products_are_kept_on_disk(fitted, tmp_path):

@@ -19,22 +19,40 @@ MOST = 16
 
 def equation(gate: Gate, label: Label, terms: Sequence[Any]) -> Markup:
     """OF_3 ≈ ReLU(1.00·IF_1 − 0.52·IF_7 + 0.1), each feature with the texts that name it."""
+    head = f'<span class="of">OF_{gate.out}</span>{_naming(label)} ≈ '
+    if gate.sums:
+        return Markup(head + _product(gate, {t.feature: t.label for t in terms}))
     parts = [_term(t, first=place == 0) for place, t in enumerate(terms[:MOST])]
     more = f" + {len(terms) - MOST} more" if len(terms) > MOST else ""
     bias = f" {'−' if gate.bias < 0 else '+'} {figure(abs(gate.bias))}" if abs(gate.bias) >= 0.005 else ""
     made = "ReLU" if gate.activation == "relu" else ""
-    head = f'<span class="of">OF_{gate.out}</span>{_naming(label)} ≈ {made}('
-    return Markup(f"{head}{''.join(parts)}{more}{bias})")
+    return Markup(f"{head}{made}({''.join(parts)}{more}{bias})")
+
+
+def _product(gate: Gate, labels: dict[int, Label]) -> str:
+    """silu(0.31·IF_5 + 0.1) × (0.2·IF_9): both sums, each feature with the texts that name it."""
+    sides = []
+    for inputs, weights, bias in gate.sums:
+        wires = list(zip(inputs, weights, strict=True))[:MOST]
+        parts = [_wire(i, w, labels.get(i), first=place == 0) for place, (i, w) in enumerate(wires)]
+        more = f" + {len(inputs) - MOST} more" if len(inputs) > MOST else ""
+        rest = f" {'−' if bias < 0 else '+'} {figure(abs(bias))}" if abs(bias) >= 0.005 else ""
+        sides.append(f"({''.join(parts)}{more}{rest})")
+    made = "" if gate.activation in ("relu", "identity") else gate.activation
+    return made + " × ".join(sides)
 
 
 def _term(term: Any, first: bool) -> str:
-    side = "minus" if term.weight < 0 else "plus"
-    sign = "" if first and term.weight >= 0 else f' <b class="{side}">{term.sign}</b> '
-    name = f"{figure(abs(term.weight))}·IF_{term.feature}{_naming(term.label)}"
-    return f'{sign}<span class="term {side}">{name}</span>'
+    return _wire(term.feature, term.weight, term.label, first)
 
 
-def _naming(label: Label) -> str:
+def _wire(feature: int, weight: float, label: Label | None, first: bool) -> str:
+    side, minus = ("minus", "−") if weight < 0 else ("plus", "+")
+    sign = "" if first and weight >= 0 else f' <b class="{side}">{minus}</b> '
+    return f'{sign}<span class="term {side}">{figure(abs(weight))}·IF_{feature}{_naming(label)}</span>'
+
+
+def _naming(label: Label | None) -> str:
     if not label:
         return ""
     texts = "".join(f'<span class="tok">{escape(text)}</span>' for text in label.shown)

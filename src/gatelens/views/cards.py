@@ -29,10 +29,6 @@ class Term:
     weight: float
     label: Label = UNNAMED
 
-    @property
-    def sign(self) -> str:
-        return "−" if self.weight < 0 else "+"
-
 
 @dataclass(frozen=True)
 class Examples:

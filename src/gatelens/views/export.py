@@ -15,9 +15,11 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+import torch
 
 from .. import __version__
 from ..basis.linear import basis_kind, directions
+from ..connectors import Connector
 from ..errors import DataError, unknown
 from ..gates import Gate
 from ..gates.saving import gate_to_dict
@@ -71,7 +73,8 @@ def _segment(circuit: Any, segment: Any) -> dict[str, Any]:
 
 def _connector(connector: Any) -> dict[str, Any]:
     wires = Wires.of(connector)
-    return {
+    sides = [_connector(side) for side in connector.sides] if len(connector.sides) > 1 else []
+    return ({"sides": sides} if sides else {}) | {
         "outputs": wires.outputs,
         "inputs": wires.inputs,
         "solver": connector.solver,
@@ -153,6 +156,14 @@ def _examples(windows: Windows, features: FeatureRows, feature: int, rows: np.nd
     return found
 
 
+def _product(gate: Gate, values: dict[int, float]) -> float:
+    """The value of a product of two sums where its inputs have these values."""
+    first, second = (
+        sum(w * values.get(i, 0.0) for i, w in zip(*wires, strict=True)) + bias for *wires, bias in gate.sums
+    )
+    return float(Connector.activate(torch.tensor([[first]]), None, gate.activation)) * second
+
+
 def attribution_graph(
     circuit: Any,
     gate: Gate,
@@ -185,7 +196,7 @@ def attribution_graph(
     into = [
         _node(f"{layer}_{i}_{place}", layer, i, place, "cross layer transcoder", f"IF_{i}", values[i]) for i, _ in ends
     ]
-    total = max(sum(added for _, added in ends) + gate.bias, 0.0)
+    total = _product(gate, values) if gate.sums else max(sum(added for _, added in ends) + gate.bias, 0.0)
     nodes = [
         *(
             _node(f"E_{int(windows.token[r])}_{p}", 0, int(windows.token[r]), p, "embedding", tokens[p], None, kind="E")

@@ -65,22 +65,25 @@ def _equation(parts: list[str], gate: Gate, y: int, width: int) -> int:
         )
         x += _CHARACTER * len(text)
 
-    put(f"OF_{gate.out} ≈ " + ("ReLU(" if gate.activation == "relu" else "("))
-    for k, (i, w) in enumerate(zip(gate.inputs, gate.weights, strict=True)):
-        text, minus = f"{figure(abs(w))}·IF_{i}", w < 0
-        if x + _CHARACTER * (len(text) + 4) > width - _LEFT:
-            x, y = _LEFT + 20.0, y + 22
-        if k or minus:
-            put(" − " if minus else " + ", _MINUS if minus else _PLUS)
-        start = x
-        put(text)
-        dash = ' stroke-dasharray="4 3"' if minus else ""
-        parts.append(
-            f'<path d="M{start:.1f} {y + 5}H{x:.1f}" stroke="{_MINUS if minus else _PLUS}" stroke-width="2"{dash}/>'
-        )
-    if abs(gate.bias) >= 0.005:
-        put(f" {'−' if gate.bias < 0 else '+'} {figure(abs(gate.bias))}")
-    put(")")
+    put(f"OF_{gate.out} ≈ ")
+    for place, (inputs, weights, bias) in enumerate(gate.sums or ((gate.inputs, gate.weights, gate.bias),)):
+        made = "ReLU" if gate.activation == "relu" and not gate.sums else ""
+        put(" × (" if place else f"{made}(")
+        for k, (i, w) in enumerate(zip(inputs, weights, strict=True)):
+            text, minus = f"{figure(abs(w))}·IF_{i}", w < 0
+            if x + _CHARACTER * (len(text) + 4) > width - _LEFT:
+                x, y = _LEFT + 20.0, y + 22
+            if k or minus:
+                put(" − " if minus else " + ", _MINUS if minus else _PLUS)
+            start = x
+            put(text)
+            dash = ' stroke-dasharray="4 3"' if minus else ""
+            parts.append(
+                f'<path d="M{start:.1f} {y + 5}H{x:.1f}" stroke="{_MINUS if minus else _PLUS}" stroke-width="2"{dash}/>'
+            )
+        if abs(bias) >= 0.005:
+            put(f" {'−' if bias < 0 else '+'} {figure(abs(bias))}")
+        put(")")
     return y
 
 
