@@ -60,6 +60,30 @@ def products(count: int, shuffled: bool = False) -> Form:
     return fit
 
 
+def gates(fan_in: int, l0: float, count: int = 0) -> Form:
+    """Gates of so many inputs, on what so many products leave."""
+
+    def fit(task: Task) -> Any:
+        edits = gl.Counterfactual(pairs=5 * task.pairs, seed=task.seed)
+        few = gl.Counterfactual(pairs=task.pairs, seed=task.seed)
+        bypass = gl.PairBypass(pairs=count, counterfactual=few) if count else "none"
+        recipe = gl.GateDictionary(fan_in=fan_in, l0=l0, counterfactual=edits, bypass=bypass, seed=task.seed)
+        return recipe.train(task.segment, task.basis_in, task.start, task.x, task.y)
+
+    return fit
+
+
+def product_gates(fan_in: int, l0: float) -> Form:
+    """The model's neurons with so many inputs a side."""
+
+    def fit(task: Task) -> Any:
+        edits = gl.Counterfactual(pairs=5 * task.pairs, seed=task.seed)
+        recipe = gl.GateDictionary(fan_in=fan_in, l0=l0, counterfactual=edits, product=True, seed=task.seed)
+        return recipe.train(task.segment, task.basis_in, None, task.x, task.y)
+
+    return fit
+
+
 def figures(task: Task, basis: Any) -> dict[str, float]:
     """FVU of y; R2 of the predicted change by kind of edit; active features, inputs of an output, weights; all held out.
 
@@ -96,4 +120,8 @@ FORMS: dict[str, Form] = {
     "ridge + 2,000 shuffled products": products(2_000, shuffled=True),
     "ridge + 5,000 products": products(5_000),
     "ridge + 5,000 shuffled products": products(5_000, shuffled=True),
+    "gates of 8 inputs": gates(8, 32),
+    "gates of 16 inputs": gates(16, 64),
+    "gates of 8 inputs on 2,000 products": gates(8, 24, 2_000),
+    "product gates, 8 inputs a side": product_gates(8, 64),
 }

@@ -41,6 +41,7 @@ class PairBypass(RecipeDefaults):
 
     Every product is a gate of two inputs, a weighted AND: it is on where both are, and weighs what their values weigh. The pairs are
     those that explain most of what the linear map leaves, of all that are on together often enough; all directions are one ridge.
+    The second layer of a gated language model is nearly this; where the activation is a GELU it may be worth nothing: look at the null.
 
     Attributes:
         pairs: number of products.
