@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import gatelens as gl
+from gatelens import views
 from gatelens.circuits import Circuit
 from gatelens.cli.main import main
-from gatelens.errors import DataError
+from gatelens.errors import ConfigError, DataError
 from gatelens.gates import Gate, GateKind
 from gatelens.gates.grade import Grade
 from gatelens.gates.rule import Literal, Op, Rule
-from gatelens.views import page, prompt_page
+from gatelens.views import document, live_prompt, page, prompt_page
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +140,12 @@ def test_a_page_holds_a_list_of_prompts_and_refuses_what_the_model_cannot_read(r
     assert 'role="tablist"' not in page(circuit, acts, model=reading.model).text
     for wrong, says in (
         ([""], "the prompt is empty"),
-        ("a b", "a list of texts"),
         ([torch.rand(1, 9)], "reads tokens"),
     ):
         with pytest.raises(DataError, match=says):
             page(circuit, acts, model=reading.model, prompts=wrong)
+    with pytest.raises(ConfigError, match="`prompts` must be"):
+        page(circuit, acts, model=reading.model, prompts="a b")
     with pytest.raises(DataError, match="give the page its `model`"):
         page(circuit, acts, prompts=["a"])
 
@@ -164,3 +166,63 @@ def test_an_image_has_a_page(digits):
     text = prompt_page(circuit.on(model, held.inputs[0]), local=1).text
     assert "class " in text
     assert text.count('class="place"') == 1
+
+
+# live, in a notebook
+
+
+@pytest.fixture
+def live(reading):
+    circuit, layer = ruled(reading), reading.layer()
+    number = torch.arange(len(reading))
+    values = {layer.segment.hook_in: layer.x, layer.segment.hook_out: layer.y}
+    acts = gl.Activations(values, 0 * number, number, reading.prompt.inputs[0], "the prompt")
+    return views.live(circuit, reading.model, "a b", acts)
+
+
+def test_live_stores_the_static_reading_where_nobody_is_there(live):
+    bundle = live._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert 'class="place"' in bundle["text/html"]
+    assert not re.search(r'(src|href)="(?!#|data:)', bundle["text/html"])
+
+
+def test_live_reads_what_is_typed_and_holds_a_gate(live):
+    found = live.answered({"kind": "read", "text": "It was <b>late"})
+    assert live.reading.prompt.texts[1:3] == ("It", " was")
+    assert "<b>late" not in found["html"]
+    assert found["html"].count('class="place"') == len(live.reading)
+    gate = live.state()["gates"][0][0]
+    out = gate.rpartition("|")[2]
+    held = live.answered({"kind": "steer", "gate": gate, "strength": 2})["written"]
+    assert held == repr(live.reading.steer(out, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"kind": "read", "text": ""}, "the prompt is empty"),
+        ({"kind": "read", "text": "word " * 400}, "reads at most 256"),
+        ({"kind": "steer", "gate": "blocks.3|OF_99999"}, "blocks.3"),
+        ({"kind": "steer", "gate": "|", "strength": 1.0}, "unknown segment"),
+        ({}, "kind read or steer"),
+    ],
+)
+def test_live_answers_a_mistake_in_a_sentence_and_stays_as_it_was(live, asked, says):
+    before = live.reading
+    (said,) = live.answered(asked).values()
+    assert says in said
+    assert live.reading is before
+
+
+def test_the_widget_sends_what_is_shown_and_fetches_nothing(live):
+    pytest.importorskip("anywidget")
+    made = live_prompt.widget(live)
+    assert made.html == live.state()["html"]
+    made._handle_custom_msg({"kind": "read", "text": "It was"}, [])
+    assert made.html == live.state()["html"]
+    assert made.text == "It was"
+    made._handle_custom_msg({"kind": "read", "text": ""}, [])
+    assert "the prompt is empty" in made.said
+    assert not re.search(r"https?://|import\(|fetch\(", document.asset("live.js"))
+    made.close()

@@ -29,6 +29,7 @@ __getattr__ = behind(
             "figure_card": ("card_svg",),
             "diff": ("compare",),
             "prompt": ("prompt_page",),
+            "live_prompt": ("live",),
             "matrix": ("layer_map",),
             "figures": ("heat_maps", "jacobian_maps"),
         },

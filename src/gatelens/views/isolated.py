@@ -13,11 +13,12 @@ def isolated(body: Markup, plain: str) -> str:
     """A shadow root around the markup: declared in it, for pages that are read whole, and made by a few lines of script in
     front ends that put outputs in piece by piece. Where neither is done, the plain text shows.
     """
-    return str(fragment("notebook.html.j2", style=_style(), script=_script(), body=body, plain=plain))
+    return str(fragment("notebook.html.j2", style=style(), script=_script(), body=body, plain=plain))
 
 
 @cache
-def _style() -> Markup:
+def style() -> Markup:
+    """Everything that is drawn in a cell is styled by this."""
     return Markup(compact_style(asset("style.css") + asset("picture.css") + asset("notebook.css")))
 
 

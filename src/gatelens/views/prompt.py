@@ -62,7 +62,7 @@ def prompt_page(reading: Any, local: int = LOCAL, title: str | None = None) -> H
         reading: a `PromptReading`.
         local: how many firings, those of the largest effect, are explained by a local reading.
     """
-    found = part(reading, _names(reading), "", local)
+    found = part(reading, names_of(reading), "", local)
     title = title or "What fires on this prompt"
     body = fragment("prompt.html.j2", title=title, symbols=glyph_symbols(), part=found, glossary=words())
     return document(title, body, {"at-strip": found.strip}, [bundle()])
@@ -72,10 +72,8 @@ def readable(model: Any, prompts: Sequence[Any]) -> list[Prompt]:
     """Prompts as the model reads them, before anything is drawn.
 
     Raises:
-        DataError: one that the model cannot read, a single text in place of a list, or no model.
+        DataError: one that the model cannot read, or no model.
     """
-    if isinstance(prompts, str):
-        raise DataError(f"prompts are a list of texts, got one text: give [{prompts[:40]!r}]")
     if prompts and model is None:
         raise DataError("prompts are read by the model: give the page its `model`, or no prompts")
     return [prompt_of(model, prompt) for prompt in prompts]
@@ -111,10 +109,10 @@ def _counted(reading: Any) -> list[str]:
 
 def prompt_fragment(reading: Any) -> Markup:
     """The same without local readings and links, for a notebook."""
-    return fragment("prompt_body.html.j2", **_values(reading, {}, NOTEBOOK, "", _names(reading)))
+    return fragment("prompt_body.html.j2", **_values(reading, {}, NOTEBOOK, "", names_of(reading)))
 
 
-def _names(reading: Any) -> dict[str, Known]:
+def names_of(reading: Any) -> dict[str, Known]:
     """What is known of the features of each segment, where the reading has rows at hand."""
     acts, circuit = reading.ordinary.acts, reading.circuit
     if acts is None:

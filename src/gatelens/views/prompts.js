@@ -21,9 +21,8 @@
     place.id = data.id + "-drawn";
     plain.before(place);
     window.CircuitsVis.render(place.id, window.CircuitsVis.ColoredTokens, JSON.parse(data.textContent));
-    (function wait(left) {
-      var found = all("span", place).filter(function (span) { return !span.querySelector("span"); });
-      if (found.length !== links.length) { if (left) { setTimeout(wait, 50, left - 1); } else { place.remove(); } return; }
+    window.glTokens(place, links.length, function (found) {
+      if (!found) { place.remove(); return; }
       drawn = found;
       drawn.forEach(function (token, k) {
         token.tabIndex = 0;
@@ -38,7 +37,7 @@
       });
       plain.hidden = true;
       choose(Math.max(places.findIndex(function (p) { return p.open; }), 0));
-    })(40);
+    });
   });
   var tabs = all(".tabs [role=tab]"), root = document.querySelector(".gl");
   if (!tabs.length) { return; }

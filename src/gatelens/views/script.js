@@ -111,8 +111,27 @@
     if (!window.CircuitsVis) { return; }
     all(".cv:empty", from).forEach(function (place) {
       var data = document.getElementById(place.id + "-data");
-      if (data && place.offsetParent) { window.CircuitsVis.render(place.id, window.CircuitsVis.ColoredTokens, JSON.parse(data.textContent)); }
+      if (data && place.offsetParent) {
+        var props = JSON.parse(data.textContent);
+        window.CircuitsVis.render(place.id, window.CircuitsVis.ColoredTokens, props);
+        window.glTokens(place, props.tokens.length, function () { /* their ink was all there was to do */ });
+      }
     });
+  };
+  // the tokens that circuitsvis draws, once they are there; its white on a middling blue is made black, which reads on it
+  window.glTokens = function (place, number, then, left) {
+    var found = all("span", place).filter(function (span) { return !span.querySelector("span"); });
+    if (found.length !== number) {
+      if (left === 0) { then(null); } else { setTimeout(window.glTokens, 50, place, number, then, (left || 40) - 1); }
+      return;
+    }
+    found.forEach(function (token) {
+      var ground = (getComputedStyle(token).backgroundColor.match(/[\d.]+/g) || [255, 255, 255]).slice(0, 3).map(function (c) {
+        return c / 255 <= 0.04045 ? c / 255 / 12.92 : Math.pow((c / 255 + 0.055) / 1.055, 2.4);
+      });
+      token.style.color = 0.2126 * ground[0] + 0.7152 * ground[1] + 0.0722 * ground[2] > 0.179 ? "#000" : "#fff";
+    });
+    then(found);
   };
   window.glPanels(document);
   document.addEventListener("toggle", function (event) { window.glPanels(event.target); }, true);
