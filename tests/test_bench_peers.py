@@ -13,6 +13,7 @@ from gatelens.basis.linear import Rotation
 from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import ConfigError
+from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.ladder.measuring import Rows
 from gatelens.models import HookedMLP
 from gatelens.segments import MLPWeights, Segment, mlp_segments
@@ -145,6 +146,20 @@ def test_one_feature_moves_each_neuron_and_all_neurons_are_the_mlp():
     post = torch.stack([F.silu(s @ mlp.W_gate) * (s @ mlp.W_in + mlp.b_in) for s in singles])
     best = post.abs().argmax(0)  # without any feature the gate is silu(0) = 0
     assert torch.allclose(one.features(row, row)[0], post.gather(0, best[None])[0], atol=1e-5)
+
+
+def test_a_bypass_reads_the_edited_code():
+    """On natural rows a form is what its dictionary reconstructs; the bypass of an edited code is that code's, not that of its rows."""
+    draw = torch.Generator().manual_seed(9)
+    wires = Connector.from_dense(torch.randn(5, WIDTH, generator=draw), torch.randn(5, generator=draw))
+    dictionary, past = torch.randn(5, 4, generator=draw), torch.randn(WIDTH, 4, generator=draw)
+    basis = GateBasis(Positive(WIDTH), wires, dictionary, torch.zeros(4), WIDTH, past)
+    form, x = forms.of_gates(basis), drawn(50, WIDTH, 8)
+    assert torch.allclose(form.rows(x, x), basis.reconstruct(x), atol=1e-5)
+    edited = x.clone()
+    edited[:, 0] = 0
+    assert torch.allclose(form.rows(x, edited), wires(edited) @ dictionary + edited @ past, atol=1e-5)
+    assert form.weights == 5 * (WIDTH + 2 + 4) + 4 + WIDTH * 4
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ LEGEND = (
     "mean. Removals, subsets, restoring: R2 of the predicted change in y when one feature goes, each goes with p = .4, one comes back "
     "where an output of the model was closed only for its lack. Rules: outputs with a rule of held-out MCC over .5 at the median level; "
     "verified: of those set in the model, and the same for unrelated features. Seconds are of one processor core. A dash was not "
-    "measured; the note says why. In the plots gates are blue."
+    "measured; the note says why. In the plots gates are blue; a hollow mark has a dense linear "
+    "map beside its outputs."
 )
 
 
@@ -93,11 +94,12 @@ def plot(rows: Sequence[Mapping[str, Any]]) -> str:
         left, right = figure.subplots(1, 2)
         for number, row in enumerate(rows, 1):
             inputs, removals = (row["baselines"].get(key) for key in ("inputs an output", "removals"))
+            hollow = "a dense linear map" in row.get("note", "")
             colour = COLOURS[0] if row["name"].split(": ", 1)[1].startswith("gates") else COLOURS[1]
             if row["value"] is not None and inputs:
-                _mark(left, inputs, row["value"], number, colour)
+                _mark(left, inputs, row["value"], number, colour, hollow)
             if row["value"] is not None and removals is not None:
-                _mark(right, row["value"], max(removals, -0.5), number, colour)
+                _mark(right, row["value"], max(removals, -0.5), number, colour, hollow)
         left.set_xscale("log")
         left.set_xlabel("inputs an output")
         left.set_ylabel("FVU of y")
@@ -109,6 +111,6 @@ def plot(rows: Sequence[Mapping[str, Any]]) -> str:
     return re.sub(r"\s*\n\s*", " ", result[0])
 
 
-def _mark(axes: Any, x: float, y: float, number: int, colour: str) -> None:
-    axes.plot([x], [y], marker="o", markersize=4, linestyle="", color=colour)
+def _mark(axes: Any, x: float, y: float, number: int, colour: str, hollow: bool) -> None:
+    axes.plot([x], [y], marker="o", markersize=4, linestyle="", color=colour, fillstyle="none" if hollow else "full")
     axes.annotate(str(number), (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7)

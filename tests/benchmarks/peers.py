@@ -281,7 +281,7 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
         1.15,
         "lower",
         beside,
-        f"best: {name}; the transcoder reads all of x, at the same activity",
+        f"best: {name}, L0 {_l0(of(name, 'l0') if name else None)}; the transcoder reads all of x, L0 {_l0(of(DENSE, 'l0'))}",
     )
     closing = best(few(16), "gap closed", False)
     yield Figure(
@@ -302,6 +302,10 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
             "lower" if least else "higher",
             note=f"best: {name}",
         )
+
+
+def _l0(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1f}"
 
 
 def carried(case: str, found: Mapping[str, Any]) -> Figure:
