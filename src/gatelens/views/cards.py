@@ -106,18 +106,6 @@ class Card:
         return evidence(self.gate)
 
     @property
-    def facts(self) -> Markup:
-        return card_lines.facts(self.evidence)
-
-    @property
-    def equation(self) -> Markup:
-        return card_lines.equation(self.gate, self.label, self.terms)
-
-    @property
-    def table_rows(self) -> Markup:
-        return card_lines.table_rows(self.table, self.gate.intervention is not None)
-
-    @property
     def kind(self) -> str:
         return str(self.gate.kind)
 
@@ -193,7 +181,15 @@ def card(gate: Gate, segment: str = "", labels: Any = None) -> Html:
 
 def body_of(card: Card) -> Markup:
     """What is seen of a card when it is open."""
-    return fragment("packed.html.j2", c=card, g=card.gate)
+    gate = card.gate
+    return fragment(
+        "packed.html.j2",
+        c=card,
+        g=gate,
+        equation=card_lines.equation(gate, card.label, card.terms),
+        facts=card_lines.facts(card.evidence),
+        table_rows=card_lines.table_rows(card.table, gate.intervention is not None),
+    )
 
 
 def card_list(cards: Sequence[Card], opened: int = 0) -> Markup:
