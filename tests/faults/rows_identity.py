@@ -426,7 +426,7 @@ ROWS = [
             ("nothing for a name", "bases", {"use": None}, ("bases: `use:` takes a name", "got None")),
             ("a training that is none", "model", {"train": True}, ("model.train: expected keywords", "got True")),
             ("a setting of a training that is none", "model", {"train": {"epoch": 1}}, ("did you mean 'epochs'",)),
-            ("no epochs", "model", {"train": {"epochs": -1}}, ("epochs must be at least 1; got -1",)),
+            ("no epochs", "model", {"train": {"epochs": -1}}, ("epochs must be at least 0; got -1",)),
             ("fewer than one component", "bases", {"use": "PCA", "components": -3}, ("components must be at least 1",)),
             (
                 "an unknown baseline",

@@ -52,7 +52,8 @@ def splice(
     if lacking:
         raise ConfigError(f"splice: expected a Circuit, got {type(circuit).__name__}, which lacks {', '.join(lacking)}")
     segments = each_segment(circuit.segments if segments is None else segments)
-    for name, known in [(s.name, circuit.connectors) for s in segments] + [(h, circuit.bases) for h in hooks or ()]:
+    asked = [(s.name, circuit.connectors) for s in segments] if how == "connectors" else []
+    for name, known in asked + [(h, circuit.bases) for h in hooks or ()]:
         if name not in known:
             raise ConfigError(f"splice: {unknown('part of the circuit', name, known)}")
     keep = None if keep is None else flags(keep, "splice: keep")

@@ -33,8 +33,8 @@ class Predictor:
         said, at_value, quiet = np.ones(len(rows)), np.ones(len(row)), np.ones(1)
         for place, side in enumerate(self.connector.sides):
             bias = float(side.bias[out])
-            wires = (parents, weights) if side is self.connector else (p.tolist() for p in side.parents(out))
-            sums = (*self._sums(bias, *wires, rows, row), np.array([bias]))
+            inputs, heavy = (parents, weights) if side is self.connector else (p.tolist() for p in side.parents(out))
+            sums = (*self._sums(bias, inputs, heavy, rows, row), np.array([bias]))
             a, b, c = (self._activated(out, z) if place == 0 else z for z in sums)
             said, at_value, quiet = said * a, at_value * b, quiet * c
         said, at_value, quiet = (self._passed(out, v) for v in (said, at_value, quiet))

@@ -49,9 +49,9 @@ def check_model(model: Any) -> None:
     Raises:
         ModelError: with how to wrap a model that has none; a model that draws or learns while it runs.
     """
-    _check_settled(model)
     missing = [name for name in ("hook_dict", "run_with_cache", "run_with_hooks") if not hasattr(model, name)]
     if not missing:
+        _check_settled(model)
         return
     what = f"{type(model).__module__.split('.')[0]}'s {type(model).__name__}"
     if hasattr(model, "name_or_path") and hasattr(model, "config"):

@@ -29,9 +29,9 @@ class Training:
     weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train: {name} must be at least 1; got {getattr(self, name)}. Raise it")
+        for name, least in (("epochs", 0), ("batch_size", 1)):  # of no epoch comes the network as it was drawn
+            if getattr(self, name) < least:
+                raise ConfigError(f"train: {name} must be at least {least}; got {getattr(self, name)}. Raise it")
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ConfigError(
                 f"train: lr must be above 0 and weight_decay at least 0; got lr={self.lr}, weight_decay={self.weight_decay}"

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 import gatelens
 
-from ..errors import ECHOED, ConfigError, shown, unknown
+from ..errors import ECHOED, ConfigError, nearest, shown, unknown
 
 #: recipes beside the front door that a config names as they are called
 BY_NAME = {
@@ -142,7 +142,13 @@ def wrong(problem: Mapping[str, Any]) -> str:
     """What pydantic found: the key without the names of its own machinery, what was expected and what came."""
     place = ".".join(part for part in map(str, problem["loc"]) if "[" not in part)
     expected = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f"{place[:ECHOED]}: {expected[:ECHOED]}, got {shown(problem['input'])}"
+    close = (
+        nearest(str(problem["input"]), problem["ctx"]["expected"].split("'")[1::2], 1)
+        if problem["type"] == "literal_error"
+        else []
+    )
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{place[:ECHOED]}: {expected[:ECHOED]}, got {shown(problem['input'])}{hint}"
 
 
 def _hints(use: Callable[..., Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import GateLensError, StoreError
+from ..errors import ConfigError, DataError, StoreError
 from .files import explained, file_sha256, move, replace_file, sweep, sync_folder, write_temporary
 from .lock import lock
 from .manifest import MANIFEST, PENDING, NewerFormatError, load_manifest, new_manifest
@@ -261,9 +261,17 @@ def understood(what: object) -> Iterator[None]:
     """
     try:
         yield
-    except GateLensError:
-        raise
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
+    except (
+        ConfigError,
+        DataError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         first = (str(error).splitlines() or [""])[0][:160]
         raise StoreError(
             f"{what} does not hold what this version of gatelens writes there ({type(error).__name__}: {first}). "
