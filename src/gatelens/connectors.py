@@ -188,16 +188,16 @@ class Connector:
     def load_from(cls, stored: store.Reading) -> Connector:
         """What `save_into` wrote, of whichever sort."""
         about = stored.json("connector.json")
-        if "sides" in about:
-            first, second = (Connector.load_from(stored.part(name, "connector")) for name in _SIDES)
-            least = stored.tensors("connector.safetensors")["least"] if about["least"] else None
-            return ProductConnector.of(first, second, least)
-        tensors, config = stored.tensors("connector.safetensors"), stored.json("connector.json")
         with store.understood(stored.place):
-            n, m = config["shape"]
+            if "sides" in about:
+                first, second = (Connector.load_from(stored.part(name, "connector")) for name in _SIDES)
+                least = stored.tensors("connector.safetensors")["least"] if about["least"] else None
+                return ProductConnector.of(first, second, least)
+            n, m = about["shape"]
+            tensors = stored.tensors("connector.safetensors")
             crow, col, values = tensors["crow"], tensors["col"], tensors["values"]
             weight = csr(crow, col, values, (n, m), check=True)
-            return cls(weight, tensors["bias"], tensors.get("threshold"), config["activation"], config["solver"])
+            return cls(weight, tensors["bias"], tensors.get("threshold"), about["activation"], about["solver"])
 
     def __repr__(self) -> str:
         n, m = self.weight.shape
