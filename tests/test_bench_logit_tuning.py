@@ -13,18 +13,9 @@ from gatelens.data import Batches
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.segments import Segment
+from support.dictionaries import Nonnegative
 
 INPUTS, GATES, CLASSES = 8, 4, 3
-
-
-class Nonnegative:
-    W_dec = torch.eye(INPUTS)
-
-    def encode(self, x):
-        return x.clamp_min(0)
-
-    def decode(self, f):
-        return f
 
 
 class Gated(HookedRootModule):
@@ -55,7 +46,9 @@ def world():
     ]
     segment = Segment("hook_in", "hook_out", lambda x: (x @ model.A.T - 1.2).clamp_min(0), INPUTS, GATES)
     start = Connector.from_dense(0.6 * model.A, torch.full((GATES,), -0.4))
-    gates = GateBasis(Nonnegative(), start, torch.eye(GATES), torch.zeros(GATES), INPUTS, None, "hook_in", "hook_out")
+    gates = GateBasis(
+        Nonnegative(INPUTS), start, torch.eye(GATES), torch.zeros(GATES), INPUTS, None, "hook_in", "hook_out"
+    )
     return model, segment, gates, *data
 
 
@@ -94,7 +87,9 @@ def test_a_bypass_is_kept_and_counts(world):
     """What is trained says what the dictionary with its bypass says, and hands the bypass on."""
     model, _, gates, fit, _ = world
     bypass = 0.1 * torch.rand(INPUTS, GATES, generator=torch.Generator().manual_seed(3))
-    beside = GateBasis(Nonnegative(), gates.connector, gates.W_dec, gates.b_dec, INPUTS, bypass, "hook_in", "hook_out")
+    beside = GateBasis(
+        Nonnegative(INPUTS), gates.connector, gates.W_dec, gates.b_dec, INPUTS, bypass, "hook_in", "hook_out"
+    )
     exact = Segment("hook_in", "hook_out", lambda x: beside.reconstruct(x), INPUTS, GATES)
     tuned = LogitTuning(model, fit).tune(beside, exact)
     assert tuned.bypass_in is bypass

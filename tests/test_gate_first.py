@@ -26,21 +26,9 @@ from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
 from gatelens.solvers.built_in import BuiltInWires
 from gatelens.views.summary import sentence
+from support.dictionaries import Nonnegative
 
 WIDTH, GATES, FAN_IN = 24, 12, 2
-
-
-class Nonnegative:
-    """Features that are the coordinates themselves where positive: a dictionary without training."""
-
-    def __init__(self, width=WIDTH):
-        self.W_dec = torch.eye(width)
-
-    def encode(self, x):
-        return x.clamp_min(0)
-
-    def decode(self, f):
-        return f
 
 
 def planted(rows=3000, seed=0):
@@ -64,7 +52,7 @@ def recipe(**rest):
 @pytest.fixture(scope="module")
 def fitted():
     segment, x, y, parents, start = planted()
-    inputs, outputs = {"in": Nonnegative()}, {"out": start}
+    inputs, outputs = {"in": Nonnegative(WIDTH)}, {"out": start}
     bases = recipe(inputs=inputs, outputs=outputs).fit([segment], {"in": x, "out": y})
     return segment, x, y, parents, bases
 
@@ -115,7 +103,7 @@ def test_pairs_part_inputs_that_natural_rows_never_part():
     true = segment.forward(changed) - y
     errors = []
     for edits in (None, Counterfactual(drop=(0.1, 0.3), pairs=20_000)):
-        gates = recipe(counterfactual=edits, l0=3.0, samples=40_000).train(segment, Nonnegative(), start, x, y)
+        gates = recipe(counterfactual=edits, l0=3.0, samples=40_000).train(segment, Nonnegative(WIDTH), start, x, y)
         left = gates.decode(gates.connector(changed) - gates.connector(x)) - gates.b_dec - true
         errors.append(float(left.square().sum() / true.square().sum()))
     assert errors[1] < 0.5 * errors[0]
@@ -124,7 +112,9 @@ def test_pairs_part_inputs_that_natural_rows_never_part():
 def test_the_same_seed_gives_the_same_gates():
     segment, x, y, _, start = planted(1500)
     a, b = (
-        recipe(samples=5_000, counterfactual=Counterfactual(pairs=2_000)).train(segment, Nonnegative(), start, x, y)
+        recipe(samples=5_000, counterfactual=Counterfactual(pairs=2_000)).train(
+            segment, Nonnegative(WIDTH), start, x, y
+        )
         for _ in range(2)
     )
     assert torch.equal(a.connector.weight.to_dense(), b.connector.weight.to_dense())
@@ -137,7 +127,7 @@ def test_a_bypass_carries_what_is_linear():
     linear = torch.randn(WIDTH, 16, generator=generator)
     both = Segment("in", "out", lambda x: segment.forward(x) + x @ linear, WIDTH, 16)
     with_bypass, without = (
-        recipe(bypass=b).train(both, Nonnegative(), start, x, both.forward(x)) for b in ("all", "none")
+        recipe(bypass=b).train(both, Nonnegative(WIDTH), start, x, both.forward(x)) for b in ("all", "none")
     )
     assert explained(with_bypass, x, both.forward(x)) < 0.5 * explained(without, x, both.forward(x))
 
@@ -153,7 +143,7 @@ def test_features_too_dense_for_a_parent_write_one_direction_each():
     both = Segment("in", "out", lambda x: segment.forward(x * sparse) + x[:, -2:] @ written, WIDTH, 16)
     y = both.forward(x)
     gates, left_out = (
-        recipe(bypass=b, dense_share=0.5).train(both, Nonnegative(), start, x, y) for b in ("dense", "none")
+        recipe(bypass=b, dense_share=0.5).train(both, Nonnegative(WIDTH), start, x, y) for b in ("dense", "none")
     )
     assert gates.bypassed == 2
     assert "2 input features go past the gates" in gates.by_construction
@@ -171,13 +161,13 @@ def test_a_bypass_counts_in_splices_figures_and_edits():
     silent = Connector.from_rows(
         [(torch.tensor([i]), torch.ones(1)) for i in range(16)], torch.full((16,), -9.0), WIDTH
     )
-    gates = GateBasis(Nonnegative(), silent, torch.eye(16), torch.zeros(16), WIDTH, linear, "in", "out")
-    circuit = Circuit([segment], {"in": Nonnegative(), "out": gates}, {segment.name: silent})
+    gates = GateBasis(Nonnegative(WIDTH), silent, torch.eye(16), torch.zeros(16), WIDTH, linear, "in", "out")
+    circuit = Circuit([segment], {"in": Nonnegative(WIDTH), "out": gates}, {segment.name: silent})
     hooks = dict(splice(circuit))
     hooks["in"](x)
     assert torch.allclose(hooks["out"](torch.zeros(200, 16)), x @ linear, atol=1e-5)
     assert connector_figures(silent, gates, x, silent(x), x @ linear, x)["fvu"] == pytest.approx(0, abs=1e-6)
-    found = edit_figures(segment, Nonnegative(), gates, silent, x, removal, generator)
+    found = edit_figures(segment, Nonnegative(WIDTH), gates, silent, x, removal, generator)
     assert found["r2"] == pytest.approx(1, abs=1e-5)
     figures = {"model": {"metric": "accuracy", "clean": 0.9, "ablated": 0.1}, "all_replaced": {"accuracy": 0.9}}
     assert f"and a linear map of {WIDTH} inputs past them" in sentence(circuit, figures)
@@ -272,7 +262,7 @@ def test_the_start_is_least_squares_on_the_best_inputs():
 
 def _train(**rest):
     segment, x, y, _, start = planted(300)
-    given = {"basis_in": Nonnegative(), "start": start, "x": x, "y": y, "segment": segment}
+    given = {"basis_in": Nonnegative(WIDTH), "start": start, "x": x, "y": y, "segment": segment}
     given |= {k: v for k, v in rest.items() if k in given}
     return recipe(**{k: v for k, v in rest.items() if k not in given}).train(**given)
 
@@ -283,10 +273,8 @@ class Silent(Nonnegative):
 
 
 class SilentOutput(Silent):
-    W_dec = torch.eye(16)
-
     def __init__(self):
-        pass
+        super().__init__(16)
 
     def encode(self, x):
         return torch.zeros_like(x)
@@ -296,7 +284,7 @@ class SilentOutput(Silent):
     ("change", "error", "parts"),
     [
         ({"fan_in": 30}, BasisError, ("fan_in = 30", "24 of 24")),
-        ({"basis_in": Silent()}, BasisError, ("no live parents",)),
+        ({"basis_in": Silent(WIDTH)}, BasisError, ("no live parents",)),
         ({"dense_share": 0.01}, BasisError, ("on in more than 1%", "dense_share")),
         ({"start": SilentOutput()}, BasisError, ("never fires",)),
         ({"memory_gib": 1e-9}, TooLargeError, ("GiB", "memory_gib")),
@@ -328,7 +316,7 @@ def test_segments_that_meet_are_refused():
     segment, x, y, _, start = planted(100)
     following = Segment("out", "end", lambda x: x, 16, 16)
     with pytest.raises(BasisError, match=r"segments meet at out"):
-        recipe(inputs=Nonnegative(), outputs=start).fit([segment, following], {"in": x, "out": y, "end": y})
+        recipe(inputs=Nonnegative(WIDTH), outputs=start).fit([segment, following], {"in": x, "out": y, "end": y})
 
 
 def test_a_dictionary_of_another_segment_is_refused(fitted):
@@ -338,6 +326,6 @@ def test_a_dictionary_of_another_segment_is_refused(fitted):
         bases["out"].check(other)
     for outputs in (bases["out"], {"out": bases["out"]}):
         with pytest.raises(BasisError, match=r"made for in -> out"):
-            recipe(inputs=Nonnegative(), outputs=outputs).fit([other], {"elsewhere": x, "out": y})
+            recipe(inputs=Nonnegative(WIDTH), outputs=outputs).fit([other], {"elsewhere": x, "out": y})
     with pytest.raises(BasisError, match=r"basis for out takes vectors of width 9, the hook point has width 16"):
-        recipe().train(segment, Nonnegative(), Rotation(torch.eye(9)), x, y)
+        recipe().train(segment, Nonnegative(WIDTH), Rotation(torch.eye(9)), x, y)

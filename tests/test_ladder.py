@@ -15,20 +15,9 @@ from gatelens.evaluation.readings import table_mcc
 from gatelens.evaluation.rivals import ridge_to_output
 from gatelens.ladder.measuring import STATIC, Entry, Ladder, Measure, Rows, linear_wires, measure_ladder
 from gatelens.segments import Segment
+from support.dictionaries import Nonnegative
 
 WIDTH, GATES = 12, 6
-
-
-class Positive:
-    """Coordinates where positive; decoding is exact for inputs that are never negative."""
-
-    W_dec = torch.eye(WIDTH)
-
-    def encode(self, x):
-        return x.clamp_min(0)
-
-    def decode(self, f):
-        return f
 
 
 def known(rows=1500, seed=0):
@@ -50,7 +39,7 @@ def ladder():
     outputs = Rotation(torch.eye(GATES), label="neurons")
     entries = {"true gates": Entry(outputs, true), "one wire each": Entry(outputs, OneWire())}
     return measure_ladder(
-        segment, Positive(), entries, fit, held, Measure(causal_rows=300, pairs=Counterfactual(pairs=2_000))
+        segment, Nonnegative(WIDTH), entries, fit, held, Measure(causal_rows=300, pairs=Counterfactual(pairs=2_000))
     )
 
 
@@ -126,16 +115,16 @@ def test_the_ridge_is_sklearns_and_the_pair_loss_is_its_normal_equations():
     from sklearn.linear_model import Ridge
 
     segment, fit, _ = known(500)
-    ours = ridge_to_output(segment, Positive(), fit.x, fit.y)
+    ours = ridge_to_output(segment, Nonnegative(WIDTH), fit.x, fit.y)
     power = float(fit.x.double().square().sum(0).mean())
     theirs = Ridge(alpha=1e-3 * power).fit(fit.x.double().numpy(), fit.y.double().numpy())
     assert torch.allclose(ours.weight.to_dense().double(), torch.from_numpy(theirs.coef_), atol=1e-4)
     edits, lam = Counterfactual(pairs=500), 3.0
-    with_pairs = ridge_to_output(segment, Positive(), fit.x, fit.y, edits, lam)
+    with_pairs = ridge_to_output(segment, Nonnegative(WIDTH), fit.x, fit.y, edits, lam)
     weight = with_pairs.weight.to_dense().clone().requires_grad_()
     bias = with_pairs.bias.clone().requires_grad_()
     loss = torch.zeros(())
-    for pair in edits.pairs_of(segment, Positive(), fit.x, batch_size=4_096):
+    for pair in edits.pairs_of(segment, Nonnegative(WIDTH), fit.x, batch_size=4_096):
         natural, edited = (codes.dense() @ weight.T + bias for codes in (pair.codes, pair.edit.codes))
         loss = loss + (natural - pair.y).square().sum() + (edited - pair.y_edited).square().sum()
         loss = loss + lam * (edited - natural - (pair.y_edited - pair.y)).square().sum()

@@ -28,21 +28,10 @@ from gatelens.pipeline.building import build
 from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
 from gatelens.views.export import circuit_json
+from support.dictionaries import Nonnegative
 
 WIDTH, OUT = 16, 10
 PLANTED = ((0, 1), (2, 5), (3, 9), (4, 12), (10, 11))
-
-
-class Nonnegative:
-    """Features that are the coordinates themselves where positive: a dictionary without training."""
-
-    W_dec = torch.eye(WIDTH)
-
-    def encode(self, x):
-        return x.clamp_min(0)
-
-    def decode(self, f):
-        return f
 
 
 def planted(rows=2500, seed=0):
@@ -60,7 +49,7 @@ def planted(rows=2500, seed=0):
 
 
 def recipe(**rest):
-    settings = {"pairs": 5, "inputs": Nonnegative(), "counterfactual": Counterfactual(pairs=2500), "shrink": 1e-4}
+    settings = {"pairs": 5, "inputs": Nonnegative(WIDTH), "counterfactual": Counterfactual(pairs=2500), "shrink": 1e-4}
     return PairBypass(**{**settings, **rest})
 
 
@@ -76,7 +65,7 @@ def read(fitted):
     segment, x, _, basis = fitted
     other = planted(seed=1)[1]
     unseen = other, basis.features_from(other)
-    ends = {"segment": segment, "basis_in": Nonnegative(), "basis_out": basis, "x": other}
+    ends = {"segment": segment, "basis_in": Nonnegative(WIDTH), "basis_out": basis, "x": other}
     return gl.type_gates(basis.connector, x, basis.features_from(x), held_out=unseen, **ends), unseen
 
 
@@ -87,17 +76,17 @@ def pairs_in(basis):
 @pytest.mark.parametrize("edits", [None, Counterfactual(pairs=2500)])
 def test_planted_products_are_found_and_explain_other_rows(edits):
     segment, x, y = planted()
-    basis = recipe(counterfactual=edits).train(segment, Nonnegative(), x, y)
+    basis = recipe(counterfactual=edits).train(segment, Nonnegative(WIDTH), x, y)
     assert pairs_in(basis) == set(PLANTED)
     other = planted(seed=1)[1]
     assert explained(basis, other, segment.forward(other)) < 1e-4
-    figures = edit_figures(segment, Nonnegative(), basis, basis.connector, other, removal, torch.Generator())
+    figures = edit_figures(segment, Nonnegative(WIDTH), basis, basis.connector, other, removal, torch.Generator())
     assert figures["r2"] > 0.999
 
 
 def test_shuffled_partners_do_worse(fitted):
     segment, x, y, basis = fitted
-    null = recipe(shuffled=True).train(segment, Nonnegative(), x, y)
+    null = recipe(shuffled=True).train(segment, Nonnegative(WIDTH), x, y)
     assert len(null.W_dec) == 5 == len(pairs_in(null))
     assert not pairs_in(null) & set(PLANTED)
     assert explained(null, x, y) > 10 * explained(basis, x, y)
@@ -135,9 +124,9 @@ def test_the_closed_form_is_ridge_by_hand(edits):
     """Float64 least squares on the rows written out, the penalty as further rows."""
     segment, x, y = planted(600)
     shrink, lam = 1e-2, 3.0
-    basis = recipe(counterfactual=edits, shrink=shrink).train(segment, Nonnegative(), x, y)
+    basis = recipe(counterfactual=edits, shrink=shrink).train(segment, Nonnegative(WIDTH), x, y)
     first, second = (side.weight.col_indices() for side in basis.connector.sides)
-    f = Nonnegative().encode(x)
+    f = Nonnegative(WIDTH).encode(x)
     typical = Codes.of(f).typical()
 
     def terms(f):
@@ -147,7 +136,7 @@ def test_the_closed_form_is_ridge_by_hand(edits):
     one = torch.ones(len(x), 1, dtype=torch.float64)
     design, target = torch.cat([terms(f), one], 1), y.double()
     if edits is not None:
-        (pair,) = edits.pairs_of(segment, Nonnegative(), x, 1000)
+        (pair,) = edits.pairs_of(segment, Nonnegative(WIDTH), x, 1000)
         before, after = terms(pair.codes.dense()), terms(pair.edit.codes.dense())
         change = lam**0.5 * torch.cat([after - before, 0 * one], 1)
         design = torch.cat([torch.cat([before, one], 1), torch.cat([after, one], 1), change])
@@ -176,7 +165,7 @@ def test_a_pair_is_drawn_as_a_product_of_what_it_reads(fitted, read):
     segment, _, _, basis = fitted
     gates, (f_in, f_out) = read
     circuit = Circuit(
-        [segment], {"in": Nonnegative(), "out": basis}, {segment.name: basis.connector}, {segment.name: gates}
+        [segment], {"in": Nonnegative(WIDTH), "out": basis}, {segment.name: basis.connector}, {segment.name: gates}
     )
     (first, second), scale = basis.connector.parents(0)[0].tolist(), basis.connector.weight.values()[:2]
     a, b = basis.connector.sides[0].parents(0)[0].item(), basis.connector.sides[1].parents(0)[0].item()
@@ -271,10 +260,10 @@ def test_gates_are_trained_on_what_products_leave():
     y = whole.forward(x)
     settings = {"fan_in": 3, "l0": 1.0, "rounds": 3, "swap": 1, "batch_size": 128, "lr": 2e-2, "counterfactual": None}
     gates = GateDictionary(
-        inputs=Nonnegative(), outputs=gl.Rotation(written), samples=60_000, bypass=recipe(), **settings
+        inputs=Nonnegative(WIDTH), outputs=gl.Rotation(written), samples=60_000, bypass=recipe(), **settings
     )
     both = gates.fit([whole], {"in": x, "out": y})["out"]
-    products = recipe().train(whole, Nonnegative(), x, y)
+    products = recipe().train(whole, Nonnegative(WIDTH), x, y)
     assert explained(both, x, y) < 0.7 * explained(products, x, y)
     assert both.W_dec.shape == (4 + 5, OUT)
     assert torch.equal(both.W_dec[4:], products.W_dec)

@@ -17,20 +17,9 @@ from gatelens.gate_dictionaries.gate_units import Units
 from gatelens.gate_dictionaries.product_gates import ProductRun
 from gatelens.segments import Segment
 from gatelens.segments.segment import MLPWeights
+from support.dictionaries import Nonnegative
 
 WIDTH, NEURONS, OUT = 12, 6, 8
-
-
-class Nonnegative:
-    """Features that are the coordinates themselves where positive: a dictionary without training."""
-
-    W_dec = torch.eye(WIDTH)
-
-    def encode(self, x):
-        return x.clamp_min(0)
-
-    def decode(self, f):
-        return f
 
 
 def planted(rows=2000, noise=0.05):
@@ -49,7 +38,7 @@ def planted(rows=2000, noise=0.05):
 
 
 def recipe(**rest):
-    settings = {"fan_in": 2, "l0": 5, "product": True, "inputs": Nonnegative(), "counterfactual": None}
+    settings = {"fan_in": 2, "l0": 5, "product": True, "inputs": Nonnegative(WIDTH), "counterfactual": None}
     return GateDictionary(**settings | {"samples": 20_000, "batch_size": 256, "refit_rows": 2_000} | rest)
 
 
@@ -69,7 +58,7 @@ def test_without_pruning_they_are_the_neurons_of_the_model():
     codes, units = Codes.of(x), Units.of(Codes.of(x), y)
     rows = Rows(units.codes(codes), units.y(y), None)
     settings = GateTraining(NEURONS, 0.0, 1, 64, 1e-2, 0, 0, 0)
-    run = ProductRun(rows, segment, Nonnegative(), units, torch.ones(WIDTH, dtype=torch.bool), WIDTH, settings)
+    run = ProductRun(rows, segment, Nonnegative(WIDTH), units, torch.ones(WIDTH, dtype=torch.bool), WIDTH, settings)
     run.offset.data -= units.mean_out / units.size_out
     wires, dictionary, offset, _ = run.found(0)
     torch.testing.assert_close(wires(x) @ dictionary + offset, y, rtol=1e-4, atol=1e-4)
@@ -77,7 +66,7 @@ def test_without_pruning_they_are_the_neurons_of_the_model():
 
 def test_they_are_read_with_what_they_say_and_kept_on_disk(tmp_path):
     segment, x, y, _ = planted()
-    basis = recipe(l0=3).train(segment, Nonnegative(), None, x, y)
+    basis = recipe(l0=3).train(segment, Nonnegative(WIDTH), None, x, y)
     f = basis.features_from(x)
     assert float((f != 0).sum()) / len(x) == pytest.approx(3, rel=0.05)
     basis.connector.save(tmp_path / "wires")

@@ -289,14 +289,11 @@ class GateRun:
         index = torch.randperm(len(self.rows.y), generator=self.generator)[:rows]
         for part in index.split(_REFIT_BLOCK):
             codes, y = self.rows.codes.rows(part), self.rows.y[part]
-            terms = self._terms(codes, threshold)
-            normal.add(terms, y)
+            natural, edited = (self._terms(codes, threshold), y), None
             if self.rows.partner is not None:
-                edited, y_edited = self.rows.partner(part, codes)
-                terms_edited = self._terms(edited, threshold)
-                normal.add(terms_edited, y_edited)
-                if self.settings.lam:
-                    normal.add(difference(terms_edited, terms), y_edited - y, self.settings.lam, constant=False)
+                changed, y_changed = self.rows.partner(part, codes)
+                edited = (self._terms(changed, threshold), y_changed)
+            normal.add_edited(natural, edited, self.settings.lam)
         found, offset = there(normal.solve(), self.bias.device)
         dictionary, bypass = found[:, :n], found[:, n:]
         length = dictionary.norm(dim=0)
@@ -329,12 +326,3 @@ class GateRun:
             pre = self.pre(codes.rows(torch.arange(start, min(start + 1024, len(codes)))))
             parts.append(Codes.of(torch.where(pre > threshold, pre, 0.0)))
         return stacked(parts)
-
-
-def difference(a: Codes, b: Codes) -> Codes:
-    """a - b over the same rows; entries of one feature are left beside one another."""
-    row = torch.cat([a.row, b.row])
-    order = torch.argsort(row, stable=True)
-    return Codes.from_entries(
-        row[order], torch.cat([a.col, b.col])[order], torch.cat([a.value, -b.value])[order], len(a), a.width
-    )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..basis.recipe import is_recipe
 from ..errors import BasisError
 from ..segments import Segment
 
@@ -38,6 +39,4 @@ def dictionary_at(given: Any, segment: Segment, hook: str, acts: Mapping[str, Te
 
         recipe = TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1]))
         return recipe.train(acts[hook], hook)
-    if hasattr(given, "decode"):
-        return given
-    return given.fit([segment], acts)[hook]
+    return given.fit([segment], acts)[hook] if is_recipe(given) else given

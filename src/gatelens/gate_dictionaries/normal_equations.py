@@ -28,6 +28,20 @@ class NormalEquations:
         a = _with_constant(codes, constant)
         self._add(weight * (a.T @ a), weight * (a.T @ y.double().cpu().numpy()))
 
+    def add_edited(
+        self,
+        rows: tuple[Codes, Float[Tensor, "rows d"]],
+        edited: tuple[Codes, Float[Tensor, "rows d"]] | None,
+        lam: float,
+    ) -> None:
+        """Natural rows and, where there are any, their edits and the differences of both: the loss that gates are trained with."""
+        self.add(*rows)
+        if edited is None:
+            return
+        self.add(*edited)
+        if lam:
+            self.add(_difference(edited[0], rows[0]), edited[1] - rows[1], lam, constant=False)
+
     def add_sparse(self, codes: Codes, targets: Codes) -> None:
         a = _with_constant(codes, True)
         self._add(a.T @ a, (a.T @ scipy_csr(targets)).toarray())
@@ -50,6 +64,15 @@ class NormalEquations:
         inner.diagonal()[-1] += 1e-9
         solution = torch.cholesky_solve(self.cross, torch.linalg.cholesky(inner))
         return solution[:-1].T.float().contiguous(), solution[-1].float()
+
+
+def _difference(a: Codes, b: Codes) -> Codes:
+    """a - b over the same rows; entries of one feature are left beside one another."""
+    row = torch.cat([a.row, b.row])
+    order = torch.argsort(row, stable=True)
+    return Codes.from_entries(
+        row[order], torch.cat([a.col, b.col])[order], torch.cat([a.value, -b.value])[order], len(a), a.width
+    )
 
 
 def _with_constant(codes: Codes, constant: bool) -> Any:

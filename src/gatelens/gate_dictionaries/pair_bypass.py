@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width
-from ..basis.recipe import RecipeDefaults, as_recipe, check_there
+from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
 from ..codes.csr import csr, spread
 from ..codes.rows import Codes
 from ..connectors import Connector, ProductConnector
@@ -24,7 +24,6 @@ from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all
 from .gate_basis import GateBasis, check_finite_codes
-from .gate_training import difference
 from .given import dictionary_at, refuse_meeting
 from .normal_equations import NormalEquations
 from .products import Candidates, Products, Residuals, beside, scaled
@@ -101,7 +100,7 @@ class PairBypass(RecipeDefaults):
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         """Either end: the input dictionary's features, or the products."""
-        inputs = as_recipe(self.inputs) if callable(getattr(self.inputs, "fit", None)) else None
+        inputs = as_recipe(self.inputs) if is_recipe(self.inputs) else None
         features, active = (8 * width, 32.0) if inputs is None else inputs.shape_at(hook, width)
         return max(features, self.pairs), active
 
@@ -216,13 +215,10 @@ class _Terms:
         """Weights and intercept of least squares, with the loss of gates."""
         normal = NormalEquations()
         for part in torch.arange(len(rows.y)).split(_BLOCK):
-            terms, y = self.of(rows.codes.rows(part)), rows.y[part]
-            normal.add(terms, y)
+            natural, edited = (self.of(rows.codes.rows(part)), rows.y[part]), None
             if rows.edited is not None and rows.y_edited is not None:
-                edited, y_edited = self.of(rows.edited.rows(part)), rows.y_edited[part]
-                normal.add(edited, y_edited)
-                if lam:
-                    normal.add(difference(edited, terms), y_edited - y, lam, constant=False)
+                edited = self.of(rows.edited.rows(part)), rows.y_edited[part]
+            normal.add_edited(natural, edited, lam)
         return normal.solve(shrink)
 
 

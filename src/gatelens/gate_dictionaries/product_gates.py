@@ -19,7 +19,7 @@ from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..segments import Segment
 from ..segments.segment import ACTIVATIONS
-from .gate_training import GateTraining, Rows, difference
+from .gate_training import GateTraining, Rows
 from .gate_units import Units
 from .normal_equations import NormalEquations
 
@@ -209,14 +209,11 @@ class ProductRun:
         normal = NormalEquations()
         for part in index.split(_REFIT_BLOCK):
             codes, y = self.rows.codes.rows(part), self.rows.y[part]
-            terms = self._active(codes, least)
-            normal.add(terms, y)
+            natural, edited = (self._active(codes, least), y), None
             if self.rows.partner is not None:
-                edited, y_edited = self.rows.partner(part, codes)
-                terms_edited = self._active(edited, least)
-                normal.add(terms_edited, y_edited)
-                if self.settings.lam:
-                    normal.add(difference(terms_edited, terms), y_edited - y, self.settings.lam, constant=False)
+                changed, y_changed = self.rows.partner(part, codes)
+                edited = (self._active(changed, least), y_changed)
+            normal.add_edited(natural, edited, self.settings.lam)
         dictionary, offset = normal.solve()
         length = dictionary.norm(dim=0)
         live = length > 1e-6

@@ -180,7 +180,9 @@ def word_network(
 
 
 def _build(planted: Planted, d_in: int, d_out: int, steps: int, seed: int) -> PlantedNetwork:
-    check_sizes(d_in=d_in, d_out=d_out, steps=steps + 1)  # no step at all leaves the network as it was built
+    check_sizes(d_in=d_in, d_out=d_out)
+    if steps < 0:
+        raise ConfigError(f"steps = {steps}: expected 0 or more; none leaves the network as it was built")
     generator = torch.Generator().manual_seed(seed)
     D_in = spread_directions(planted.width_in, d_in, generator)
     D_out = spread_directions(planted.width_out, d_out, generator)
