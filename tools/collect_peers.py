@@ -32,7 +32,8 @@ def main(seeds: list[int]) -> None:
     result = {
         "bench": "peers",
         "title": TITLE,
-        "note": "One run, as far as its time reached: rows that say so were not run. A figure of one seed has no spread.",
+        "note": "One run, as far as its time reached: rows that say so were not run. A figure of one seed has no spread. Rows are "
+        "kept from one run of the benchmark to the next: the commit is that at which they were put together.",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
         "seeds": seeds,
