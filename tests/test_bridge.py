@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 import gatelens as gl
 from gatelens.basis import Rotation
 from gatelens.circuits import Circuit
 from gatelens.errors import BasisError
+from gatelens.evaluation.removal import removals
 from gatelens.models.fingerprint import model_record
 from gatelens.models.load import has_hooked_transformer
 from support.small_models import TEXT, gpt2_folder, llama_folder
@@ -133,3 +136,27 @@ def test_a_segment_is_the_same_under_either_form(tmp_path):
     found = [model.run_with_cache(tokens, names_filter=names)[1] for model in forms]
     for name in names:
         assert torch.allclose(found[0][name], found[-1][name], atol=1e-4)
+
+
+def test_gates_prompts_and_removals(bridges):
+    """A bridge has the argument `start_at_layer`, not the means: whoever begins at a block must find that out."""
+    model = bridges["gpt2"]
+    batches = gl.text_batches(model, TEXT, rows=(40, 20), length=16)
+    segments = gl.mlp_segments(model, layers=[1])
+    recipe = gl.TrainedSAE(trainer="sparse", d_sae=48, k=4, samples=3000, batch_size=64)
+    found = gl.find_circuit(
+        model, batches, segments, recipe, gl.GramLasso(mean_wires=4), quick=True, min_count=5, tried_at_most=4
+    )
+    acts = gl.collect(model, batches[1], segments)
+    reading = found.circuit.on(model, "the dog runs", acts)
+    fired = reading.firings(most=1)[0]
+    assert reading.at(fired.position, fired.out).why().rule is not None
+    assert "OF_" in str(reading.set({f"OF_{fired.out}": "off"}))
+    (segment,) = segments
+    basis = found.circuit.bases[segment.hook_out]
+    features = scipy.sparse.csr_matrix(basis.encode(acts[segment.hook_out]).detach().numpy())
+    outs = np.flatnonzero(np.diff(features.tocsc().indptr))[:2].tolist()
+    levels = np.zeros(features.shape[1])
+    gone = removals(model, segment.hook_out, basis.W_dec.detach(), features, levels, outs, batches[1])
+    assert sorted(gone) == outs
+    assert all(r.own > 0 and r.other > 0 for r in gone.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from ..data import Batch, Batches
 from ..data.given import as_batches
 from ..data.readable import check_targets
 from ..distributed import from_first, shared
-from ..models import prove_padding, run_hooked
+from ..models import prove_padding, run_hooked, starts_at
 from .splicing import Hook
 
 HooksFor = Callable[[Tensor], Sequence[Hook]]
 #: residual streams are kept up to this many bytes; beyond, every pass is a whole one
 KEPT_BYTES = 2 * 2**30
-_TOLERANCE = 1e-4
-#: examples on which that is proved
+#: examples on which a start at a block is proved
 _PROOF = 2
 
 
@@ -111,7 +109,6 @@ class Passes:
         model, config = self.model, getattr(self.model, "cfg", None)
         return bool(
             self.first
-            and "start_at_layer" in inspect.signature(model.forward).parameters
             and f"blocks.{self.first}.hook_resid_pre" in model.hook_dict
             # padding on the left is masked by the embedding too, which a later start leaves out
             and getattr(getattr(model, "tokenizer", None), "padding_side", "right") == "right"
@@ -122,12 +119,8 @@ class Passes:
         if 0 not in self._kept:
             return False
         few = self.batches.take(_PROOF).batch(0)
-        try:
-            started = self._run(self._kept[0][: len(few.inputs)], few.mask, [], start_at_layer=self.first)
-        except NotImplementedError:  # a bridge has the argument, not the means
-            return False
-        whole = self._whole(few, [])
-        return bool((started - whole).abs().max() <= _TOLERANCE * whole.abs().max())
+        entering = self._kept[0][: len(few.inputs)]
+        return starts_at(self.model, self.first or 0, entering, self._whole(few, []), few.mask)
 
 
 def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float:

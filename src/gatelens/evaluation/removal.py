@@ -7,7 +7,6 @@ is above that is the output's own doing.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch import Tensor
 from ..data import Batches
 from ..errors import DataError
 from ..errors.progress import bar
-from ..models import run_cached, run_hooked
+from ..models import run_cached, run_hooked, starts_at
 
 #: windows in which an output is removed
 WINDOWS = 4
@@ -122,25 +121,34 @@ class _From:
     def __init__(self, model: Any, hook: str):
         self.model, self.hook = model, hook
         block = re.match(r"blocks\.(\d+)\.", hook)
-        can = block and "start_at_layer" in inspect.signature(model.forward).parameters
-        self.first = int(block[1]) if block and can and int(block[1]) > 0 else None
+        self.first = int(block[1]) if block else 0
+        self._starts: bool | None = None
         self._last: tuple[Batches, Tensor] | None = None
 
     def log_probabilities(self, part: Batches, change: Tensor | None) -> Float[Tensor, "windows positions outputs"]:
         hooks = [] if change is None else [(self.hook, self._adding(change))]
         with torch.no_grad():
-            if self.first is None or (part.mask is not None and not part.mask.all()):
-                logits = run_hooked(self.model, part.inputs, part.mask, hooks)
+            if self._can_start(part):
+                logits = run_hooked(self.model, self._entering(part), None, hooks, start_at_layer=self.first)
             else:
-                start = self._entering(part)
-                logits = self.model.run_with_hooks(start, fwd_hooks=hooks, start_at_layer=self.first)
+                logits = run_hooked(self.model, part.inputs, part.mask, hooks)
         logits = logits if logits.ndim == 3 else logits[:, None]
         return logits.float().cpu().log_softmax(-1)
+
+    def _can_start(self, part: Batches) -> bool:
+        """Whether there are blocks to spare; proved on the first windows that come."""
+        name = f"blocks.{self.first}.hook_resid_pre"
+        if not self.first or name not in self.model.hook_dict or (part.mask is not None and not part.mask.all()):
+            return False
+        if self._starts is None:
+            whole, cache = run_cached(self.model, part.inputs, None, [name])
+            self._starts = starts_at(self.model, self.first, cache[name], whole)
+        return self._starts
 
     def _entering(self, part: Batches) -> Tensor:
         if self._last is None or self._last[0] is not part:
             name = f"blocks.{self.first}.hook_resid_pre"
-            _, cache = run_cached(self.model, part.inputs, None, [name], stop_at_layer=(self.first or 0) + 1)
+            _, cache = run_cached(self.model, part.inputs, None, [name], stop_at_layer=self.first + 1)
             self._last = part, cache[name]
         return self._last[1]
 

@@ -4,6 +4,7 @@ from ..lazy import lazy_names
 from .calling import prove_padding as prove_padding
 from .calling import run_cached as run_cached
 from .calling import run_hooked as run_hooked
+from .calling import starts_at as starts_at
 from .placing import blockwise as blockwise
 from .placing import device_named as device_named
 from .placing import host as host

@@ -22,6 +22,8 @@ from .protocol import device_of
 _MASKS = ("attention_mask", "one_zero_attention_mask")
 #: the largest difference, relative to the largest value, that counts as the same
 _SAME = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+#: the same between a run that begins at a block and a whole one
+_STARTED = 1e-4
 
 
 def run_cached(model: Any, inputs: Tensor, mask: Tensor | None, names: Sequence[str], **how: Any) -> Any:
@@ -37,6 +39,23 @@ def run_hooked(model: Any, inputs: Tensor, mask: Tensor | None, hooks: Sequence[
     """What the model answers under hooks."""
     inputs, mask_hooks, arguments = _prepared(model, inputs, mask)
     return model.run_with_hooks(inputs, fwd_hooks=[*mask_hooks, *hooks], **arguments, **how)
+
+
+def starts_at(model: Any, block: int, entering: Tensor, whole: Tensor, mask: Tensor | None = None) -> bool:
+    """Whether the model can begin at a block with what enters it, and then gives what the whole of it gives: proved on some inputs.
+
+    Args:
+        entering: the residual stream before the block; whole: what the model answers on the same inputs.
+    """
+    if "start_at_layer" not in inspect.signature(model.forward).parameters:
+        return False
+    try:
+        with torch.no_grad():
+            found = run_hooked(model, entering, mask, start_at_layer=block).float().cpu()
+    except NotImplementedError:  # a bridge has the argument, not the means
+        return False
+    whole = whole.float().cpu().reshape(found.shape)
+    return bool((found - whole).abs().max() <= _STARTED * whole.abs().max())
 
 
 def _prepared(model: Any, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Any], dict[str, Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..models import device_of, run_cached, run_hooked
+from ..models import device_of, run_cached, run_hooked, starts_at
 from .prompt import Prompt
 
 #: token positions in one forward pass
 _POSITIONS = 2_048
-#: largest difference of logits, as a share of the largest, between a run from a block on and a whole one
-_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -122,14 +119,8 @@ class Runner:
 
     def _proved(self, block: int) -> bool:
         """Whether a run from a block on gives the logits of a whole one."""
-        if "start_at_layer" not in inspect.signature(self.model.forward).parameters:
-            return False
-        try:
-            found = self._rows(self._forward([], 1, block), 1)
-        except NotImplementedError:  # a bridge has the argument, not the means
-            return False
         whole = self._untouched([]).logits if self.logits is None else self.logits
-        return bool((found - whole).abs().max() <= _TOLERANCE * found.abs().max())
+        return starts_at(self.model, block, self.clean[_entering(block)].to(device_of(self.model))[None], whole)
 
     def _rows(self, value: Tensor, runs: int) -> Tensor:
         return value.detach().reshape(runs, len(self.prompt), -1).float().cpu()
