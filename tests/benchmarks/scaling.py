@@ -29,9 +29,10 @@ WORKER = textwrap.dedent("""
     from pathlib import Path
     warnings.simplefilter("ignore")
     import numpy as np, torch
+    import gatelens as gl
     from gatelens import GramLasso, HookedMLP, ReluOMP, collect
     from gatelens.data import Batches
-    from gatelens.distributed import meet, this_worker, together
+    from gatelens.distributed import meet, team, this_worker, together
 
     work, folder, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     worker = this_worker()
@@ -60,11 +61,41 @@ WORKER = textwrap.dedent("""
         solver, (f_in, f_out) = GramLasso(mean_wires=4), features(40_000, 1_024)
         return lambda: solver.fit(f_in, f_out)
 
-    act = {"collect": collecting, "ReluOMP": fitting, "GramLasso": gram}[work]()
+    def small_gpt():
+        model = gl.load_model("gpt2-mini")
+        fit, held_out = gl.text_batches(model, "gpt2-mini-sample", rows=(240, 120), length=64, seed=seed)
+        segments = gl.mlp_segments(model, layers=[3])
+        return model, fit, held_out, segments, gl.collect(model, fit, segments)
+
+    def dictionaries():
+        *_, segments, acts = small_gpt()
+        recipes = [gl.TrainedSAE(d_sae=1_024, k=16, samples=120_000, batch_size=512, seed=i) for i in range(4)]
+        rows = acts[segments[0].hook_in]
+        return lambda: [recipes[i].train(rows) for i in team().owned(len(recipes))]
+
+    def circuit():
+        model, fit, held_out, segments, acts = small_gpt()
+        basis = gl.PretrainedSAE("gpt2-mini")
+        both = {hook: basis.load(hook) for hook in (segments[0].hook_in, segments[0].hook_out)}
+        return model, held_out, segments, both, acts, gl.build_circuit(model, segments, both, acts, gates=False)
+
+    def gates():
+        *_, segments, both, acts, found = circuit()
+        codes = [both[hook].encode(acts[hook]) for hook in (segments[0].hook_in, segments[0].hook_out)]
+        return lambda: gl.type_gates(found.connectors[segments[0].name], *codes)
+
+    def evaluation():
+        model, held_out, *_, found = circuit()
+        unseen = gl.collect(model, held_out, found.segments)
+        return lambda: gl.evaluate(model, found, held_out, acts=unseen, means={hook: unseen[hook].mean(0) for hook in unseen})
+
+    works = {"collect": collecting, "dictionaries": dictionaries, "GramLasso": gram, "ReluOMP": fitting}
+    act = (works | {"gates": gates, "evaluation": evaluation})[work]()
     with together(worker):
         meet()
         began, cpu = time.perf_counter(), time.process_time()
         act()
+        meet()
     print(json.dumps({"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}))
 """)
 
@@ -93,7 +124,7 @@ def run(work: str, world: int, seed: int) -> tuple[float, float]:
 
 def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
     """Efficiency at two processes, then the table of a billion tokens."""
-    for work in ("collect", "ReluOMP", "GramLasso"):
+    for work in ("collect", "dictionaries", "GramLasso", "ReluOMP", "gates", "evaluation"):
         efficiency, by_cpu = [], []
         for seed in seeds:
             (one, cpu_one), (two, cpu_two) = run(work, 1, seed), run(work, 2, seed)
