@@ -36,7 +36,7 @@ class Sizes:
         start: rows that connectors are fitted on. causal: rows edited. windows: of the model's own metric.
     """
 
-    fit: int = 60_000
+    fit: int = 110_000
     held: int = 6_000
     valid: int = 3_000
     d_sae: int = 3_072
@@ -45,7 +45,7 @@ class Sizes:
     pairs: int = 48_000
     start: int = 20_000
     causal: int = 600
-    windows: int = 10
+    windows: int = 32
     reading: Reading = field(default_factory=Reading)
 
 
@@ -177,6 +177,6 @@ CASES: dict[str, tuple[Callable[[Sizes, Path], Case], Sizes]] = {
     "smollm2-1": (lambda s, d: smollm2(1, s, d), Sizes()),
     "gpt2-mini": (gpt2_mini, SMALL),
     "mnist": (mnist, replace(SMALL, d_sae=512, l0=16, fit=40_000)),
-    "smollm2-12": (lambda s, d: smollm2(12, s, d), replace(Sizes(), windows=8)),
+    "smollm2-12": (lambda s, d: smollm2(12, s, d), replace(Sizes(), fit=56_000)),
     "encoder": (sentence_encoder, replace(SMALL, d_sae=1_536)),
 }

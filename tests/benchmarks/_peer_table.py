@@ -27,6 +27,7 @@ from _peer_forms import (
 )
 from _shuffled_mlp import shuffled_segment
 from sae_lens import SAE
+from torch import Tensor
 
 import gatelens as gl
 from gatelens.codes.csr import to_csr
@@ -41,9 +42,9 @@ from gatelens.solvers import calibrated
 from gatelens.store import dump_json, replace_file
 
 #: shares of a recipe's own learning rate that are tried, with a tenth of the steps
-TRIED = (0.5, 1.0, 2.0)
+TRIED = (0.5, 1.0, 2.0, 4.0)
 #: changed when a recipe is: rows that were measured before are then measured anew
-VERSION = 1
+VERSION = 2
 LAM = 3.0
 
 
@@ -80,7 +81,8 @@ class Study:
         )
         rate = self.rate("SAE of y", recipe.lr, lambda lr: replace(recipe, lr=lr, samples=s.samples // 10).train(self.case.fit.y),
                          lambda sae: fvu(self.case.valid.y, sae.decode(sae.encode(self.case.valid.y))))  # fmt: skip
-        return self._kept("sae-y", lambda: replace(recipe, lr=rate).train(self.case.fit.y), _sae)
+        y = self.case.valid.y
+        return self._kept("sae-y", lambda: as_active(replace(recipe, lr=rate).train(self.case.fit.y), y, s.l0), _sae)
 
     def transcoder(self, skip: bool) -> TranscoderBasis:
         s, case = self.case.sizes, self.case
@@ -92,7 +94,7 @@ class Study:
         rate = self.rate(f"transcoder, skip {skip}", recipe.lr, lambda lr: made(lr, s.samples // 10),
                          lambda t: fvu(case.valid.y, t.reconstruct(case.valid.x)))  # fmt: skip
         name = "skip-transcoder" if skip else "transcoder"
-        found = self._kept(name, lambda: made(rate, s.samples).transcoder, _module)
+        found = self._kept(name, lambda: as_active(made(rate, s.samples).transcoder, case.valid.x, s.l0), _module)
         return TranscoderBasis(found, case.segment.hook_in, case.segment.hook_out)
 
     def gates(self, fan_in: int, counterfactual: bool = True, tuned: bool = False, **rest: Any) -> Any:
@@ -142,6 +144,14 @@ class Study:
             replace_file(place / "done.json", dump_json({"seconds": seconds}))
         self.took[name] = float(json.loads((place / "done.json").read_text("utf-8"))["seconds"])
         return load(place)
+
+
+@torch.no_grad()
+def as_active(module: Any, x: Tensor, l0: int) -> Any:
+    """With one threshold at which so many features are on in rows that it was not trained on: on those it was, fewer are."""
+    sums = (x @ module.W_enc + module.b_enc).flatten()
+    module.threshold.data.fill_(float(sums.topk(l0 * len(x) + 1).values[-1].clamp_min(0)))
+    return module
 
 
 def _sae(place: Path) -> Any:
