@@ -111,7 +111,8 @@ class Study:
         rate = self.rate("gates", recipe.lr, tried, lambda g: fvu(case.valid.y, g.reconstruct(case.valid.x)))
         recipe = replace(recipe, lr=rate, counterfactual=self.pairs if counterfactual else None, samples=2 * s.pairs,
                          tune_inputs=InputTuning(samples=s.pairs // 2) if tuned else None, **rest)  # fmt: skip
-        return recipe.train(case.segment, case.basis_in, self.sae_y, case.fit.x, case.fit.y, self.codes)
+        found = recipe.train(case.segment, case.basis_in, self.sae_y, case.fit.x, case.fit.y, self.codes)
+        return _gates_as_active(found, case.valid.x, recipe.l0)
 
     def rate(self, name: str, own: float, make: Callable[[float], Any], score: Callable[[Any], float | None]) -> float:
         """The learning rate with the least error on rows kept for the choice; chosen once, and kept on the disk."""
@@ -152,6 +153,17 @@ def as_active(module: Any, x: Tensor, l0: int) -> Any:
     sums = (x @ module.W_enc + module.b_enc).flatten()
     module.threshold.data.fill_(float(sums.topk(l0 * len(x) + 1).values[-1].clamp_min(0)))
     return module
+
+
+@torch.no_grad()
+def _gates_as_active(gates: Any, x: Tensor, l0: float) -> Any:
+    """The same of gates, whose thresholds keep their ratios."""
+    threshold = gates.connector.threshold
+    if threshold is not None and bool((threshold > 0).all()):
+        times = (gates.connector.pre(gates.basis_in.encode(x)) / threshold).flatten()
+        scale = times.topk(round(l0 * len(x)) + 1).values[-1]
+        gates.connector = replace(gates.connector, threshold=threshold * scale)
+    return gates
 
 
 def _sae(place: Path) -> Any:
