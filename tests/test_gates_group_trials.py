@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gatelens.basis import Rotation
 from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.gates import type_gates
-from gatelens.gates.companions import Group, groups_of
+from gatelens.gates.companions import Group, Together
 from gatelens.gates.group_trials import Subject, Sway, group_trials
 from gatelens.gates.interchange import interchanges
 from gatelens.gates.left_out import left_out
@@ -92,7 +93,7 @@ class World:
     f_fit: scipy.sparse.csr_matrix
 
     def subject(self, name: str, claim: Rule) -> Subject:
-        return Subject.of(list(UNITS).index(name), claim, groups_of(claim.literals, self.f_fit))
+        return Subject.of(list(UNITS).index(name), claim, Together(self.f_fit))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def test_companions_are_counted_by_hand():
     f[:, 3] = 1
     f = scipy.sparse.csr_matrix(f)
     low, high = Literal(0), Literal(0, 2.0)
-    groups = groups_of([low, high], f)
+    groups = Together(f).groups([low, high])
     assert groups[low].members.tolist() == [0, 1]
     assert groups[low].means.tolist() == [2.0, 3.0]
     assert groups[high].members.tolist() == [0, 1]
@@ -198,7 +199,25 @@ def test_companions_are_counted_by_hand():
     assert groups[low].alone().members.tolist() == [0]
     assert groups[low].without([0, 1]).members.tolist() == [0]
     with pytest.raises(DataError, match="IF_0 > 9 is on in none of the 40"):
-        groups_of([Literal(0, 9.0)], f)
+        Together(f).groups([Literal(0, 9.0)])
+
+
+def test_in_a_rule_a_literal_is_set_as_it_is_where_it_decides():
+    """IF_0 is 1 alone, 3 with IF_1 and 5 with IF_2, 20 rows of each; IF_3 comes with IF_0 at twice its value."""
+    f = np.zeros((800, 4), np.float32)
+    f[:60, 0] = np.repeat([1, 3, 5], 20)
+    f[20:40, 1] = f[40:60, 2] = 1
+    f[100:120, 2] = 9
+    f[:60, 3] = 2 * f[:60, 0]
+    together = Together(scipy.sparse.csr_matrix(f))
+
+    def means(*rule: Any) -> list[list[float]]:
+        return [group.means.tolist() for group in together.of_rule(Rule((Literal(rule[0]),), 1, rule[1:]))]
+
+    assert means(0) == [[3, 6]]
+    assert means(0, (Op.AND, Literal(1))) == [[3, 6], [1, 3, 6]]
+    assert means(0, (Op.AND_NOT, Literal(2))) == [[2, 4], [1]]  # IF_2 is 1 where the rule would be open without it, else 9
+    assert means(1, (Op.AND_NOT, Literal(2)))[1] == [5]  # they never meet: as it usually is
 
 
 @pytest.fixture
@@ -294,7 +313,7 @@ def test_a_two_hop_chain_that_a_transcoder_writes_as_one_hop(together, form):
             np.array_equal(claim.evaluate(stage.literals_on(claim.literals, np.arange(1500))), stage.f_out[:, out].toarray()[:, 0] > 0)
             for out, claim in rules.items()
         )  # fmt: skip
-        subjects = [Subject.of(o, r, groups_of(r.literals, fitting[0])) for o, r in rules.items()]
+        subjects = [Subject.of(o, r, Together(fitting[0])) for o, r in rules.items()]
         tried = zip(subjects, group_trials(stage, subjects), strict=True)
         shares.append(np.mean([verified(subject.rule, trial)[0] is True for subject, trial in tried]))
     assert shares[0] <= 0.01

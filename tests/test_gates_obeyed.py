@@ -185,3 +185,29 @@ def test_gates_name_what_the_model_obeys_and_say_what_predicts_better(world):
     with pytest.raises(DataError, match="same rows"):
         type_gates(connector, *parts[0], held_out=parts[1], x_fit=x_fit[:50], **given)
     assert sparse_rows(parts[0][0]).shape == (ROWS, WIDTH)
+
+
+def test_above_a_lower_level_where_the_highest_values_need_more_than_the_rule_names():
+    """A alone brings the output to .5; to 2.5 only with something that the dictionary does not see."""
+    rng, rows = np.random.default_rng(1), 2 * ROWS
+    a = rng.random(rows) < 0.15
+    f = np.zeros((rows, WIDTH), np.float32)
+    f[:, A] = a * rng.uniform(0.9, 1.1, rows)
+    f[:, B] = rng.random(rows) < 0.2
+    f[:, WIDTH - 1], f[:, WIDTH - 2] = a & (rng.random(rows) < 0.4), ~a & (rng.random(rows) < 0.1)
+    x_fit, x = torch.from_numpy(f).chunk(2)
+    weight = torch.zeros(WIDTH, 2)
+    weight[[A, WIDTH - 1, WIDTH - 2], 0] = torch.tensor([1.0, 2.0, 0.8])
+    mlp = MLPWeights(weight, torch.tensor([-0.5, -0.5]), torch.eye(2), torch.zeros(2))
+    segment, basis_in, basis_out = Segment("in", "out", mlp, WIDTH, 2, mlp), Cut(torch.eye(WIDTH)), Cut(torch.eye(2))
+    basis_in.seen = WIDTH - 2
+    nothing = [(torch.zeros(0, dtype=torch.long), torch.zeros(0))] * 2
+    connector = Connector.from_rows(nothing, torch.zeros(2), WIDTH)
+    parts = [(basis_in.encode(part), basis_out.encode(segment.forward(part))) for part in (x_fit, x)]
+    given = {"segment": segment, "basis_in": basis_in, "basis_out": basis_out, "x": x, "levels": (0, 0.75)}
+    plain = type_gates(connector, *parts[0], held_out=parts[1], **given)[0]
+    gate = type_gates(connector, *parts[0], held_out=parts[1], x_fit=x_fit, **given)[0]
+    assert plain.level > 1
+    assert plain.grade == Grade.WEAK
+    assert (gate.rule, gate.level, gate.grade) == (rule(A), 0, Grade.VERIFIED)
+    assert f"of its values above {plain.level:.3g}" in gate.note

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from .companions import Group
+from .companions import Group, Together
 from .rates import Rate
-from .rule import Literal, Rule
+from .rule import Rule
 from .setting import Setter, control_steps, patterns
 from .stage import Stage
 
@@ -77,8 +77,8 @@ class Subject:
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, out: int, rule: Rule, groups: Mapping[Literal, Group]) -> Subject:
-        return cls(out, rule, tuple(groups[literal] for literal in rule.literals))
+    def of(cls, out: int, rule: Rule, together: Together) -> Subject:
+        return cls(out, rule, together.of_rule(rule))
 
     @property
     def touched(self) -> Int[np.ndarray, " t"]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors.progress import bar
-from .companions import Group, groups_of
+from .companions import Group
 from .group_trials import Subject, draw, group_trials
 from .left_out import left_out
 from .outside import Outside
@@ -68,8 +68,9 @@ def obeyed(
         fitting: features (in, out) of all fitting rows, for companions and what a rule leaves out.
         terms: what literals cost. least: fitting MCC of a rule that is tried.
     """
-    groups = groups_of([literal for found in suggested.values() for literal in found.table.literals], fitting[0])
     outside = Outside.of(*fitting, stage.levels)
+    together = outside.together
+    groups = together.groups([literal for found in suggested.values() for literal in found.table.literals])
     waiting: dict[int, list[Ranked]] = {}
     for out, found in bar(suggested.items(), "candidates", progress, len(suggested)):
         roles = _roles(stage, out, found.table.literals, groups, np.random.default_rng((seed, out, 3)))
@@ -79,7 +80,7 @@ def obeyed(
         now = {out: rules.pop(0) for out, rules in waiting.items() if rules and out not in done}
         if not now:
             break
-        subjects = [Subject.of(out, found.rule, groups) for out, found in now.items()]
+        subjects = [Subject.of(out, found.rule, together) for out, found in now.items()]
         done |= {s.out: now[s.out] for s in _passing(stage, outside, subjects, seed)}
     return done
 

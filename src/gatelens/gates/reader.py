@@ -102,29 +102,35 @@ class Reader:
         """The gate of one output; its grade is what natural rows alone allow."""
         wires = self.parents.of(out)
         gate = self._begun(out, wires)
-        row, value = self.fit.f_out.on(out)
-        levels = [float(t) for t in feature_thresholds(value, self.settings.levels.outputs) if np.isfinite(t)]
+        levels = self.levels(out)
         if not levels:
             return replace(gate, why="it is never on in the fitting rows")
+        row, value = self.fit.f_out.on(out)
         targets = [Target.at(row, value, level) for level in levels]
         finding = self.search.rule(targets, wires.inputs[:WIRES])
         if finding is None or finding.best is None or finding.best.mcc < LEAST_MCC:
             return replace(gate, why="no input is on with it more than by chance")
         return self._judged(gate, finding, finding.best)
 
-    def suggested(self, gate: Gate) -> Suggested | None:
-        """What the rows suggest for an output at the level that its gate has; None where that is no rule."""
-        target = Target.at(*self.fit.f_out.on(gate.out), gate.level)
-        finding = self.search.rule([target], self.parents.of(gate.out).inputs[:WIRES])
+    def levels(self, out: int) -> list[float]:
+        """The levels above which an output may count as on, ascending; none for one that is never on."""
+        found = feature_thresholds(self.fit.f_out.on(out)[1], self.settings.levels.outputs)
+        return [float(level) for level in found if np.isfinite(level)]
+
+    def suggested(self, out: int, level: float) -> Suggested | None:
+        """What the rows suggest for an output above a level; None where that is no rule."""
+        finding = self.search.rule([self._target(out, level)], self.parents.of(out).inputs[:WIRES])
         if finding is None or finding.best is None or finding.table is None:
             return None
         return Suggested(finding.best, finding.table, finding.by_size)
 
-    def judged(self, gate: Gate, rule: Ranked, suggested: Suggested) -> Gate:
-        """The gate with another rule over the same candidates, judged like any."""
-        target = Target.at(*self.fit.f_out.on(gate.out), gate.level)
-        finding = Finding(target, dict(suggested.by_size), rule, suggested.table)
-        return self._judged(self._begun(gate.out, self.parents.of(gate.out)), finding, rule)
+    def judged(self, out: int, level: float, rule: Ranked, suggested: Suggested) -> Gate:
+        """The gate with another rule over the candidates that were suggested above a level, judged like any."""
+        finding = Finding(self._target(out, level), dict(suggested.by_size), rule, suggested.table)
+        return self._judged(self._begun(out, self.parents.of(out)), finding, rule)
+
+    def _target(self, out: int, level: float) -> Target:
+        return Target.at(*self.fit.f_out.on(out), level)
 
     def unread(self, out: int) -> Gate:
         """The gate of an output that no rule is looked for."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..basis import Basis
@@ -125,13 +126,12 @@ def type_gates(
     if segment is None or basis_in is None or basis_out is None or x is None:
         return gates
     known = held_out if held_out is not None and len(x) == len(held_out[0]) else None
-    levels_of = np.array([g.level for g in gates])
-    stage = Stage.of(segment, basis_in, basis_out, x, levels_of, known)
     fitting = sparse_rows(f_in), sparse_rows(f_out)
     tried = _tried(gates, tried_at_most)
     if x_fit is not None:
-        fitted = Stage.of(segment, basis_in, basis_out, x_fit, levels_of, (f_in, f_out)).thinned(FITTED)
+        fitted = Stage.of(segment, basis_in, basis_out, x_fit, _levels(gates), (f_in, f_out)).thinned(FITTED)
         _choose(gates, tried, reader, fitted, fitting, progress)
+    stage = Stage.of(segment, basis_in, basis_out, x, _levels(gates), known)
     _try(gates, tried, stage, fitting, require_verified, seed, progress)
     _as_labels(gates, stage, fitting[1], origins if known is not None else None, seed)
     return gates
@@ -150,6 +150,11 @@ def _read(reader: Reader, count: int, sample: set[int], progress: bool | None) -
         return [gate for gates in shared(len(blocks), block) for gate in gates]
 
 
+def _levels(gates: Sequence[Gate]) -> Float[np.ndarray, " n"]:
+    """Above which each output is on."""
+    return np.array([g.level for g in gates])
+
+
 def _tried(gates: list[Gate], most: int) -> list[int]:
     """Outputs whose rule holds, spread evenly where there are more than so many."""
     holds = [gate.out for gate in gates if gate.grade == Grade.HOLDS and gate.rule is not None]
@@ -164,17 +169,33 @@ def _choose(
     fitting: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix],
     progress: bool | None,
 ) -> None:
-    """Where the model does not obey the best rule on natural rows but obeys another that holds too, that one is the gate's."""
+    """Where the model does not obey the best rule on natural rows but obeys another that holds too, that one is the gate's.
+
+    First above the output's own level; where nothing is obeyed there, above the next lower one, and so on: what brings an output
+    from silence to its highest values needs more than any rule names.
+    """
     settings = reader.settings
-    suggested = {out: found for out in outs if (found := reader.suggested(gates[out])) is not None}
-    chosen = obeyed(fitted, suggested, fitting, settings.terms, settings.mcc_bar, settings.seed, progress)
-    for out, ranked in chosen.items():
-        if ranked.rule == gates[out].rule:
-            continue
-        other = reader.judged(gates[out], ranked, suggested[out])
-        if other.grade == Grade.HOLDS:
-            said = f"the model does not obey {gates[out].rule}, which predicts it better (MCC {gates[out].mcc:.2f})"
-            gates[out] = replace(other, note="; ".join(part for part in (other.note, said) if part))
+    ladder = {out: [x for x in reversed(reader.levels(out)) if x <= gates[out].level] for out in outs}
+    while any(ladder.values()):
+        level = {out: levels.pop(0) for out, levels in ladder.items() if levels}
+        suggested = {out: found for out in level if (found := reader.suggested(out, level[out])) is not None}
+        for out in suggested:
+            fitted.levels[out] = level[out]
+        chosen = obeyed(fitted, suggested, fitting, settings.terms, settings.mcc_bar, settings.seed, progress)
+        for out, ranked in chosen.items():
+            if (ranked.rule, level[out]) == (gates[out].rule, gates[out].level):
+                ladder[out] = []
+                continue
+            other = reader.judged(out, level[out], ranked, suggested[out])
+            if other.grade == Grade.HOLDS:
+                gates[out], ladder[out] = _instead(gates[out], other), []
+
+
+def _instead(first: Gate, other: Gate) -> Gate:
+    """The gate whose rule the model obeys, and beside it what predicts better."""
+    where = "" if other.level == first.level else f" of its values above {first.level:.3g}"
+    said = f"the model does not obey {first.rule}, which predicts it better (MCC {first.mcc:.2f}{where})"
+    return replace(other, note="; ".join(part for part in (other.note, said) if part))
 
 
 def _try(

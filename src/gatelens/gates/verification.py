@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import scipy.sparse
 
 from ..errors.progress import bar
-from .companions import groups_of
 from .group_trials import GroupTrial, Subject, group_trials
 from .interchange import Interchange, interchanges
 from .left_out import LeftOut, left_out
@@ -63,12 +62,13 @@ def verify(
         DataError: a literal that is on in none of the fitting rows.
     """
     f_in, f_out = fitting
-    groups = groups_of([literal for rule in rules.values() for literal in rule.literals], f_in)
-    subjects = [Subject.of(out, rule, groups) for out, rule in rules.items()]
+    outside = Outside.of(f_in, f_out, stage.levels)
+    outside.together.groups([literal for rule in rules.values() for literal in rule.literals])  # all at once
+    subjects = [Subject.of(out, rule, outside.together) for out, rule in rules.items()]
     tried = zip(
         subjects,
         group_trials(stage, subjects, seed=seed),
-        left_out(stage, Outside.of(f_in, f_out, stage.levels), subjects, seed),
+        left_out(stage, outside, subjects, seed),
         interchanges(stage, subjects, seed=seed),
         worst_subsets(stage, subjects, seed=seed),
         strict=True,

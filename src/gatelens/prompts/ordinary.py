@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from ..circuits import Circuit, features_at
 from ..errors import DataError
-from ..gates.companions import Group, groups_of
+from ..gates.companions import Group, Together
 from ..gates.rule import Literal
 from ..gates.tables import Columns
 
@@ -76,7 +76,7 @@ class Ordinary:
             DataError: no rows are at hand, or none on which it fires.
         """
         self.typical(hook, feature)
-        return groups_of([Literal(feature)], self._rows[hook])[Literal(feature)]
+        return Together(self._rows[hook]).groups([Literal(feature)])[Literal(feature)]
 
     @cached_property
     def _rows(self) -> dict[str, scipy.sparse.csr_matrix]:
