@@ -212,7 +212,7 @@ def test_old_activations_do_not_come_back_from_a_hooked_model(tmp_path):
         assert not torch.allclose(found, clean)
         model.reset_hooks()
     model.hook_post[0].add_hook(double)  # as many hooks at the same place, which do something else
-    with pytest.raises(StoreError, match="hooked: stored"):
+    with pytest.raises(StoreError, match="holds other values at hook_post.1"):
         gl.collect(model, fit, ["hook_post.1"], store=tmp_path / "zero")
     again_doubled = gl.collect(model, fit, ["hook_post.1"], store=tmp_path / "double")
     assert torch.equal(again_doubled["hook_post.1"], found)

@@ -19,14 +19,17 @@ from transformer_lens.hook_points import HookPoint
 from gatelens import (
     Circuit,
     Connector,
+    GramLasso,
     PretrainedSAE,
     ReluOMP,
     Rotation,
+    Segment,
     build_circuit,
     collect,
     evaluate,
     load_model,
     mlp_segments,
+    splice,
 )
 from gatelens.basis.linear import basis_width, directions
 from gatelens.errors import BasisError, ConfigError, DataError, ModelError, SegmentError, StoreError, TooLargeError
@@ -183,10 +186,11 @@ class Normed(HookedRootModule):
         super().__init__()
         torch.manual_seed(0)
         self.norm, self.drop, self.hook_out = torch.nn.BatchNorm1d(6), torch.nn.Dropout(0.5), HookPoint()
+        self.hook_in = HookPoint()
         self.setup()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.hook_out(self.drop(self.norm(x)))
+        return self.hook_out(self.drop(self.norm(self.hook_in(x))))
 
 
 def changed_beneath(change: Any, language: bool) -> Any:
@@ -227,6 +231,89 @@ def silenced(model: Any) -> None:
 
 def side_by_side(model: Any) -> None:
     model.cfg.parallel_attn_mlp = True
+
+
+def circuit_of(model: Any, given: Any) -> Any:
+    segments = mlp_segments(model, [1] if hasattr(model, "blocks") else None)
+    acts = collect(model, given, segments)
+    bases = {hook: Rotation(torch.eye(acts[hook].shape[1])) for hook in acts}
+    return build_circuit(model, segments, bases, acts, GramLasso(mean_wires=3, signed=True), gates=False)
+
+
+def words(rows: int = 6) -> torch.Tensor:
+    return torch.randint(10, (rows, 8), generator=torch.Generator().manual_seed(3))
+
+
+def in_a_changed_model(change: Any, use: Any, loaded: bool = False) -> Any:
+    """What was read from a model is not put into what became of it, though no weight says so."""
+
+    def inject(folder: Path) -> Injected:
+        model = random_model()
+        circuit = circuit_of(model, words())
+        if loaded:
+            circuit.save(folder / "circuit")
+            circuit = Circuit.load(folder / "circuit")
+        use(model, circuit)
+        change(model)
+        return Injected(lambda: use(model, circuit))
+
+    return inject
+
+
+def evaluated(model: Any, circuit: Any) -> Any:
+    return evaluate(model, circuit, words())
+
+
+def on_a_prompt(model: Any, circuit: Any) -> Any:
+    return circuit.on(model, words(1)[0])
+
+
+def spliced_in(model: Any, circuit: Any) -> Any:
+    return model.run_with_hooks(words(), fwd_hooks=splice(circuit))
+
+
+def half_the_output(model: Any) -> None:
+    inner = model.blocks[1].mlp.forward
+    model.blocks[1].mlp.forward = lambda x: inner(x) / 2
+
+
+def a_moved_mean(folder: Path) -> Injected:
+    model = Normed().eval()
+    segments = [Segment("hook_in", "hook_out", model.norm, 6, 6)]
+    acts = collect(model, six_wide(), segments)
+    bases = {hook: Rotation(torch.eye(6)) for hook in acts}
+    circuit = build_circuit(model, segments, bases, acts, GramLasso(mean_wires=3, signed=True), gates=False)
+    moved_mean(model)
+    return Injected(lambda: circuit.check_model(model))
+
+
+def others_activations(folder: Path) -> Injected:
+    model, other = random_model(), random_model()
+    circuit, acts = circuit_of(model, words()), collect(other, words(), "blocks.1.hook_mlp_out")
+    side_by_side(other)
+    acts = collect(other, words(), mlp_segments(model, [1]))
+    return Injected(lambda: evaluate(model, circuit, words(), acts=acts))
+
+
+def other_rows_activations(folder: Path) -> Injected:
+    model = random_model()
+    circuit, acts = circuit_of(model, words()), collect(model, words(5), mlp_segments(model, [1]))
+    return Injected(lambda: evaluate(model, circuit, words(), acts=acts))
+
+
+def a_hook_that_picks(folder: Path) -> Injected:
+    """A hook that does something else to one batch in the middle, behind as many hooks as before."""
+    model, hook = tiny_model(), "hook_post.1"
+
+    def picking(factor: float) -> Any:
+        third = forty_rows().batch(2).inputs @ model.layers[0].weight.T + model.layers[0].bias
+        return lambda value, hook: value * factor if torch.allclose(value, third.relu(), atol=1e-5) else value
+
+    model.hook_post[0].add_hook(picking(1.0))
+    collect(model, forty_rows(), hook, store=folder / "acts")
+    model.reset_hooks()
+    model.hook_post[0].add_hook(picking(3.0))
+    return Injected(lambda: collect(model, forty_rows(), hook, store=folder / "acts"))
 
 
 def in_training(folder: Path) -> Injected:
@@ -329,7 +416,7 @@ def another_model(folder: Path) -> Injected:
     segments = mlp_segments(tiny_model())
     acts = collect(tiny_model(), forty_rows(), segments)
     bases = {hook: Rotation(torch.eye(6)) for hook in HOOKS}
-    circuit = build_circuit(tiny_model(), segments, bases, acts, ReluOMP(min_firings=1), gates=False)
+    circuit = build_circuit(tiny_model(), segments, bases, acts, GramLasso(mean_wires=3, signed=True), gates=False)
     return Injected(lambda: evaluate(tiny_model(1), circuit, forty_rows()))
 
 
@@ -567,14 +654,46 @@ ROWS = [
             f"{name} changed",
             changed_beneath(change, language),
             StoreError,
-            ("holds other values at", "though its weights"),
+            says,
         )
-        for name, change, language in (
-            ("a running mean", moved_mean, False),
-            ("an activation function", other_activation, True),
-            ("a forward", silenced, True),
-            ("a setting", side_by_side, True),
+        for name, change, language, says in (
+            ("a running mean", moved_mean, False, ("holds other values at", "though its weights")),
+            ("an activation function", other_activation, True, ("holds other values at", "though its weights")),
+            ("a forward", silenced, True, ("active_hooks.blocks.0.mlp",)),
+            ("a setting", side_by_side, True, ("holds other values at", "though its weights")),
         )
+    ),
+    *(
+        Fault(35, f"a circuit {where} whose model has {name}", in_a_changed_model(change, use, loaded), error, says)
+        for where, use, loaded in (
+            ("evaluated", evaluated, False),
+            ("on a prompt", on_a_prompt, False),
+            ("loaded and evaluated", evaluated, True),
+            ("loaded and on a prompt", on_a_prompt, True),
+        )
+        for name, change, error, says in (
+            ("another setting", side_by_side, ModelError, ("gives other values at", "though its weights")),
+            ("another forward", silenced, ModelError, ("has hooks on it", "blocks.0.mlp")),
+        )
+    ),
+    Fault(
+        35,
+        "a splice in a model that was changed",
+        in_a_changed_model(half_the_output, spliced_in),
+        SegmentError,
+        ("forward misses what the model computes",),
+        guard={"gatelens.evaluation.splicing._PROOF": 0},
+    ),
+    Fault(35, "a circuit whose model has another running mean", a_moved_mean, ModelError, ("gives other values at",)),
+    Fault(35, "activations of another model", others_activations, ModelError, ("`acts` holds other values at",)),
+    Fault(35, "activations of other rows", other_rows_activations, DataError, ("`acts`", "of the data given")),
+    Fault(
+        35,
+        "a hook that acts on some batches only",
+        a_hook_that_picks,
+        StoreError,
+        ("holds other values at hook_post.1",),
+        guard={"gatelens.activations.again.active_hooks": lambda model: {}},
     ),
     Fault(35, "a model in training", in_training, ModelError, ("in training", "BatchNorm1d (norm)", "model.eval()")),
     Fault(33, "recipe as a basis", a_recipe, BasisError, ("hook_post.0 is a recipe", "fit it first")),

@@ -17,11 +17,14 @@ from fault import Fault, Injected
 from rows_positions import HOOKS, SENTENCES, mini, padded, small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint
 
 import gatelens as gl
 from gatelens.cli.main import main, tell
 from gatelens.data import Batches
 from gatelens.errors import DataError, ModelError
+from gatelens.models.training import Training
 
 TEXTS = [f"One day the girl number {i} saw a dog. It was big." for i in range(12)]
 
@@ -188,6 +191,27 @@ def labels_of(kind: Any) -> Any:
 
 def act(function: Callable[[], Any]) -> Any:
     return lambda folder: Injected(function)
+
+
+class Unsized(HookedRootModule):
+    """A model of somebody's own, of which nobody knows how many classes it has; it counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.hook_a, self.hook_b = nn.Linear(4, 3), nn.Linear(3, 6), HookPoint(), HookPoint()
+        self.setup()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.hook_b(self.first(self.hook_a(x)).relu()))
+
+    @classmethod
+    def with_circuit(cls) -> Any:
+        model = cls().requires_grad_(False)
+        segment = gl.Segment("hook_a", "hook_b", lambda x: model.first(x).relu(), 4, 3)
+        acts = gl.collect(model, torch.rand(20, 4), segment)
+        bases = gl.Neurons().fit([segment], acts)
+        return model, gl.build_circuit(model, segment, bases, acts, gl.ReluOMP(min_firings=1), gates=False)
 
 
 def raw_model() -> Any:
@@ -454,6 +478,42 @@ ROWS = [
         act(lambda: Batches(torch.rand(3, 4), [1, 2])),
         DataError,
         ("differ in length", "(3, 2, 2, 2)"),
+    ),
+    *(
+        Fault(
+            38,
+            f"whole numbers for images, {name}",
+            act(lambda use=use: use(gl.HookedMLP(network()), Batches(pixels().long(), torch.zeros(10).long()))),
+            DataError,
+            ("int64 from 0 to 25", "x.float() / 255", "features are x.float()"),
+        )
+        for name, use in {
+            "collected": lambda model, data: gl.collect(model, data, "hook_post.0"),
+            "trained on": lambda model, data: Training(epochs=1).fit(model, data),
+            "on prompt": lambda model, data: gl.collect(model, data.inputs, "hook_post.0"),
+        }.items()
+    ),
+    *(
+        Fault(38, f"labels without a class, {name}", act(use), DataError, ("a target is", "the classes 0.."))
+        for name, use in {
+            "collected": lambda: gl.collect(gl.HookedMLP(network()), Batches(pixels(), [0] * 9 + [3]), "hook_post.0"),
+            "trained on": lambda: Training(epochs=1).fit(
+                gl.HookedMLP(network()), Batches(pixels(), [0] * 9 + [7], batch_size=2)
+            ),
+            "next tokens": lambda: gl.collect(
+                mini(), Batches(torch.ones(2, 3).long(), torch.full((2, 3), 9**9), metric="ce"), HOOKS
+            ),
+            "of a model of one's own": lambda: gl.evaluate(
+                *Unsized.with_circuit(), Batches(torch.rand(9, 4), [0] * 8 + [6], batch_size=2)
+            ),
+        }.items()
+    ),
+    Fault(
+        38,
+        "labels below zero",
+        act(lambda: Batches(torch.rand(3, 4), [0, -1, -100])),
+        DataError,
+        ("a target is -1", "-100 where there is none"),
     ),
     Fault(39, "line separators within a text", one_document_a_line),
     Fault(39, "a byte order mark", from_file("a.jsonl", lambda path: path.write_bytes(b"\xef\xbb\xbf" + lines(TEXTS)))),

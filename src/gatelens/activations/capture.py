@@ -80,7 +80,7 @@ def capture(
             out[name][at : at + len(kept)] = value.to(device)
         if not proved and batch.mask is not None:
             proved = prove_padding(model, batch.inputs, batch.mask, names, **deep)
-        for name, value in zip(WHERE, _where(batch), strict=True):
+        for name, value in zip(WHERE, where_of(batch), strict=True):
             where[name][at : at + len(kept)] = value
         # hooks and cache hold one another in a circle: emptied, the tensors go now and not when Python next looks for circles
         getattr(cache, "cache_dict", cache).clear()
@@ -104,15 +104,6 @@ def data_fingerprint(batches: Batches) -> str:
     ):
         digest.update(repr((value.dtype, tuple(value.shape))).encode())
         digest.update(value.contiguous().numpy().reshape(-1).view("u1"))
-    return digest.hexdigest()[:16]
-
-
-def computed_fingerprint(model: Model, batch: Batch, names: Sequence[str]) -> str:
-    """SHA-256 of what the model makes of a batch at the hook points, to the digits of bfloat16: hooks on the model show in it."""
-    rows = capture(model, [batch], names, int(batch.keep.sum()), torch.float32, whole=int(batch.keep.sum()))
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(rows[name].to(torch.bfloat16).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -167,7 +158,8 @@ def _rows(cache: Any, names: Sequence[str], shape: tuple[int, ...], heads: Colle
     return {name: rows_of(cache[name], shape, name, name in heads) for name in names}
 
 
-def _where(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def where_of(batch: Batch | Batches) -> tuple[Tensor, Tensor, Tensor]:
+    """document, position, token of every row that counts."""
     keep = batch.keep
     if keep.ndim == 2:
         position, token = torch.arange(keep.shape[1]).expand(keep.shape), batch.inputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,16 @@ from ..models.placing import HOST, device_named
 from ..segments import Segment
 from ..segments.values import check_rowwise
 from ..store.shards import ShardFolder, read_shards, spans
-from .again import check_kept
+from .again import Seen, check_kept
 from .capture import (
     DTYPES,
     KIND,
     Stored,
     capture,
-    computed_fingerprint,
     data_fingerprint,
     forward_kwargs,
     split_where,
+    where_of,
 )
 
 
@@ -46,6 +46,8 @@ class Activations(Mapping[str, Tensor]):
         tensors: the activations by hook name; from a store they are read anew on each access.
         document, position, token: [rows] each; where a row came from. An image is a document of one position; its
             token is its label.
+        seen: the first inputs with what became of them, to tell whether a model is the one that they come from; None for
+            activations that were opened or put together by themselves.
 
     Examples:
         >>> unseen
@@ -59,6 +61,7 @@ class Activations(Mapping[str, Tensor]):
     position: Int[Tensor, " rows"]
     token: Int[Tensor, " rows"]
     source: str = ""
+    seen: Seen | None = field(default=None, repr=False)
 
     def __getitem__(self, hook: str) -> Float[Tensor, "rows width"]:
         if hook not in self.tensors:
@@ -100,6 +103,25 @@ class Activations(Mapping[str, Tensor]):
         widths = stored or {hook: value.shape[1] for hook, value in self.tensors.items()}
         hooks = ", ".join(f"{hook} [{width}]" for hook, width in widths.items())
         return f"Activations({self.rows} rows at {hooks})"
+
+
+def check_made_by(model: Model, acts: Any, what: str = "acts", batches: Batches | None = None) -> None:
+    """Refuse activations that another model gave, or this one before it was changed, or of other rows; plain tensors pass.
+
+    Raises:
+        ModelError: with the hook point and the figure. DataError: not the rows of `batches`.
+    """
+    if not isinstance(acts, Activations):
+        return
+    if batches is not None and not (acts.rows == batches.rows and torch.equal(acts.token, where_of(batches)[2])):
+        raise DataError(
+            f"`{what}` are {acts.rows} rows of {acts.source or 'other data'}, expected the {batches.rows} rows of {batches.name}: "
+            "give collect(model, held_out, segments) of the data that you evaluate on, or leave them out"
+        )
+    if acts.seen is not None:
+        acts.seen.check(
+            model, f"`{what}` holds", ". Collect them again with this model, or give the one that they come from"
+        )
 
 
 def hook_names(points: Any) -> list[str]:
@@ -188,7 +210,8 @@ def collect(
         pieces = bar(batches, "collect", progress)
         place = HOST if device is None else device_named(device)
         kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], batches.rows, heads=heads, device=place)
-        return Activations(*split_where({k: v.float() if k in names else v for k, v in kept.items()}), batches.name)
+        tensors, *where = split_where({k: v.float() if k in names else v for k, v in kept.items()})
+        return Activations(tensors, *where, batches.name, Seen.first(batches, tensors, heads))
     return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress, heads)
 
 
@@ -212,10 +235,6 @@ def _collect_to(
         "dtype": dtype,
         "deep": forward_kwargs(model, names),
     }
-    if config["model"][
-        "active_hooks"
-    ]:  # a number of hooks does not say what they do: what the first batch becomes does
-        config["hooked"] = computed_fingerprint(model, batches.batch(0), names)
     worker = team() if not team().alone else this_worker()
     with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out:
         check_kept(model, batches, pieces, out, names, heads)
@@ -231,9 +250,11 @@ def _collect_to(
         if team().first:  # the others would write the same
             out.finish()
         meet()
-        return _opened(read_shards(folder, KIND, out.config))
+        stored = read_shards(folder, KIND, out.config)
+        first = {name: value for name, value in stored.read(0).items() if name in names}
+        return _opened(stored, Seen.first(batches, first, heads))
 
 
-def _opened(folder: ShardFolder) -> Activations:
+def _opened(folder: ShardFolder, seen: Seen | None = None) -> Activations:
     stored = Stored(folder)
-    return Activations(stored, *stored.where(), source=str(folder.config.get("source", "")))
+    return Activations(stored, *stored.where(), str(folder.config.get("source", "")), seen)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ..activations import Activations
-from ..activations.collecting import hook_names
+from ..activations.again import Seen
+from ..activations.collecting import check_made_by, hook_names
 from ..basis.ends import features_at
 from ..basis.linear import Basis
 from ..connectors import Connector, Solver
@@ -51,7 +52,7 @@ def build_circuit(
         gate_options: for `type_gates`.
 
     Raises:
-        BasisError: a basis of another width, before anything is computed.
+        BasisError: a basis of another width, before anything is computed. ModelError: activations of another model.
 
     Examples:
         >>> plain = gl.build_circuit(model, segments, gl.Neurons().fit(segments, acts), acts, gates=False)
@@ -67,12 +68,20 @@ def build_circuit(
             raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
     bases = taken_in(bases, segments)
     solver = default_solver(segments, bases) if solver is None else as_solver(solver)
+    check_made_by(model, acts)
+    check_made_by(model, held_out, "held_out")
     segments = at_home(model, segments)
     features = features_at(segments, bases, acts, progress)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}
-    circuit = Circuit(segments, dict(bases), connectors, {}, made_in | dict(info or {}))
+    circuit = Circuit(segments, dict(bases), connectors, {}, made_in | dict(info or {}), seen_by(model, segments, acts))
     return read_gates(circuit, features, held_out, progress, acts, model, **gate_options) if gates else circuit
+
+
+def seen_by(model: Any, segments: Sequence[Segment], acts: Any) -> Seen | None:
+    """What the model makes of a few inputs at the segments' ends, for the circuit to know it again."""
+    heads = [hook for segment in segments if segment.reshape for hook in (segment.hook_in, segment.hook_out)]
+    return Seen.of(model, hook_names(segments), heads, acts.seen if isinstance(acts, Activations) else None)
 
 
 def connect(

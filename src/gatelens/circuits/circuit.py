@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import store
+from ..activations.again import UNSEEN, Seen
 from ..activations.collecting import hook_names
 from ..basis.linear import Basis
 from ..connectors import Connector
@@ -25,7 +26,10 @@ from ..models import there
 from ..models.fingerprint import active_hooks, weights_fingerprint
 from ..saving import basis_from, basis_into
 from ..segments import Segment, each_segment
+from ..segments.segment import no_model
 from ..segments.outside import Outside
+
+_SEEN = "seen.safetensors"
 
 
 @at_the_door
@@ -39,6 +43,7 @@ class Circuit:
         bases: hook name -> basis.
         connectors, gates: segment name -> connector, and its outputs' gates (empty where gates were not read).
         info: how it was made: model and the hash of its weights, data, solver, seed.
+        seen: a few inputs and what that model made of them, to know it again; None where it was not there.
 
     Raises:
         ConfigError: from `gate`, several segments and none named. DataError: an output without a gate.
@@ -56,6 +61,7 @@ class Circuit:
     connectors: Mapping[str, Connector]
     gates: Mapping[str, Sequence[Gate]] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+    seen: Seen | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bases", taken_in(self.bases, self.segments))  # the gate of `bases.admission`
@@ -107,7 +113,7 @@ class Circuit:
         """Refuse another model than the one that this circuit was read from; one that was not recorded passes.
 
         Raises:
-            ModelError: other weights, or hooks left on the model.
+            ModelError: other weights, hooks left on the model, or other values at the circuit's hook points.
         """
         made_in = self.info.get("weights")
         if made_in is None:
@@ -123,6 +129,10 @@ class Circuit:
             raise ModelError(
                 f"the model has hooks on it ({', '.join(list(hooked)[:5])}): what it computes is not what its weights say. "
                 "Take them off: model.reset_hooks(including_permanent=True)"
+            )
+        if self.seen is not None:
+            self.seen.check(
+                model, "this circuit was read from a model that gives", f"{UNSEEN}. Put the model back as it was"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -168,6 +178,8 @@ class Circuit:
             )
             if outside:
                 out.tensors("outside.safetensors", {"rows": outside.rows})
+            if self.seen is not None:
+                out.tensors(_SEEN, self.seen.to_tensors())
             for i, segment in enumerate(self.segments):
                 if segment.name in self.connectors:
                     self.connectors[segment.name].save_into(out.part(f"connectors/{i}"))
@@ -197,7 +209,7 @@ class Circuit:
             outside = Outside(config["outside"], stored.tensors("outside.safetensors")["rows"])
         plain = [
             Segment(
-                s["hook_in"], s["hook_out"], _no_model, s["d_in"], s["d_out"], reshape=s.get("reshape"), outside=outside
+                s["hook_in"], s["hook_out"], no_model, s["d_in"], s["d_out"], reshape=s.get("reshape"), outside=outside
             )
             for s in config["segments"]
         ]
@@ -206,6 +218,7 @@ class Circuit:
             raise SegmentError(
                 f"{folder} holds a circuit of {', '.join(names)}; got segments {', '.join(s.name for s in segments)}"
             )
+        heads = [hook for s in plain if s.reshape for hook in (s.hook_in, s.hook_out)]
         bases = [stored.part(f"bases/{i}", "basis") for i in range(len(config["bases"]))]
         wires = {i: stored.part(f"connectors/{i}", "connector") for i, has in enumerate(config["connectors"]) if has}
         return cls(
@@ -214,6 +227,7 @@ class Circuit:
             {names[i]: Connector.load_from(part) for i, part in wires.items()},
             {n: [gate_from_dict(g) for g in stored.json(f"gates-{i}.json")] for i, n in enumerate(names)},
             config["info"],
+            Seen.from_tensors(stored.tensors(_SEEN), heads) if _SEEN in stored.names() else None,
         )
 
     def __repr__(self) -> str:
@@ -225,7 +239,3 @@ class Circuit:
                 f"  {s.name}: {self.connectors.get(s.name, 'no connector')}; {read} of {len(gates)} outputs obey a rule"
             )
         return "\n".join(lines)
-
-
-def _no_model(x: Tensor) -> Tensor:
-    raise SegmentError("this circuit was loaded without its model; give Circuit.load the model's segments to run them")

@@ -30,7 +30,7 @@ def as_batches(model: Any, given: Any) -> Batches:
         DataError: none of these, both parts of the data at once, or what the model cannot read.
     """
     batches = _masked(model, given) if isinstance(given, Batches) else _batches(model, given)
-    check_readable(model, batches.inputs, batches.name)
+    check_readable(model, batches.inputs, batches.targets, batches.name)
     return batches
 
 

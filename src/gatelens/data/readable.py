@@ -10,8 +10,8 @@ from ..errors import DataError
 from .positions import NOTHING
 
 
-def check_readable(model: Any, inputs: Tensor, name: str) -> None:
-    """Ids within the vocabulary, rows no longer than the model reads, images of the network's width.
+def check_readable(model: Any, inputs: Tensor, targets: Tensor, name: str) -> None:
+    """Ids within the vocabulary, rows no longer than the model reads, images of the network's width, labels that it has.
 
     Raises:
         DataError: with what was expected and what came.
@@ -20,10 +20,22 @@ def check_readable(model: Any, inputs: Tensor, name: str) -> None:
     d_vocab, n_ctx = getattr(cfg, "d_vocab", None), getattr(cfg, "n_ctx", None)
     if isinstance(d_vocab, int) and d_vocab > 0:
         _check_tokens(inputs, d_vocab, n_ctx, name)
-    elif isinstance(sizes, tuple) and inputs.flatten(1).shape[1] != sizes[0]:
+        _check_classes(targets, int(getattr(cfg, "d_vocab_out", d_vocab) or d_vocab), name)
+    elif isinstance(sizes, tuple):
+        _check_features(inputs, sizes[0], name)
+        _check_classes(targets, sizes[-1], name)
+
+
+def _check_features(inputs: Tensor, width: int, name: str) -> None:
+    if inputs.flatten(1).shape[1] != width:
         raise DataError(
             f"{name}: inputs of shape {list(inputs.shape)} hold {inputs.flatten(1).shape[1]} values an example, the network "
-            f"reads {sizes[0]}. Give images of that size, or a network of `sizes` that begin with theirs"
+            f"reads {width}. Give images of that size, or a network of `sizes` that begin with theirs"
+        )
+    if not inputs.is_floating_point():
+        raise DataError(
+            f"{name}: inputs are {inputs.dtype} from {int(inputs.min())} to {int(inputs.max())}, the network reads floats, and which "
+            "is not known: pixels are x.float() / 255, or uint8, which is divided; features are x.float()"
         )
 
 
@@ -48,8 +60,8 @@ def _check_tokens(inputs: Tensor, d_vocab: int, n_ctx: int | None, name: str) ->
         )
 
 
-def check_targets(logits: Tensor, targets: Tensor, name: str) -> None:
-    """Whether the model's output has a class for every target.
+def check_targets(logits: Tensor, targets: Tensor, all_targets: Tensor, name: str) -> None:
+    """Whether a batch's output has a row for each of its targets, and a class for every target of the data.
 
     Raises:
         DataError: outputs of another shape, or a label that the model does not have.
@@ -59,9 +71,13 @@ def check_targets(logits: Tensor, targets: Tensor, name: str) -> None:
             f"{name}: the model answers with shape {list(logits.shape)}, the targets are {list(targets.shape)}; expected "
             f"{[*targets.shape, 'classes']}. Give a model whose output is a row of logits for each target"
         )
-    known = targets[targets >= 0]
-    if known.numel() and int(known.max()) >= logits.shape[-1]:
+    _check_classes(all_targets, logits.shape[-1], name)
+
+
+def _check_classes(targets: Tensor, classes: int, name: str) -> None:
+    most = int(targets.max()) if targets.numel() else -1
+    if most >= classes:
         raise DataError(
-            f"{name}: a target is {int(known.max())}, the model has the classes 0..{logits.shape[-1] - 1}. "
+            f"{name}: a target is {most}, the model has the classes 0..{classes - 1}. "
             "Number labels from 0 on, and give the data that the model is for"
         )

@@ -61,7 +61,7 @@ class TokenParts:
                 f"{list(rows.ids.shape)}. A long stream of ids is cut by ids.reshape(-1, length)"
             )
         found = positions(rows.ids, self.specials, rows.mask, self.keep_special)
-        check_readable(self.model, found.inputs, "the token ids")
+        check_readable(self.model, found.inputs, found.targets, "the token ids")
         return found
 
     def _batches(self, found: Positions, part: Tensor, name: str) -> Batches:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..activations.collecting import collect, hook_names
+from ..activations.collecting import check_made_by, collect, hook_names
 from ..basis.linear import basis_kind, basis_width
 from ..basis.output import at_output
 from ..circuits import Circuit, features_at
@@ -63,7 +63,7 @@ def evaluate(
         loaded the figures that need its predictions are None, and `report.model["missing"]` says why.
 
     Raises:
-        ModelError: another model than the one that the circuit was read from, or hooks left on it.
+        ModelError: another model than the one that the circuit or the activations come from, or hooks left on it.
 
     Examples:
         >>> report = gl.evaluate(model, circuit, held_out, acts=unseen)
@@ -73,6 +73,7 @@ def evaluate(
     check_model(model)
     circuit.check_model(model)
     held_out = as_batches(model, held_out)
+    check_made_by(model, acts, batches=held_out)
     acts = collect(model, held_out, circuit.segments, progress=progress) if acts is None else acts
     with bar(room="evaluate", progress=progress):
         measuring = Measuring(model, circuit, held_out, acts, means, tokens)

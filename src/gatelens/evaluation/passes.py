@@ -79,7 +79,7 @@ class Passes:
         def part(i: int) -> tuple[Tensor, Tensor]:
             batch = self.batches.batch(i)
             found = logits(i, batch)
-            check_targets(found, batch.targets, self.batches.name)
+            check_targets(found, batch.targets, self.batches.targets, self.batches.name)
             known = batch.targets >= 0
             return _scores(found, batch.targets, known, self.batches.metric), batch.document[known]
 

@@ -15,9 +15,13 @@ from ..errors import ConfigError, DataError, unknown
 from ..models import there
 from ..segments import Segment, each_segment
 from ..segments.outside import Outside
+from ..segments.segment import no_model
+from ..segments.transformer import TOLERANCES
 
 Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
 How = Literal["connectors", "dictionaries", "mean"]
+#: rows on which a splice sees that it is in the model that it was made for
+_PROOF = 8
 
 
 def splice(
@@ -42,6 +46,7 @@ def splice(
 
     Raises:
         ConfigError: what is no circuit, another `how`, or means that are lacking. DataError: means of another width.
+        SegmentError: while it runs, in a model that computes something else between a segment's ends than the circuit's did.
 
     Examples:
         >>> hooks = gl.splice(circuit)
@@ -163,6 +168,7 @@ class _Chain:
         self.parts, self.segments, self.where = _Parts(circuit), segments, where
         self.features: dict[str, Tensor] = {}
         self.rows: dict[str, Tensor] = {}
+        self.unproved = {s.name: s for s in segments if s.forward is not no_model}
 
     def hooks(self) -> list[Hook]:
         hooks: list[Hook] = []
@@ -189,4 +195,20 @@ class _Chain:
             self.features[segment.hook_out], self.rows[segment.hook_out] = predicted, y
             return y
 
-        return self.where.through(replaced, segment.d_out)
+        put = self.where.through(replaced, segment.d_out)
+
+        def hook(value: Tensor, hook: Any = None) -> Tensor:
+            self._prove(segment.name, value)
+            return put(value, hook)
+
+        return hook
+
+    def _prove(self, name: str, value: Tensor) -> None:
+        """See on the first rows that pass that this model computes what the segment does, before its value is replaced."""
+        segment = self.unproved.pop(name, None)
+        if segment is not None:
+            x, y = self.rows[segment.hook_in], value.detach().reshape(-1, segment.d_out).float()
+            keep = self.where.keep
+            count = torch.ones(len(y), dtype=torch.bool) if keep is None or keep.numel() != len(y) else keep.flatten()
+            some = count.nonzero()[:_PROOF, 0].to(y.device)
+            segment.check(x.detach()[some], y[some], TOLERANCES.get(value.dtype, 1e-3))

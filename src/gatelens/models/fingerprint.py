@@ -112,8 +112,11 @@ def _together(blocks: dict[str, str]) -> str:
 
 
 def active_hooks(model: Any) -> dict[str, int]:
-    """How many hooks stand on each module (an SAE spliced in, an ablation left on): they change what is computed."""
-    hooks = {name or "the model": sum(map(_is_foreign, _hooks_of(module))) for name, module in model.named_modules()}
+    """How many hooks stand on each module (an SAE spliced in, an ablation left on, a forward put in the place of its own)."""
+    hooks = {
+        name or "the model": sum(map(_is_foreign, _hooks_of(module))) + ("forward" in vars(module))
+        for name, module in model.named_modules()
+    }
     return {name: count for name, count in hooks.items() if count}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from ..data import Batches
+from ..data.readable import check_readable
 from ..errors import ConfigError
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
@@ -38,7 +39,12 @@ class Training:
             )
 
     def fit(self, model: HookedMLP, data: Batches, seed: int = 0, progress: bool | None = None) -> HookedMLP:
-        """Train `model` in place on `data` and return it in evaluation mode, its weights frozen."""
+        """Train `model` in place on `data` and return it in evaluation mode, its weights frozen.
+
+        Raises:
+            DataError: images of another width than the network's, or labels that it has no class for.
+        """
+        check_readable(model, data.inputs, data.targets, data.name)
         order = torch.Generator().manual_seed(seed)
         steps = self.epochs * -(-data.examples // self.batch_size)
         optimiser = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)

@@ -17,7 +17,7 @@ from .. import store
 from ..activations.capture import data_fingerprint
 from ..activations.collecting import Activations, collect, hook_names
 from ..basis.fitting import completed, fit_bases, preflight
-from ..circuits import Circuit, connect, features_at, read_gates
+from ..circuits import Circuit, connect, features_at, read_gates, seen_by
 from ..data import Batches
 from ..distributed import Worker, from_first, meet, team, this_worker
 from ..errors import GateLensError, StoreError
@@ -171,7 +171,8 @@ class State:
             keeps = not team().alone and folder is not None and self.solver.in_blocks
             solver = self.solver.keeping(folder.parent / "blocks") if keeps and folder is not None else self.solver
             connectors = connect(self.segments, self.bases, features, solver, progress=self.progress)
-            circuit = Circuit(self.segments, self.bases, connectors, {}, self._info())
+            seen = seen_by(self.model, self.segments, self.acts[0])
+            circuit = Circuit(self.segments, self.bases, connectors, {}, self._info(), seen)
             circuit = self._polished(circuit)
             if folder is not None and team().first:
                 circuit.save(folder, bases=False)

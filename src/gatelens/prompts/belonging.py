@@ -1,4 +1,4 @@
-"""Whether a circuit is of this model: said before any run, from hook names, widths and the MLP's own weights."""
+"""Whether a circuit is of this model: said before any run, from hook names, widths, weights and what was recorded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def of_this_model(circuit: Circuit, model: Any) -> Circuit:
 
     Raises:
         HookNameError: the model lacks a hook point of the circuit.
-        ModelError: an MLP of other widths or weights than the circuit was made from.
+        ModelError: an MLP of other widths or weights than the circuit was made from, or a model that was changed since.
     """
     check_hook_names(model, [h for s in circuit.segments for h in (s.hook_in, s.hook_out)])
-    if any(segment.mlp is None for segment in circuit.segments):
-        circuit.check_model(model)  # the segments hold no weights to compare: what was recorded tells
-    return replace(circuit, segments=[_checked(segment, _own(model, segment)) for segment in circuit.segments])
+    segments = [_checked(segment, _own(model, segment)) for segment in circuit.segments]
+    circuit.check_model(model)  # what was recorded tells more than the MLPs' weights
+    return replace(circuit, segments=segments)
 
 
 def _checked(segment: Segment, own: Segment | None) -> Segment:

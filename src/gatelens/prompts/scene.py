@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..activations.collecting import check_made_by
 from ..basis.features import dense_rows, encode_rows
 from ..basis.linear import directions
 from ..basis.output import output_features
@@ -81,6 +82,7 @@ class Scene:
         """
         given = prompt_of(model, prompt)
         circuit = of_this_model(circuit, model)
+        check_made_by(model, acts)
         hooks = [h for s in circuit.segments for h in (s.hook_in, s.hook_out)]
         stream = last_stream(model)
         runner = Runner(model, given)

@@ -147,3 +147,8 @@ class Segment:
                 f"segment {self.name}: forward gave shape {tuple(ours.shape)}, the model {tuple(y.shape)}"
             )
         return ((ours - y).norm() / y.norm().clamp_min(1e-12)).item()
+
+
+def no_model(x: Tensor) -> Tensor:
+    """The `forward` of a segment that was read from a file."""
+    raise SegmentError("this circuit was loaded without its model; give Circuit.load the model's segments to run them")
