@@ -166,7 +166,7 @@ def estimated(section: str, **changes: Any) -> Any:
 
     def inject(folder: Path) -> Injected:
         values = {key: dict(value) if isinstance(value, dict) else value for key, value in config_values().items()}
-        values[section] = values[section] | changes
+        values |= {section: values[section] | changes} if section else changes
 
         def act() -> Any:
             return estimates(state_of(check_config(values), folder), "bases", ROOMS)
@@ -513,6 +513,7 @@ ROWS = [
             ("nothing for a name", "bases", {"use": None}, ("bases: `use:` takes a name", "got None")),
             ("a training that is none", "model", {"train": True}, ("model.train: expected keywords", "got True")),
             ("a setting of a training that is none", "model", {"train": {"epoch": 1}}, ("did you mean 'epochs'",)),
+            ("a device that is not there", "", {"device": "tpu"}, ("device 'tpu' is not there", "cpu")),
             ("no epochs", "model", {"train": {"epochs": -1}}, ("epochs must be at least 0; got -1",)),
             ("fewer than one component", "bases", {"use": "PCA", "components": -3}, ("components must be at least 1",)),
             (

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import store
 from ..activations.again import UNSEEN, Seen
@@ -26,8 +25,8 @@ from ..models import there
 from ..models.fingerprint import active_hooks, weights_fingerprint
 from ..saving import basis_from, basis_into
 from ..segments import Segment, each_segment
-from ..segments.segment import no_model
 from ..segments.outside import Outside
+from ..segments.segment import no_model
 
 _SEEN = "seen.safetensors"
 

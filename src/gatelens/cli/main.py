@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +19,17 @@ from .examples import EXAMPLES, FIRST
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is returned."""
     _write_anything()
+    try:
+        try:
+            return _act(arguments)
+        finally:  # here, where a reader that has gone is no fault: Python itself would say so on its way out
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _write_nowhere()
+        return 0
+
+
+def _act(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if not hasattr(options, "act"):
@@ -34,15 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell(f"gatelens {options.verb}: stopped; what was finished is kept, run the same command to go on")
         return 130
-    except BrokenPipeError:
-        return 0
 
 
 def _write_anything() -> None:
-    """A terminal that lacks a character gets its number (\\u2228) in the place of a traceback after all the work."""
+    """A terminal that lacks a character gets its number (\\u2228) in the place of a traceback after all the work.
+
+    Where there is none at all (`>&-`, a service) what is said goes nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process lasts
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def _write_nowhere() -> None:
+    """`gatelens ... | head -1`: nobody reads any more, and what is still to be written is lost in silence."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:

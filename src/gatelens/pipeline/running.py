@@ -11,6 +11,7 @@ from typing import Any
 from .. import store
 from ..distributed import apart, from_first, meet, this_worker, together
 from ..errors import ConfigError
+from ..models import device_named
 from . import finishing, view_settings
 from .building import check
 from .config import Config
@@ -130,6 +131,7 @@ def _page_ahead(state: State, folder: Path, say: Callable[[str], None] | None) -
 def check_settings(state: State, config: Config) -> None:
     """Everything in the config that can be judged without work is judged now."""
     source = state.source
+    device_named(config.device)
     _ = source.recipes, source.solver, source.gate_options, ladder_settings(source.evaluation, source.seed)
     check({"use": "image_batches"} | config.data, "data", reserved=("model",))
     check({"use": "mlp_segments"} | config.segments, "segments", reserved=("model",))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Batches
+from ..models import device_named
 from ..segments import Segment, like_segments, mlp_segments
 from ..solvers.protocol import as_solver
 from .building import build, find, keywords, parameters
@@ -108,6 +109,7 @@ class FromConfig(Source):
         return list(build(section, "segments", given={"model": model}))
 
     def shapes_of_model(self) -> Any:
+        device_named(self.config.device)  # whether it is there
         if self.config.model.get("use") != "HookedMLP":
             return self.model
         section = dict(self.config.model)
