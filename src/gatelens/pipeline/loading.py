@@ -15,6 +15,7 @@ from ..errors import ConfigError, ModelError, StoreError, shown
 from ..models import device_named
 from .building import build, keywords
 from .config import Config
+from .provenance import say
 
 if TYPE_CHECKING:
     from ..models.training import Training
@@ -84,15 +85,19 @@ def training_of(section: Any) -> Training:
 
 def _trained(model: Any, training: Mapping[str, Any], config: Config, folder: Path, progress: bool | None) -> Any:
     recipe = training_of(training)
+    problems: list[str] = []
 
     def load() -> Any:
         try:
             _load_state(model, store.reading(folder, "model").tensors("model.safetensors"), str(folder))
-        except StoreError:
-            return None  # not trained yet, or damaged
+        except StoreError as error:  # damaged, unless it was not trained yet
+            problems.extend([str(error)] if folder.exists() else [])
+            return None
         return model.eval().requires_grad_(False)
 
     def train() -> None:
+        for problem in problems:
+            say(f"the model is trained again: {problem}")
         fit, _ = build({"use": "image_batches"} | config.data, "data", seed=config.seed)
         recipe.fit(model, fit, config.seed, progress)
         if not this_worker().first:  # of processes that never meet, all train and one writes

@@ -165,6 +165,8 @@ def explained(path: Path) -> Iterator[None]:
                 f"{path.parent} is read-only for this user ({error.strerror}): expected a folder to write in. "
                 "Give another folder, or change its permissions"
             ) from error
+        if error.errno == errno.EISDIR:
+            raise StoreError(f"{path} is a folder where a file belongs: delete it, and run the step again") from error
         raise StoreError(
             f"{path} could not be written ({error.strerror or error}). Check that {path.parent} is a folder"
         ) from error

@@ -105,8 +105,12 @@ class ShardFolder:
     def damaged(self, of: Iterable[int]) -> Iterator[tuple[int, str]]:
         """Of the shards that are to be made, those that had been made before, and what is wrong with them."""
         for i in of:
-            entry = self._entry(i)
-            if entry is not None and (problem := self.damage(store.inside(self.folder, shard_name(i)), entry)):
+            entry, record = self._entry(i), self.folder / record_name(i)
+            if entry is None and record.exists():
+                yield i, f"its record {record.name} cannot be read"
+            elif entry is None and (self.folder / shard_name(i)).exists():
+                yield i, f"its record {record.name} is missing"
+            elif entry is not None and (problem := self.damage(store.inside(self.folder, shard_name(i)), entry)):
                 yield i, problem
 
     def write(self, i: int, tensors: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> None:
