@@ -216,7 +216,10 @@ def test_in_a_rule_a_literal_is_set_as_it_is_where_it_decides():
 
     assert means(0) == [[3, 6]]
     assert means(0, (Op.AND, Literal(1))) == [[3, 6], [1, 3, 6]]
-    assert means(0, (Op.AND_NOT, Literal(2))) == [[2, 4], [1]]  # IF_2 is 1 where the rule would be open without it, else 9
+    assert means(0, (Op.AND_NOT, Literal(2))) == [
+        [2, 4],
+        [1],
+    ]  # IF_2 is 1 where the rule would be open without it, else 9
     assert means(1, (Op.AND_NOT, Literal(2)))[1] == [5]  # they never meet: as it usually is
 
 
