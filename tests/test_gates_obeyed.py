@@ -11,6 +11,7 @@ from gatelens.connectors import Connector
 from gatelens.errors import DataError
 from gatelens.gates import Grade, type_gates
 from gatelens.gates.obeyed import Suggested, obeyed, parts_of, proposals
+from gatelens.gates.outside import Outside
 from gatelens.gates.patterns import Patterns, Ranked, Terms, best_by_size, chosen
 from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.gates.stage import Stage, sparse_rows
@@ -115,7 +116,7 @@ def test_a_literal_that_the_model_does_not_read_goes(world):
     stage = Stage.of(segment, basis_in, basis_out, x)
     found = suggested(stage, 0, [Literal(A), Literal(NEAR), Literal(B), Literal(C)])
     assert Literal(NEAR) in found.best.rule.literals  # what predicts best names it
-    done = obeyed(stage, {0: found}, (stage.f_in, stage.f_out), Terms(), 0.3)
+    done = obeyed(stage, {0: found}, Outside.of(stage.f_in, stage.f_out, stage.levels), Terms(), 0.3)
     assert done[0].rule == rule(A)
 
 
@@ -124,7 +125,7 @@ def test_a_rule_that_the_model_obeys_is_kept(world):
     stage = Stage.of(segment, basis_in, basis_out, x)
     literals = [Literal(A, 0.6), Literal(B), Literal(C), Literal(5)]
     found = suggested(stage, 1, literals)
-    done = obeyed(stage, {1: found}, (stage.f_in, stage.f_out), Terms(), 0.5)
+    done = obeyed(stage, {1: found}, Outside.of(stage.f_in, stage.f_out, stage.levels), Terms(), 0.5)
     assert done[1] == found.best
     assert set(done[1].rule.positive) == {Literal(A, 0.6), Literal(B)}
     assert done[1].rule.negative == (Literal(C),)
@@ -134,8 +135,8 @@ def test_nothing_is_chosen_where_nothing_obeys(world):
     segment, basis_in, basis_out, x, _ = world
     stage = Stage.of(segment, basis_in, basis_out, x)
     found = suggested(stage, 0, [Literal(NEAR), Literal(5)])
-    assert obeyed(stage, {0: found}, (stage.f_in, stage.f_out), Terms(), 0.3) == {}
-    assert obeyed(stage, {}, (stage.f_in, stage.f_out), Terms(), 0.3) == {}
+    assert obeyed(stage, {0: found}, Outside.of(stage.f_in, stage.f_out, stage.levels), Terms(), 0.3) == {}
+    assert obeyed(stage, {}, Outside.of(stage.f_in, stage.f_out, stage.levels), Terms(), 0.3) == {}
 
 
 def test_what_is_proposed_is_ordered_by_its_worth_and_names_only_what_moves_the_output(world):
@@ -159,7 +160,7 @@ def test_of_two_mechanisms_that_agree_on_every_row_the_models_own_is_chosen(form
         literals = list(dict.fromkeys([*wrong.literals, *planted.right[out].literals]))
         found = suggested(fit, out, literals)
         given[out] = Suggested(Ranked(wrong, found.table.mcc(wrong)), found.table, found.by_size)
-    done = obeyed(fit, given, (fit.f_in, fit.f_out), Terms(), 0.5)
+    done = obeyed(fit, given, Outside.of(fit.f_in, fit.f_out, fit.levels), Terms(), 0.5)
     rules = {out: done[out].rule if out in done else given[out].best.rule for out in given}
     verdicts = verify(held, rules, (fit.f_in, fit.f_out))
     for out, found in verdicts.items():

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -55,7 +54,7 @@ class Suggested:
 def obeyed(
     stage: Stage,
     suggested: Mapping[int, Suggested],
-    fitting: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix],
+    outside: Outside,
     terms: Terms,
     least: float,
     seed: int = 0,
@@ -65,10 +64,9 @@ def obeyed(
 
     Args:
         stage: fitting rows. suggested: of each output.
-        fitting: features (in, out) of all fitting rows, for companions and what a rule leaves out.
+        outside: all fitting rows, for companions and what a rule leaves out, with the levels of the stage.
         terms: what literals cost. least: fitting MCC of a rule that is tried.
     """
-    outside = Outside.of(*fitting, stage.levels)
     together = outside.together
     groups = together.groups([literal for found in suggested.values() for literal in found.table.literals])
     waiting: dict[int, list[Ranked]] = {}

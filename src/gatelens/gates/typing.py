@@ -29,6 +29,7 @@ from .grade import Grade
 from .levels import Levels
 from .lookup import Origin
 from .obeyed import obeyed
+from .outside import Outside
 from .patterns import MOST_LITERALS, Terms
 from .reader import Part, Reader, Settings
 from .stage import Stage, sparse_rows
@@ -174,14 +175,14 @@ def _choose(
     First above the output's own level; where nothing is obeyed there, above the next lower one, and so on: what brings an output
     from silence to its highest values needs more than any rule names.
     """
-    settings = reader.settings
+    settings, outside = reader.settings, Outside.of(*fitting, fitted.levels)
     ladder = {out: [x for x in reversed(reader.levels(out)) if x <= gates[out].level] for out in outs}
     while any(ladder.values()):
         level = {out: levels.pop(0) for out, levels in ladder.items() if levels}
         suggested = {out: found for out in level if (found := reader.suggested(out, level[out])) is not None}
         for out in suggested:
-            fitted.levels[out] = level[out]
-        chosen = obeyed(fitted, suggested, fitting, settings.terms, settings.mcc_bar, settings.seed, progress)
+            fitted.levels[out] = outside.levels[out] = level[out]
+        chosen = obeyed(fitted, suggested, outside, settings.terms, settings.mcc_bar, settings.seed, progress)
         for out, ranked in chosen.items():
             if (ranked.rule, level[out]) == (gates[out].rule, gates[out].level):
                 ladder[out] = []
