@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,12 @@ class Rule:
         if len(set(features)) < len(features):
             raise DataError(f"a rule names each feature once; got {features}")
 
-    @property
+    @cached_property
     def literals(self) -> tuple[Literal, ...]:
         """All literals: the head's, then each step's. Columns of `evaluate` and `open_rows` are in this order."""
         return self.head + tuple(literal for _, literal in self.steps)
 
-    @property
+    @cached_property
     def features(self) -> tuple[int, ...]:
         """The literals' features, in their order."""
         return tuple(literal.feature for literal in self.literals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,10 @@ class Window:
 
     @cached_property
     def middle(self) -> int:
-        return next((i for i, t in enumerate(self.tokens) if t.centre), 0)
+        for place, token in enumerate(self.tokens):
+            if token.centre:
+                return place
+        return 0
 
     @property
     def before(self) -> Sequence[contexts.Token]:
@@ -59,10 +63,9 @@ class Numbers:
         found = contexts.groups(
             features, feature, self.top if not brief else self.top_brief, 0 if brief else self.each, self.same
         )
-        shown = [self.examples(g.name, self._population(g), g.rows, features, feature, largest) for g in found]
         return FeatureView(
             feature,
-            groups=[e for e in shown if e is not None],
+            groups=self.shown(found, features, feature, largest),
             density=bars(counts.tolist()) if len(values) and not brief else "",
             firings=len(values),
             rows=features.rows,
@@ -72,16 +75,20 @@ class Numbers:
 
     top_brief = 5
 
-    @staticmethod
-    def _population(group: contexts.Group) -> str:
-        return "" if group.name == "strongest" else f"{len(group.rows)} of {group.population:,}"
-
     def fields(self, hook: str, feature: int, found: Sequence[contexts.Group]) -> dict[str, Any]:
         return {}
 
+    def shown(
+        self, found: Sequence[contexts.Group], features: contexts.FeatureRows, feature: int, largest: float
+    ) -> list[Examples]:
+        """Every group's examples, where there are any."""
+        made = (self.examples(g, features, feature, largest) for g in found)
+        return [e for e in made if e is not None]
+
     def examples(
-        self, name: str, note: str, rows: np.ndarray, features: contexts.FeatureRows, feature: int, largest: float
+        self, group: contexts.Group, features: contexts.FeatureRows, feature: int, largest: float
     ) -> Examples | None:
+        """One group's; None where there is nothing to see but numbers."""
         return None
 
 
@@ -96,11 +103,14 @@ class Texts(Numbers):
         self.same = self.windows.marks()
         self.labels = Labels(acts.token, self.windows.text)
 
-    def examples(self, name, note, rows, features, feature, largest):
-        values = features.value(feature, rows)
-        around = self.windows.around(rows, features, feature)
-        shown = [Window(tokens, float(v)) for tokens, v in zip(around, values, strict=True)]
-        return Examples(name, note, windows=shown, largest=largest) if shown else None
+    def shown(self, found, features, feature, largest):
+        if not found:
+            return []
+        rows = np.concatenate([g.rows for g in found])  # looked up together: a page has thousands of features
+        around, values = self.windows.around(rows, features, feature), features.value(feature, rows).tolist()
+        every = iter([Window(tokens, v) for tokens, v in zip(around, values, strict=True)])
+        taken = [(g, list(islice(every, len(g.rows)))) for g in found]
+        return [Examples(g.name, g.note, windows=w, largest=largest) for g, w in taken if w]
 
 
 class Pictures(Numbers):
@@ -120,7 +130,8 @@ class Pictures(Numbers):
     def pictures(self, rows: np.ndarray) -> torch.Tensor:
         return self.inputs[self.place[torch.as_tensor(np.asarray(rows).copy())]]
 
-    def examples(self, name, note, rows, features, feature, largest):
+    def examples(self, group, features, feature, largest):
+        rows = group.rows
         if self.side is None or not len(rows):
             return None
         stack = self.pictures(rows).reshape(-1, self.side, self.side)
@@ -129,7 +140,8 @@ class Pictures(Numbers):
             self.acts.token[torch.as_tensor(np.asarray(rows).copy())].tolist(),
         )
         captions = [f"“{label}” {figure(float(v), 1)}" for label, v in zip(labels, values, strict=True)]
-        return Examples(name, note, strip=images.strip(stack), shown=len(stack), captions=captions, largest=largest)
+        strip = images.strip(stack)
+        return Examples(group.name, group.note, strip=strip, shown=len(stack), captions=captions, largest=largest)
 
     def fields(self, hook: str, feature: int, found: Sequence[contexts.Group]) -> dict[str, Any]:
         if self.side is None or not found:
@@ -184,16 +196,16 @@ def mistakes(
     strength = sum(w * f_in.value(i, wrong_on) for i, w in zip(gate.inputs, gate.weights, strict=True))
     by_amount = f_out.value(gate.out, wrong_off)
     largest = float(amounts.max()) if len(amounts) else 0.0
-    found = []
+    groups = []
     for name, where, by, of in (
         ("predicted on, but it was off", wrong_on, strength, allowed),
         ("predicted off, but it fired", wrong_off, by_amount, fired),
     ):
         order = np.argsort(-np.asarray(by), kind="stable")[:most]
         note = f"{len(where):,} of {len(of):,} rows"
-        example = source.examples(name, note, where[order], f_out, gate.out, largest) if len(where) else None
-        found.append(example or Examples(name, note))
-    return found
+        groups.append(contexts.Group(name, where[order], np.asarray(by)[order], len(where), note))
+    seen = {e.name: e for e in source.shown(groups, f_out, gate.out, largest)}
+    return [seen.get(g.name) or Examples(g.name, g.note) for g in groups]
 
 
 def _without(rows: np.ndarray, others: np.ndarray, number: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,12 +91,17 @@ class Labels:
 
     def short(self, features: FeatureRows, feature: int) -> Label:
         """For an equation, where each text stands in a box: he she …; empty for a feature without a text of its own."""
-        shares = self.shares(features, feature)
-        return Label(tuple(text for text, _ in shares), bool(shares) and sum(s for _, s in shares) < NEARLY_ALL)
+        return short(self.shares(features, feature))
 
-    def full(self, features: FeatureRows, feature: int) -> str:
-        """For a feature's own place: “he” 48 %, “she” 31 %."""
-        return ", ".join(f"“{shown(text)}” {percent(share)}" for text, share in self.shares(features, feature))
+
+def short(shares: Sequence[tuple[str, float]]) -> Label:
+    """Texts in boxes, an ellipsis where they leave much out."""
+    return Label(tuple(text for text, _ in shares), bool(shares) and sum(s for _, s in shares) < NEARLY_ALL)
+
+
+def full(shares: Sequence[tuple[str, float]]) -> str:
+    """For a feature's own place: “he” 48 %, “she” 31 %."""
+    return ", ".join(f"“{shown(text)}” {percent(share)}" for text, share in shares)
 
 
 def shown(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,13 +13,13 @@ from markupsafe import Markup
 
 from ..basis.linear import published_as
 from ..gates import Gate
+from . import labels
 from .cards import Card, Examples, FeatureView, Parent, body_of, card_of, order_key
 from .document import fragment
 from .drawing import KIND_NAMES
 from .examples import Numbers, mistakes
 from .index import Row, apart, row_of
 from .known_features import known_of, rows_of
-from .labels import UNNAMED
 from .logits import effects_of, readout_of
 from .matrix import layer_map
 from .net import net_of
@@ -106,7 +108,8 @@ class Maker:
         segments = self.circuit.segments
         share = -(-max_cards // max(len(segments), 1))
         starts, ends = {s.hook_in: i for i, s in enumerate(segments)}, {s.hook_out: i for i, s in enumerate(segments)}
-        made = [_Part(self, segment, number).section(share) for number, segment in enumerate(segments)]
+        with uncollected():
+            made = [_Part(self, segment, number).section(share) for number, segment in enumerate(segments)]
         return [
             replace(
                 section,
@@ -115,6 +118,18 @@ class Maker:
             )
             for section, segment in zip(made, segments, strict=True)
         ]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cycles: what is drawn holds none, and it would walk through thousands of cards again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class _Part:
@@ -130,6 +145,7 @@ class _Part:
         self.effects = effects_of(readout, self.basis_out, segment.d_out)
         self.views: dict[tuple[str, int], FeatureView] = {}
         self.named: dict[tuple[str, int], Any] = {}
+        self.shares: dict[tuple[str, int], Sequence[tuple[str, float]]] = {}
         self.called = readout.name if readout else None
         favoured = self.effects.favoured if self.effects else None
         self.known = known_of(self.rows, self.name, self.views, favoured, self.called)
@@ -184,11 +200,17 @@ class _Part:
         """What a feature is called: by whoever made the page, else by the texts on which it fires."""
         key = (side, feature)
         if key not in self.named:
-            given, seen = self.maker.labels, self.maker.source.labels
+            given = self.maker.labels
             hook = self.segment.hook_in if side == "in" else self.segment.hook_out
-            rows = self.rows[0 if side == "in" else 1]
-            self.named[key] = (given and given(hook, feature)) or (seen.short(rows, feature) if seen else UNNAMED)
+            self.named[key] = (given and given(hook, feature)) or labels.short(self._shares(side, feature))
         return self.named[key]
+
+    def _shares(self, side: str, feature: int) -> Sequence[tuple[str, float]]:
+        """Texts on which a feature fires, with their shares; looked up once."""
+        seen, key = self.maker.source.labels, (side, feature)
+        if key not in self.shares:
+            self.shares[key] = seen.shares(self.rows[0 if side == "in" else 1], feature) if seen else ()
+        return self.shares[key]
 
     def markup(self, side: str, feature: int) -> Markup:
         """A feature's examples; made once, however many gates it feeds."""
@@ -212,8 +234,7 @@ class _Part:
     def _view(self, side: str, feature: int) -> FeatureView:
         maker, rows = self.maker, self.rows[0 if side == "in" else 1]
         hook = self.segment.hook_in if side == "in" else self.segment.hook_out
-        seen = maker.source.labels
-        label = (maker.labels and maker.labels(hook, feature)) or (seen.full(rows, feature) if seen else "")
+        label = (maker.labels and maker.labels(hook, feature)) or labels.full(self._shares(side, feature))
         name = published_as(self.circuit.bases[hook])
         link = f"https://www.neuronpedia.org/{name}/{feature}" if name else ""
         name = f"{'IF' if side == 'in' else 'OF'}_{feature}"

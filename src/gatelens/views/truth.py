@@ -64,6 +64,7 @@ def patterns(gate: Gate) -> list[Pattern]:
     table = over(gate.table, columns) or gate.table
     set_to = _set_rates(over(gate.intervention, columns))
     on, k = table.patterns.tolist(), len(columns)
+    rates = table.fired.numpy() / np.maximum(table.count.numpy(), 1)
     says = _rule_says(gate, [gate.inputs[c] for c in columns], table.patterns.numpy())
     lower, upper = (ends.tolist() for ends in table.wilson())
     rows = [
@@ -78,7 +79,7 @@ def patterns(gate: Gate) -> list[Pattern]:
             *set_to.get(tuple(pattern), (None, 0)),
         )
         for pattern, count, rate, low, high, mean, rule in zip(
-            on, table.count.tolist(), table.rate.tolist(), lower, upper, table.magnitude.tolist(), says, strict=True
+            on, table.count.tolist(), rates.tolist(), lower, upper, table.magnitude.tolist(), says, strict=True
         )
     ]
     shown = [r for r in rows if r.count or r.set_count] if k > 3 else rows
