@@ -48,10 +48,10 @@ class GateBasis(PairBasis):
     @property
     def by_construction(self) -> str:
         told = (
-            "every output feature is a function of at most fan_in input features: R2 and wires against its own firing say nothing; "
-            "what is measured is how much of y the gates explain"
+            "every output feature is computed from a few input features, so R² and wires against its own firing say nothing; "
+            "what counts is how much of the MLP's output the gates explain"
         )
-        past = f"{self.bypassed} input features go past the gates and write one direction of y each: FVU counts both"
+        past = f"{self.bypassed} input features go past the gates, straight to the output; FVU counts both"
         return f"{told}; {past}" if self.bypassed else told
 
     @property

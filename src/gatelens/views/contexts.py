@@ -120,7 +120,8 @@ def groups(
     found = [Group("strongest", rows[:top], values[:top], len(every))]
     if each:
         rest, rest_values = rows[top:], values[top:]
-        ends, counted = _spans(rest_values, values[0]), _spans(every[top:], values[0])
+        largest = float(values[0])
+        ends, counted = _spans(rest_values, largest), _spans(every[top:], largest)
         for (low, high), (first, stop), (begin, end) in zip(INTERVALS, ends, counted, strict=True):
             if stop > first:
                 chosen = np.linspace(first, stop - 1, min(each, stop - first)).astype(int)
@@ -132,7 +133,7 @@ def groups(
 
 def _spans(falling: np.ndarray, largest: float) -> list[tuple[int, int]]:
     """Of each interval, its first place among falling values and the one after its last: above its lower end, up to its upper."""
-    at = (-falling).searchsorted([-share * float(largest) for share in np.ravel(INTERVALS)]).reshape(-1, 2).tolist()
+    at = (-falling).searchsorted([-share * largest for share in np.ravel(INTERVALS)]).reshape(-1, 2).tolist()
     return [(first, stop) for stop, first in at]
 
 

@@ -107,3 +107,8 @@ def full(shares: Sequence[tuple[str, float]]) -> str:
 def shown(text: str) -> str:
     """The text with nothing hidden; where it is white space alone, that is marked."""
     return visible(text, spaces=not text.strip(" "))
+
+
+def unspaced(name: str) -> str:
+    """A token's name without the marks of the spaces around its word; white space alone stays marked."""
+    return name.strip(" ·") or name

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..basis.linear import directions
 from .document import fragment, visible
+from .labels import unspaced
 from .sketch import Effect
 
 #: outputs listed at either end
@@ -89,7 +90,7 @@ class Effects:
     def favoured(self, feature: int) -> Effect:
         """The few that it raises most."""
         up, _ = self.readout.ends(self.columns[feature])
-        return Effect(tuple(self.readout.name(i).strip() or self.readout.name(i) for i, _ in up[:FAVOURED]))
+        return Effect(tuple(unspaced(self.readout.name(i)) for i, _ in up[:FAVOURED]))
 
 
 def effects_of(readout: Readout | None, basis: Any, width: int) -> Effects | None:

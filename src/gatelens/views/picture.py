@@ -221,7 +221,7 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         rows = f"on in {percent(sketch.share)} of rows"
         put(rows if width_of(rows, SMALL) <= room else f"on in {percent(sketch.share)}", "s")
     if sketch.kept is not None:
-        put(f"the top {percent(sketch.kept)}", "s")
+        put(f"{percent(sketch.kept)} of it strong", "s")
     if sketch.picture:
         top = y + 6
         place = f'x="{x:g}" width="{_THUMB}" height="{_THUMB}"'
@@ -261,8 +261,9 @@ def _foot(sketch: Sketch, room: float) -> list[tuple[str, str]]:
     """Lines under the drawing: how often it fires where the rule says on, and off; what the drawing leaves out."""
     said = [] if sketch.moment is None else [sketch.moment.words]
     if sketch.when_on is not None and sketch.moment is None:
-        off = f", in {percent(sketch.when_off)} elsewhere" if sketch.when_off is not None else ""
-        said.append(f"fires in {percent(sketch.when_on)} where the rule says on{off}")
+        off = f", {percent(sketch.when_off)} elsewhere" if sketch.when_off is not None else ""
+        fires = "fires" if sketch.kept is None else "strong"
+        said.append(f"{fires} in {percent(sketch.when_on)} where the rule says on{off}")
     rest = {
         "verified": "verified in the model",
         "holds": "",

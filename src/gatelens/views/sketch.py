@@ -12,7 +12,7 @@ from ..gates.agreement import CLEAR
 from ..gates.grade import HOLDS, OVER_NULLS
 from ..gates.rule import Literal, Op, Rule
 from .document import figure
-from .labels import Label
+from .labels import Label, unspaced
 from .truth import over, rule_of
 
 #: amounts matter where a cut on the weighted sum has an MCC so much above the rule's
@@ -222,7 +222,7 @@ def _effect(gate: Gate, known: Known) -> Effect:
     """What the gate says of its effect, by the names of the model's outputs; else what is known of it without agreement."""
     if gate.effect is not None and known.output is not None:
         names = [known.output(i) for i in gate.effect.favoured[:FAVOURED]]
-        return Effect(tuple(name.strip() or name for name in names), gate.effect.t)
+        return Effect(tuple(unspaced(name) for name in names), gate.effect.t)
     return known.effect(gate.out) if known.effect else Effect()
 
 

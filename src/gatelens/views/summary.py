@@ -42,9 +42,9 @@ class Tally:
         if not self.outputs:
             return "no gates were read"
         share = percent(self.read / self.outputs)
-        sample = f" read, a sample of {self.in_all:,}," if self.outputs < self.in_all else ""
         which = count(self.outputs, "output feature")
-        return f"{self.read:,} of {which}{sample} ({share}) obey a rule that holds on held-out rows"
+        sample = f" (a sample of all {self.in_all:,})" if self.outputs < self.in_all else ""
+        return f"{self.read:,} of {which}{sample}, {share}, obey a rule that holds on held-out rows"
 
 
 def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
@@ -53,9 +53,8 @@ def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
         return "No gates were read in this segment."
     tally = Tally.of(gates)
     text = tally.sentence()
-    text += (
-        f"; {tally.verified:,} are verified by intervention." if tally.tested else "; none was tested by intervention."
-    )
+    verified = f"{tally.verified:,} {'is' if tally.verified == 1 else 'are'}" if tally.verified else "none is"
+    text += f"; {verified} verified by intervention." if tally.tested else "; none was tested by intervention."
     rest = tally.outputs - tally.read - tally.weak
     if tally.weak or rest:
         text += f" The others: {tally.weak:,} with a weak rule, {rest:,} without any; each says why."
@@ -77,7 +76,7 @@ def made_of(segment: Any, bases: Mapping[str, Any]) -> str:
 def title_of(circuit: Any, figures: Mapping[str, Any]) -> str:
     name = (figures.get("model") or {}).get("name") or circuit.info.get("model") or "A circuit"
     where = circuit.segments[0].name if len(circuit.segments) == 1 else f"{len(circuit.segments)} segments"
-    return f"{name}: {where}"
+    return f"{name}: {where}".replace("->", "→")
 
 
 def what_of(circuit: Any, acts: Any, figures: Mapping[str, Any]) -> str:
@@ -96,7 +95,7 @@ def what_of(circuit: Any, acts: Any, figures: Mapping[str, Any]) -> str:
         ("wires: " + ", ".join(solvers)) if solvers else "",
         f"seed {figures.get('seed', info.get('seed'))}" if figures.get("seed", info.get("seed")) is not None else "",
     ]
-    return " · ".join(dict.fromkeys(p for p in parts if p))
+    return " · ".join(dict.fromkeys(p for p in parts if p)).replace("->", "→")
 
 
 def sentence(circuit: Any, figures: Mapping[str, Any]) -> str:
