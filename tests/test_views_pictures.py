@@ -94,7 +94,7 @@ def test_rates_beside_the_arms_are_those_of_the_truth_table():
     assert found.when_off == pytest.approx((1 + 0 + 2 + 1 + 1) / (100 + 20 + 8 + 6 + 6))
     text = " ".join(words(picture.drawn(found)))
     assert "alone 80\u00a0%" in text
-    assert "with it 20\u00a0%" in text
+    assert "despite it 20\u00a0%" in text
     assert "fires in 79\u00a0% where the rule says on" in text
 
 

@@ -36,7 +36,8 @@ export default {
       const all = body.querySelector(".read");
       if (all) { all.classList.add("picked"); }
       links.forEach((link, k) => link.addEventListener("click", (event) => { event.preventDefault(); choose(k); }));
-      choose(places.length - 1);
+      const fire = places.map((place) => Boolean(place.querySelector(".fires"))).lastIndexOf(true);
+      choose(fire < 0 ? places.length - 1 : fire);
     };
     const choices = () => gate.replaceChildren(...model.get("gates").map(([value, name]) => { const o = make("option", name); o.value = value; return o; }));
     const level = () => { strength.textContent = slider.value + " × its typical level"; };

@@ -29,6 +29,8 @@ _WIDEST, _HAIR = 7.0, 0.8
 #: the stretch of a wire on which a level is marked, from nothing to the feature's largest value
 _CUT = 20
 _THUMB = 40
+#: how outputs of a model that tells classes apart are called
+CLASS = "class "
 
 
 def gate(gate: Gate, known: Known | None = None) -> Drawing:
@@ -111,9 +113,10 @@ class _Picture:
         hint = arm.hint or f"{arm.name}: {arm.label}"
         room = self.start - 12 - self.thumbs
         lines = names(arm.label, room, 2) or [arm.name]
-        at = [y - 2] if len(lines) == 1 else [y - 10, y + 4]
-        words = [text(room + 4, at[k], line, "l", "end") for k, line in enumerate(lines)]
-        words.append(text(room + 4, at[-1] + 14, self._beneath(arm, room), "s", "end"))
+        said = [(line, "l") for line in lines]
+        said += [(line, "s") for line in self._beneath(arm, room, 3 - len(lines))]
+        top = y - 2 - 8 * (len(said) - 2)
+        words = [text(room + 4, top + 14 * k, line, kind, "end") for k, (line, kind) in enumerate(said)]
         if arm.picture:
             place = f'x="{self.start - _THUMB - 4}" y="{y - _THUMB / 2:g}" width="{_THUMB}" height="{_THUMB}"'
             words.append(f'<image href="{escape(arm.picture)}" {place}/><rect class="q" {place}/>')
@@ -127,14 +130,17 @@ class _Picture:
         moment = self.sketch.moment
         return moment is None or moment.inputs.get(arm.feature, (False, 0.0))[0]
 
-    def _beneath(self, arm: Arm, room: float) -> str:
-        """On a row, whether it is on and its value; else its id and how often the output fires when it alone is on."""
-        moment = self.sketch.moment
-        if moment is None:
-            return _beneath(arm, room)
-        on, value = moment.inputs.get(arm.feature, (False, 0.0))
-        both = f"{arm.name} · {'on' if on else 'off'}, {figure(value)}"
-        return both if arm.label and width_of(both, SMALL) <= room else f"{'on' if on else 'off'}, {figure(value)}"
+    def _beneath(self, arm: Arm, room: float, most: int) -> list[str]:
+        """Its id, and how often the output fires when it alone is on; on a row, whether it is on and its value."""
+        moment, said = self.sketch.moment, ""
+        if moment is not None:
+            on, value = moment.inputs.get(arm.feature, (False, 0.0))
+            said = f"{'on' if on else 'off'}, {figure(value)}"
+        elif arm.rate is not None:
+            said = f"{'despite it' if arm.negated else 'alone'} {percent(arm.rate)}"
+        parts = [part for part in (arm.name if arm.label else "", said) if part]
+        both = " · ".join(parts)
+        return [both] if parts and width_of(both, SMALL) <= room else parts[-most:]
 
     def _wire(self, arm: Arm, y0: float, x1: float, y1: float, stage: Stage, share: float) -> None:
         """A hairline up to the level, a cut mark there, then the wire in its width."""
@@ -169,16 +175,6 @@ def _entries(top: float, tall: float, ends: list[float]) -> list[float]:
     order = sorted(range(len(ends)), key=lambda k: ends[k])
     step = (tall - 8) / max(len(ends), 1)
     return [top + 4 + step * (order.index(k) + 0.5) for k in range(len(ends))]
-
-
-def _beneath(arm: Arm, room: float) -> str:
-    """The input's id and how often the output fires when it alone is on; the figure alone where both are too wide."""
-    name = arm.name if arm.label else ""
-    if arm.rate is None:
-        return name
-    rate = f"{'with it' if arm.negated else 'alone'} {percent(arm.rate)}"
-    both = f"{name} · {rate}" if name else rate
-    return both if width_of(both, SMALL) <= room else rate
 
 
 def _bubble(x: float, y: float) -> str:
@@ -234,8 +230,16 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         y += 6 + _THUMB
     effect = sketch.effect
     if effect.tokens:
-        put("favours", "s", 19)
-        for line in wrapped(list(effect.tokens), room, NAME, 2, bold=True, joint=","):
+        classes = all(token.startswith(CLASS) for token in effect.tokens)
+        put("favours classes" if classes else "favours", "s", 19)
+        for line in wrapped(
+            [token.removeprefix(CLASS) if classes else token for token in effect.tokens],
+            room,
+            NAME,
+            2,
+            bold=True,
+            joint=",",
+        ):
             put(line, "l", 15)
     if effect.t is not None:
         top, share, mark = y + 7, effect.t / FULL, CLEAR / FULL
@@ -315,9 +319,7 @@ def _stage_said(stage: Stage, before: str) -> str:
         core = f"{word.join(plain)} {'is' if len(plain) == 1 or stage.shape == 'or' else 'are'} on"
     else:
         core = ""
-    both = (
-        word.strip().join(f" {part} " for part in (before, core) if part).strip() if before and core else before or core
-    )
+    both = f"({before}){word}{core}" if before and core else before or core
     return f"{both}, unless {' or '.join(off)} is on" if off else both
 
 

@@ -12,7 +12,10 @@
     function listen(token, k) { token.addEventListener("click", function (event) { event.preventDefault(); choose(k); try { history.replaceState(null, "", links[k].hash); } catch (e) { /* framed pages may not */ } }); }
     links.forEach(listen);
     var asked = links.map(function (link) { return link.hash; }).indexOf(location.hash);
-    choose(asked < 0 ? links.length - 1 : asked);
+    // at first the last place at which something fires
+    var last = places.length - 1;
+    while (last > 0 && !places[last].querySelector(".fires")) { last -= 1; }
+    choose(asked >= 0 ? asked : last > 0 ? last : places.length - 1);
     window.addEventListener("hashchange", function () { var k = links.map(function (link) { return link.hash; }).indexOf(location.hash); if (k >= 0) { choose(k); } });
     // the same strip drawn by circuitsvis: its tokens are buttons, as soon as they are there
     var data = document.getElementById(plain.id.replace("-plain", "")), place = document.createElement("div");
