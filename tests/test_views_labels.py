@@ -7,7 +7,7 @@ import torch
 
 from gatelens.views.contexts import FeatureRows
 from gatelens.views.document import percent
-from gatelens.views.labels import Label, Labels
+from gatelens.views.labels import Label, Labels, full
 
 WORDS = [" said", "said", " he", ".", "\n", " she", " it", " they"]
 
@@ -23,7 +23,7 @@ def test_shares_are_of_the_sum_of_values_and_spaces_around_a_word_do_not_part_it
     assert [name for name, _ in of.shares(features, 0)] == ["he", "said"]
     assert [share for _, share in of.shares(features, 0)] == pytest.approx([4 / 8.4, 4 / 8.4])
     assert of.short(features, 0) == Label(("he", "said"), more=False)
-    assert of.full(features, 0) == f"“he” {percent(4 / 8.4)}, “said” {percent(4 / 8.4)}"
+    assert full(of.shares(features, 0)) == f"“he” {percent(4 / 8.4)}, “said” {percent(4 / 8.4)}"
 
 
 def test_a_feature_of_many_texts_says_so_and_one_that_never_fired_has_no_label():
@@ -32,7 +32,7 @@ def test_a_feature_of_many_texts_says_so_and_one_that_never_fired_has_no_label()
     assert of.short(features, 0).more
     assert len(of.short(features, 0).texts) == 3
     assert not of.short(features, 1)
-    assert of.full(features, 1) == ""
+    assert full(of.shares(features, 1)) == ""
     spread = FeatureRows.of([[1.0]] * 16)
     assert not Labels(torch.arange(16), lambda t: f"t{t}").short(spread, 0), "a sixteenth each is no label"
 
