@@ -291,7 +291,9 @@ def from_their_classes(graph: dict) -> None:
         links: list[dict]
 
     read = Model(**graph)
-    assert {"prompt", "prompt_tokens", "scan", "slug"} <= set(graph["metadata"]), "asked by neuronpedia 1.2.1 of an upload"
+    assert {"prompt", "prompt_tokens", "scan", "slug"} <= set(graph["metadata"]), (
+        "asked by neuronpedia 1.2.1 of an upload"
+    )
     places = {n.node_id: n for n in read.nodes}
     assert all(link["source"] in places and link["target"] in places for link in read.links)
     for n in read.nodes:
