@@ -32,6 +32,7 @@ from gatelens import (
     splice,
 )
 from gatelens.basis.linear import basis_width, directions
+from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError, ModelError, SegmentError, StoreError, TooLargeError
 from gatelens.models import huggingface
 from gatelens.pipeline import read_config, run
@@ -314,6 +315,19 @@ def a_hook_that_picks(folder: Path) -> Injected:
     model.reset_hooks()
     model.hook_post[0].add_hook(picking(3.0))
     return Injected(lambda: collect(model, forty_rows(), hook, store=folder / "acts"))
+
+
+def other_labels(folder: Path) -> Injected:
+    model, x = tiny_model(), forty_rows().inputs
+    collect(model, Batches(x, torch.zeros(40).long()), HOOKS, store=folder / "acts")
+    return Injected(lambda: collect(model, Batches(x, torch.ones(40).long()), HOOKS, store=folder / "acts"))
+
+
+def other_documents(folder: Path) -> Injected:
+    model, x = tiny_model(), forty_rows().inputs
+    y = torch.zeros(40).long()
+    collect(model, Batches(x, y), HOOKS, store=folder / "acts")
+    return Injected(lambda: collect(model, Batches(x, y, document=y), HOOKS, store=folder / "acts"))
 
 
 def in_training(folder: Path) -> Injected:
@@ -695,6 +709,12 @@ ROWS = [
         StoreError,
         ("holds other values at hook_post.1",),
         guard={"gatelens.activations.again.active_hooks": lambda model: {}},
+    ),
+    Fault(35, "a store of other labels", other_labels, StoreError, ("with other tokens or labels (row 0: 0, now 1)",)),
+    Fault(35, "a store of other documents", other_documents, StoreError, ("with other documents (row 1: 1, now 0)",)),
+    *(
+        Fault(42, f"the number {text}", a_config(f"seed: {text}"), ConfigError, ("line 1", f"reads {text} as", says))
+        for text, says in (("010", "Write 8"), ("1:30", "Write 90"), ("-0_7", "Write -7"))
     ),
     Fault(35, "a model in training", in_training, ModelError, ("in training", "BatchNorm1d (norm)", "model.eval()")),
     Fault(33, "recipe as a basis", a_recipe, BasisError, ("hook_post.0 is a recipe", "fit it first")),

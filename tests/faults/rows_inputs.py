@@ -23,7 +23,9 @@ from transformer_lens.hook_points import HookPoint
 import gatelens as gl
 from gatelens.cli.main import main, tell
 from gatelens.data import Batches
+from gatelens.data.given import as_batches
 from gatelens.errors import DataError, ModelError
+from gatelens.evaluation.passes import Passes
 from gatelens.models.training import Training
 
 TEXTS = [f"One day the girl number {i} saw a dog. It was big." for i in range(12)]
@@ -507,6 +509,22 @@ ROWS = [
                 *Unsized.with_circuit(), Batches(torch.rand(9, 4), [0] * 8 + [6], batch_size=2)
             ),
         }.items()
+    ),
+    *(
+        Fault(38, f"nothing to judge by, {name}", act(use), DataError, ("no example has a label",))
+        for name, use in {
+            "images": lambda: gl.evaluate(*Unsized.with_circuit(), torch.rand(9, 4)),
+            "tokens": lambda: Passes(mini(), as_batches(mini(), torch.tensor([[5], [7]]))).clean,
+        }.items()
+    ),
+    Fault(
+        38,
+        "a loader of ids and a mask without names",
+        act(
+            lambda: gl.collect(small(), DataLoader(TensorDataset(padded("right"), padded("right").clamp(max=1))), HOOKS)
+        ),
+        DataError,
+        ("is a tuple of ids", "may be an attention mask", '"attention_mask": mask'),
     ),
     Fault(
         38,

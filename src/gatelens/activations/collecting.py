@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data import Batches
 from ..data.given import as_batches
 from ..distributed import meet, team, this_worker, wait_for
-from ..errors import DataError, GateLensWarning
+from ..errors import DataError, GateLensWarning, StoreError
 from ..errors.door import at_the_door
 from ..errors.progress import bar
 from ..models import Model, check_hook_names, check_model
@@ -28,6 +28,7 @@ from .again import Seen, check_kept
 from .capture import (
     DTYPES,
     KIND,
+    WHERE,
     Stored,
     capture,
     data_fingerprint,
@@ -113,7 +114,7 @@ def check_made_by(model: Model, acts: Any, what: str = "acts", batches: Batches 
     """
     if not isinstance(acts, Activations):
         return
-    if batches is not None and not (acts.rows == batches.rows and torch.equal(acts.token, where_of(batches)[2])):
+    if batches is not None and not _rows_of(acts, batches):
         raise DataError(
             f"`{what}` are {acts.rows} rows of {acts.source or 'other data'}, expected the {batches.rows} rows of {batches.name}: "
             "give collect(model, held_out, segments) of the data that you evaluate on, or leave them out"
@@ -122,6 +123,13 @@ def check_made_by(model: Model, acts: Any, what: str = "acts", batches: Batches 
         acts.seen.check(
             model, f"`{what}` holds", ". Collect them again with this model, or give the one that they come from"
         )
+
+
+def _rows_of(acts: Activations, batches: Batches) -> bool:
+    """Whether they are of these rows, in this order, as far as tokens and the first inputs tell."""
+    first = None if acts.seen is None else acts.seen.batch.inputs
+    same = first is None or torch.equal(first, batches.inputs[: len(first)])
+    return same and acts.rows == batches.rows and torch.equal(acts.token, where_of(batches)[2])
 
 
 def hook_names(points: Any) -> list[str]:
@@ -251,8 +259,21 @@ def _collect_to(
             out.finish()
         meet()
         stored = read_shards(folder, KIND, out.config)
+        _check_where(stored, batches)
         first = {name: value for name, value in stored.read(0).items() if name in names}
         return _opened(stored, Seen.first(batches, first, heads))
+
+
+def _check_where(stored: ShardFolder, batches: Batches) -> None:
+    """The rows' labels and documents are no part of what the model reads, but of what is told of them."""
+    for name, kept, given in zip(WHERE, Stored(stored).where(), where_of(batches), strict=True):
+        if not torch.equal(kept, given):
+            row = int((kept != given).nonzero()[0]) if kept.shape == given.shape else 0
+            what = {"token": "tokens or labels"}.get(name, f"{name}s")
+            raise StoreError(
+                f"{stored.folder} was made of the same inputs with other {what} (row {row}: {kept[row]}, now {given[row]}). "
+                "Give another folder, or delete this one to make it again"
+            )
 
 
 def _opened(folder: ShardFolder, seen: Seen | None = None) -> Activations:

@@ -71,6 +71,11 @@ def check_targets(logits: Tensor, targets: Tensor, all_targets: Tensor, name: st
             f"{name}: the model answers with shape {list(logits.shape)}, the targets are {list(targets.shape)}; expected "
             f"{[*targets.shape, 'classes']}. Give a model whose output is a row of logits for each target"
         )
+    if not bool((all_targets >= 0).any()):
+        raise DataError(
+            f"{name}: no example has a label, or no token one that follows it: expected at least one, to judge the model's output by. "
+            "Give Batches(images, labels), or texts of several tokens"
+        )
     _check_classes(all_targets, logits.shape[-1], name)
 
 

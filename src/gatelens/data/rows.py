@@ -80,11 +80,22 @@ def _values(row: Any, column: str, where: str) -> Iterator[Any]:
     elif isinstance(row, bytes | bool | int | float):
         raise DataError(f"{where} holds {row!r:.80}; documents must hold strings, or rows of token ids [n, T]")
     elif isinstance(row, list | tuple) and row and isinstance(row[0], Tensor) and row[0].ndim == 2:
-        yield token_rows(row[0], None, where)  # what the loader of a TensorDataset gives
+        yield _of_a_loader(row, where)
     elif isinstance(row, list | tuple) and any(isinstance(v, str) for v in row):
         raise DataError(f"{where} holds a list of texts; a list of documents must hold strings, one a document")
     else:
         yield token_rows(row, None, where)
+
+
+def _of_a_loader(row: Sequence[Any], where: str) -> TokenRows:
+    """What the loader of a TensorDataset gives: ids, and beside them what is not asked for; a mask has no name there."""
+    for other in row[1:]:
+        if isinstance(other, Tensor) and other.shape == row[0].shape and bool(((other == 0) | (other == 1)).all()):
+            raise DataError(
+                f"{where} is a tuple of ids and {other.dtype} of 0 and 1, which may be an attention mask or labels. "
+                f'Give records: {{"{IDS}": ids, "{MASK}": mask}}, or the ids alone'
+            )
+    return token_rows(row[0], None, where)
 
 
 def _column(row: Mapping[Any, Any], column: str, where: str) -> Any:

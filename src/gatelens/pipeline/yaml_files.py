@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 from ..errors import ConfigError
 
+#: numbers that YAML reads otherwise than people do: 010 is eight, 1:30 is ninety
+_ODD = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 #: values that a config may hold once every alias is written out
 MOST = 10_000
 DEEPEST = 50
@@ -62,6 +65,11 @@ def _check(node: Any, source: object) -> None:
 
 
 def _below(node: Any, source: object) -> list[Any]:
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and _ODD.fullmatch(node.value):
+        number, text = yaml.safe_load(node.value), node.value[:40]
+        raise ConfigError(
+            f"{source}, line {node.start_mark.line + 1}: YAML reads {text} as {number}. Write {number}, or a text: '{text}'"
+        )
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, _ in node.value:

@@ -8,9 +8,13 @@ from typing import Any
 from markupsafe import Markup
 
 from .. import __version__
+from ..activations import Activations
 from ..basis.linear import basis_kind
 from ..basis.output import at_output
+from ..circuits import Circuit
+from ..data import Batches
 from ..errors.progress import bar
+from ..evaluation.report import Report
 from .cards import order_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
@@ -30,11 +34,11 @@ BEST = 6
 
 
 def page(
-    circuit: Any,
-    acts: Any,
-    report: Any = None,
+    circuit: Circuit,
+    acts: Activations,
+    report: Report | Mapping[str, Any] | None = None,
     *,
-    batches: Any = None,
+    batches: Batches | None = None,
     model: Any = None,
     tokenizer: Any = None,
     title: str | None = None,
@@ -67,7 +71,7 @@ def page(
         prompts: texts (token ids, images) that the page holds a reading of, in a tab of their own; they need `model`.
         rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
-    figures = {} if report is None else dict(report.to_dict() if hasattr(report, "to_dict") else report)
+    figures = {} if report is None else dict(report.to_dict() if isinstance(report, Report) else report)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
     given = readable(model, prompts)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import __version__
 from ..basis.linear import directions
+from ..circuits import Circuit
 from ..errors import BasisError, GateLensError
 from ..stability import Matching, gate_agreement, match_directions, wire_jaccard
 from .document import Html, count, document, figure, fragment, percent, visible
@@ -53,7 +54,7 @@ class Pair:
 FATES = ("kept", "reweighted", "lost", "new")
 
 
-def compare(first: Any, second: Any, names: Sequence[str] = ("first", "second"), alike: float = ALIKE) -> Html:
+def compare(first: Circuit, second: Circuit, names: Sequence[str] = ("first", "second"), alike: float = ALIKE) -> Html:
     """A page of what two circuits share: of two seeds, trainings, dictionaries or layers.
 
     Features are matched one to one by the cosine of their directions, without order or sign; pairs below `alike` count as different

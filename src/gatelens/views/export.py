@@ -19,6 +19,7 @@ import torch
 
 from .. import __version__
 from ..basis.linear import basis_kind, directions
+from ..circuits import Circuit
 from ..connectors import Connector
 from ..errors import DataError, unknown
 from ..gates import Gate
@@ -44,7 +45,7 @@ def schema(name: str) -> dict[str, Any]:
     return json.loads(file.read_text("utf-8"))
 
 
-def circuit_json(circuit: Any) -> dict[str, Any]:
+def circuit_json(circuit: Circuit) -> dict[str, Any]:
     """A circuit as plain JSON: wires as lists of [out, in, weight], gates with their tables and figures. Bases are described, not held."""
     return finite(
         {
@@ -165,7 +166,7 @@ def _product(gate: Gate, values: dict[int, float]) -> float:
 
 
 def attribution_graph(
-    circuit: Any,
+    circuit: Circuit,
     gate: Gate,
     row: int,
     f_in: FeatureRows,

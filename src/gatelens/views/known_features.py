@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from ..activations import Activations
 from ..basis.output import at_output
+from ..circuits import Circuit
 from ..gates import Gate
 from .cards import FeatureView
 from .contexts import FeatureRows
@@ -89,8 +91,8 @@ def hint_of(view: FeatureView) -> str:
 
 
 def known(
-    circuit: Any,
-    acts: Any,
+    circuit: Circuit,
+    acts: Activations,
     *,
     segment: str | None = None,
     model: Any = None,
@@ -120,7 +122,7 @@ def known(
 
 
 def neighbourhood(
-    circuit: Any, out: int, known: Known | None = None, *, segment: str | None = None, nodes: int = NODES
+    circuit: Circuit, out: int, known: Known | None = None, *, segment: str | None = None, nodes: int = NODES
 ) -> Drawing:
     """A gate and the gates that share inputs with it, the nearest first, as one drawing.
 

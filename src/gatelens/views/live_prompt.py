@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from ..circuits import Circuit
 from ..errors import ConfigError, GateLensError
 from ..prompts.reading import PromptReading
 from .document import asset
@@ -83,7 +84,7 @@ class Live:
         return repr(self.reading)
 
 
-def live(circuit: Any, model: Any, prompt: Any, acts: Any = None, batches: Any = None) -> Live:
+def live(circuit: Circuit, model: Any, prompt: Any, acts: Any = None, batches: Any = None) -> Live:
     """A prompt's reading that answers in a notebook: type another prompt, or hold a gate while the model writes on.
 
     Args:

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..errors.progress import bar
 from ..prompts.literals import rule_of
 from ..prompts.prompt import Prompt, prompt_of
-from ..prompts.reading import read_prompt
+from ..prompts.reading import PromptReading, read_prompt
 from .document import Html, document, fragment, visible
 from .drawing import glyph, glyph_symbols
 from .glossary import words
@@ -55,7 +55,7 @@ class Part:
     strip: dict[str, Any]
 
 
-def prompt_page(reading: Any, local: int = LOCAL, title: str | None = None) -> Html:
+def prompt_page(reading: PromptReading, local: int = LOCAL, title: str | None = None) -> Html:
     """A page of one prompt: click a token to see what fires on it, a gate to see why.
 
     Args:
