@@ -49,8 +49,7 @@ export default {
     gate.addEventListener("change", ask);
     model.on("change:html", show);
     model.on("change:gates", choices);
-    model.on("change:said", () => { said.textContent = model.get("said"); });
-    model.on("change:written", () => { written.textContent = model.get("written"); });
+    model.on("change:answers", () => { said.textContent = model.get("said"); written.textContent = model.get("written"); });
     paint(); show(); choices(); level();
   },
 };

@@ -104,6 +104,7 @@ def widget(shown: Live) -> Any:
     def answer(_: Any, asked: Any, buffers: Any) -> None:
         for name, value in shown.answered(asked if isinstance(asked, dict) else {}).items():
             setattr(made, name, value)
+        made.answers += 1  # the same answer twice changes nothing else
 
     made.on_msg(answer)
     return made
@@ -115,9 +116,9 @@ def _widget_class() -> Any:
     from anywidget import AnyWidget
 
     names = ("html", "text", "said", "written", "style")
-    traits = {name: traitlets.Unicode("").tag(sync=True) for name in names}
-    gates = traitlets.List([]).tag(sync=True)
-    return type("LivePrompt", (AnyWidget,), {"_esm": asset("live.js"), "gates": gates, **traits})
+    traits: dict[str, Any] = {name: traitlets.Unicode("").tag(sync=True) for name in names}
+    traits |= {"gates": traitlets.List([]).tag(sync=True), "answers": traitlets.Int(0).tag(sync=True)}
+    return type("LivePrompt", (AnyWidget,), {"_esm": asset("live.js"), **traits})
 
 
 def _somebody_there() -> bool:
