@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from . import images
 from .cards import card_list, card_of, order_key
-from .document import NOTEBOOK_LIMIT, count, fragment
+from .document import NOTEBOOK_LIMIT, count, figure, fragment
 from .drawing import glyph_symbols
 from .explained import explained, sentence_of
 from .figures import report_tables
@@ -77,18 +77,25 @@ def _read(circuit: Any, figures: Any) -> Markup:
     """What was read, in a sentence and a table of the segments."""
     rows = [
         [
-            s.name,
-            repr(circuit.connectors.get(s.name, "no connector")),
+            s.name.replace("->", "→"),
+            _wired(circuit.connectors.get(s.name)),
             count(sum(sketch_of(g).grade != "none" for g in circuit.gates.get(s.name, [])), "rule"),
         ]
         for s in circuit.segments
     ]
     table = fragment(
         "tables.html.j2",
-        tables=[{"title": "Segments", "what": "", "head": ["segment", "connector", "read"], "rows": rows}],
+        tables=[{"title": "Segments", "what": "", "head": ["segment", "wires", "read"], "rows": rows}],
         heading="",
     )
     return Markup("<p>{}</p>").format(sentence(circuit, figures)) + table
+
+
+def _wired(connector: Any) -> str:
+    """How many wires, and how many an output; short, so that the table fits a cell."""
+    if connector is None:
+        return "none"
+    return f"{connector.wires:,}, {figure(connector.wires / max(len(connector.bias), 1), 1)} an output"
 
 
 def _pictured(circuit: Any, known: Mapping[str, Known]) -> Markup:

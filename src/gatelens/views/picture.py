@@ -231,7 +231,7 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
     effect = sketch.effect
     if effect.tokens:
         classes = all(token.startswith(CLASS) for token in effect.tokens)
-        put("favours classes" if classes else "favours", "s", 19)
+        put("favours class" if classes else "favours", "s", 19)
         for line in wrapped(
             [token.removeprefix(CLASS) if classes else token for token in effect.tokens],
             room,
