@@ -89,6 +89,34 @@ def _as_file(module: str) -> str:
     return module if module in IMPORTS else f"{module}.__init__"
 
 
+#: rooms that ask a basis, a recipe, a solver or a model only what its protocol declares (`basis.linear`, `data.told` ask the rest)
+NEVER_ASK = ("jacobians", "circuits", "evaluation", "pipeline", "views")
+#: what a config names is looked up by its name; a notebook's kernel is not ours
+MAY_ASK = {"pipeline.building", "pipeline.foreign", "views.live_prompt"}
+#: the rooms whose classes nobody's class is compared with
+OF_PROTOCOLS = ("basis", "bases", "solvers", "gate_dictionaries")
+
+
+@pytest.mark.parametrize("module", [m for m in sorted(IMPORTS) if m.split(".")[0] in NEVER_ASK and m not in MAY_ASK])
+def test_nobody_asks_an_object_what_it_can_do(module: str):
+    """No `hasattr`, no `getattr` of a name written out, no `isinstance` of a basis, a recipe or a solver."""
+    tree = ast.parse((SRC / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    named = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OF_PROTOCOLS
+        for alias in node.names
+    }
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or len(call.args) < 2:
+            continue
+        what, written = call.func.id, isinstance(call.args[1], ast.Constant)
+        asks = (what in ("hasattr", "getattr") and written) or (
+            what == "isinstance" and named & {n.id for n in ast.walk(call.args[1]) if isinstance(n, ast.Name)}
+        )
+        assert not asks, f"line {call.lineno}: {ast.unparse(call)}; declare it in the protocol, with a default"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_file_is_short_and_clean(path: Path):
     text = path.read_text(encoding="utf-8")

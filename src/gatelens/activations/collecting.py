@@ -132,6 +132,11 @@ def _rows_of(acts: Activations, batches: Batches) -> bool:
     return same and acts.rows == batches.rows and torch.equal(acts.token, where_of(batches)[2])
 
 
+def with_origins(acts: Any) -> Activations | None:
+    """The activations, where they know which token of which document each row is; None for a plain mapping."""
+    return acts if isinstance(acts, Activations) else None
+
+
 def hook_names(points: Any) -> list[str]:
     """The hook names of segments (both ends) and plain names, each once, in order of appearance; one of either will do.
 

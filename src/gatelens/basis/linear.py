@@ -41,6 +41,7 @@ class Rotation:
     matrix: Float[Tensor, "f d"]
     mean: Float[Tensor, " d"] | None = None
     label: str = "rotation"
+    is_linear = True
 
     def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
         x = x if self.mean is None else x - self.mean
@@ -115,8 +116,8 @@ class PCA(RecipeDefaults):
         return Rotation(rows.to(x.dtype), mean.to(x.dtype), "pca")
 
 
-def basis_width(basis: Basis, d_in: int) -> int:
-    """The number of features of a basis."""
+def basis_width(basis: Basis, d_in: int, like: Tensor | None = None) -> int:
+    """The number of features of a basis; one that does not say so encodes a row of zeros, in the precision of `like`."""
     config: Any = getattr(basis, "cfg", None)
     if hasattr(config, "d_sae"):
         return int(config.d_sae)
@@ -124,7 +125,8 @@ def basis_width(basis: Basis, d_in: int) -> int:
     if known is not None:
         return len(known)
     with torch.no_grad():
-        return int(basis.encode(torch.zeros(1, d_in, device=place_of(basis))).shape[-1])
+        row = torch.zeros(1, d_in, device=place_of(basis)) if like is None else like.new_zeros(1, d_in)
+        return int(basis.encode(row).shape[-1])
 
 
 def check_width(basis: Basis, hook: str, d: int) -> None:
@@ -164,14 +166,25 @@ def encoder_directions(basis: Basis) -> Float[Tensor, "d f"]:
     Raises:
         BasisError: for a basis with neither.
     """
-    encoder, matrix = getattr(basis, "W_enc", None), getattr(basis, "matrix", None)
-    if isinstance(encoder, Tensor):
-        return encoder.detach()
-    if isinstance(matrix, Tensor):
-        return matrix.detach().T
+    if (known := encoder_weights(basis)) is not None:
+        return known
     raise BasisError(
         f"{type(basis).__name__} has neither W_enc nor matrix: its encoder's directions are not known. Use a solver that needs no weights"
     )
+
+
+def encoder_weights(basis: Basis | None) -> Float[Tensor, "d f"] | None:
+    """W_enc, or a rotation transposed; None for a basis with neither."""
+    encoder, matrix = getattr(basis, "W_enc", None), getattr(basis, "matrix", None)
+    if isinstance(encoder, Tensor):
+        return encoder.detach()
+    return matrix.detach().T if isinstance(matrix, Tensor) else None
+
+
+def affine_encoder(basis: Basis | None) -> Float[Tensor, "f d"] | None:
+    """The matrix of an encoder that is affine, as a basis says by `is_linear`; None for any other."""
+    weights = encoder_weights(basis) if getattr(basis, "is_linear", False) else None
+    return None if weights is None else weights.T
 
 
 def basis_kind(basis: Any) -> str:

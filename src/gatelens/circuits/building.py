@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..activations import Activations
 from ..activations.again import Seen
-from ..activations.collecting import check_made_by, hook_names
+from ..activations.collecting import check_made_by, hook_names, with_origins
 from ..basis.ends import features_at
 from ..basis.linear import Basis
 from ..connectors import Connector, Solver
@@ -129,9 +128,9 @@ def read_gates(
     from ..gates import type_gates
     from ..gates.gate_effects import with_effects
 
-    if isinstance(acts, Activations) and isinstance(held_out, Activations):
-        options = {"origins": (acts, held_out)} | options
-
+    made, judged = with_origins(acts), with_origins(held_out)
+    if made is not None and judged is not None:
+        options = {"origins": (made, judged)} | options
     gates = {}
     unseen = features_at(circuit.segments, circuit.bases, held_out, progress) if held_out is not None else None
     for segment in bar(circuit.segments, "gates", progress):
@@ -148,7 +147,7 @@ def read_gates(
         if acts is not None:
             rest["x_fit"] = acts[segment.hook_in]
         found = type_gates(circuit.connectors[segment.name], f_in, f_out, progress=progress, **at, **rest)
-        if model is not None and isinstance(held_out, Activations) and unseen is not None:
-            found = with_effects(found, model, segment.hook_out, at["basis_out"], unseen[segment.hook_out], held_out)
+        if model is not None and judged is not None and unseen is not None:
+            found = with_effects(found, model, segment.hook_out, at["basis_out"], unseen[segment.hook_out], judged)
         gates[segment.name] = found
     return replace(circuit, gates=gates)

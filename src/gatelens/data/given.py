@@ -16,6 +16,7 @@ from .positions import NOTHING, padding, positions
 from .readable import check_readable
 from .rows import TokenRows, rows_in, stacked, token_rows
 from .specials import Specials
+from .told import setting, tokenizer_of
 
 #: rows that go through the model at once where the user named no batch size
 BATCH = 16
@@ -87,7 +88,7 @@ def _nested(given: Any) -> Any:
 
 
 def _tokenised(model: Any, prompts: list[str]) -> TokenRows:
-    tokenizer, specials = getattr(model, "tokenizer", None), Specials.of(model)
+    tokenizer, specials = tokenizer_of(model), Specials.of(model)
     if tokenizer is None or not callable(tokenizer):
         raise DataError("the model has no tokenizer: expected one for text. Give token ids [n, T] instead")
     own = specials.bos is None  # CLS and SEP are the tokenizer's own affair
@@ -109,7 +110,7 @@ def _of_tokens(model: Any, rows: Any) -> Batches:
 
 def _of_numbers(model: Any, values: torch.Tensor) -> Batches:
     """Token ids where the model reads them, else images or features."""
-    reads_ids = isinstance(getattr(getattr(model, "cfg", None), "d_vocab", None), int)
+    reads_ids = isinstance(setting(model, "d_vocab"), int)
     if reads_ids and not values.is_floating_point():
         return _of_tokens(model, token_rows(values, None, "the token ids"))
     nothing = torch.full((len(values) if values.ndim else 1,), NOTHING)
@@ -118,7 +119,7 @@ def _of_numbers(model: Any, values: torch.Tensor) -> Batches:
 
 def _holds_features(model: Any, given: Any) -> bool:
     """Whether it is a loader of (inputs, labels) for a model that reads no ids."""
-    return hasattr(given, "dataset") and not hasattr(getattr(model, "cfg", None), "d_vocab")
+    return hasattr(given, "dataset") and setting(model, "d_vocab") is None
 
 
 def _of_features(loader: Any) -> Batches:

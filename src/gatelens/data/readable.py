@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from .positions import NOTHING
+from .told import layer_sizes, setting
 
 
 def check_readable(model: Any, inputs: Tensor, targets: Tensor, name: str) -> None:
@@ -16,12 +17,11 @@ def check_readable(model: Any, inputs: Tensor, targets: Tensor, name: str) -> No
     Raises:
         DataError: with what was expected and what came.
     """
-    cfg, sizes = getattr(model, "cfg", None), getattr(model, "sizes", None)
-    d_vocab, n_ctx = getattr(cfg, "d_vocab", None), getattr(cfg, "n_ctx", None)
+    d_vocab, sizes = setting(model, "d_vocab"), layer_sizes(model)
     if isinstance(d_vocab, int) and d_vocab > 0:
-        _check_tokens(inputs, d_vocab, n_ctx, name)
-        _check_classes(targets, int(getattr(cfg, "d_vocab_out", d_vocab) or d_vocab), name)
-    elif isinstance(sizes, tuple):
+        _check_tokens(inputs, d_vocab, setting(model, "n_ctx"), name)
+        _check_classes(targets, int(setting(model, "d_vocab_out", d_vocab) or d_vocab), name)
+    elif sizes:
         _check_features(inputs, sizes[0], name)
         _check_classes(targets, sizes[-1], name)
 

@@ -22,6 +22,7 @@ from .rows import TokenRows, stacked, token_rows
 from .sizes import HELD_OUT_SHARE, Sizes, check_count, check_seed, part_sizes
 from .specials import Specials
 from .token_parts import TokenParts
+from .told import setting
 from .windows import Windows
 
 
@@ -171,7 +172,7 @@ def _fill(documents: Iterable[str], rows: int | None, part: Windows) -> Windows:
 
 
 def _check_length(model: Any, length: int) -> None:
-    limit = getattr(getattr(model, "cfg", None), "n_ctx", None)
+    limit = setting(model, "n_ctx")
     check_count(length, "length", 2)
     if limit is not None and length > limit:
         raise DataError(f"length must be at least 2 tokens and at most {limit}, what the model can read; got {length}")

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..data import Batch, Batches
 from ..data.given import as_batches
 from ..data.readable import check_targets
+from ..data.told import pads_left, setting
 from ..distributed import from_first, shared
 from ..models import prove_padding, run_hooked, starts_at
 from .splicing import Hook
@@ -106,13 +107,12 @@ class Passes:
 
     def _can_start(self) -> bool:
         """Whether there are blocks to spare, the model can start behind them, and there is room for what enters them."""
-        model, config = self.model, getattr(self.model, "cfg", None)
         return bool(
             self.first
-            and f"blocks.{self.first}.hook_resid_pre" in model.hook_dict
+            and f"blocks.{self.first}.hook_resid_pre" in self.model.hook_dict
             # padding on the left is masked by the embedding too, which a later start leaves out
-            and getattr(getattr(model, "tokenizer", None), "padding_side", "right") == "right"
-            and self.batches.keep.numel() * int(getattr(config, "d_model", 2**31)) * 4 <= KEPT_BYTES
+            and not pads_left(self.model)
+            and self.batches.keep.numel() * setting(self.model, "d_model", 2**31) * 4 <= KEPT_BYTES
         )
 
     def _starts_right(self) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..data.told import class_weights, final_gain, unembedding
+
 #: features whose effects on all outputs are held at once: 200 MB for a vocabulary of 50,000
 BLOCK = 1_024
 
@@ -56,15 +58,10 @@ def logit_effects(model: Any, hook: str, directions: Float[Tensor, "n d"]) -> Lo
     The output of a transformer's block adds to the residual stream, which the unembedding reads; the last hidden layer of a plain
     network is read by its last weights. Earlier hidden layers of one have no such way.
     """
-    unembedding = getattr(model, "W_U", None)
-    if isinstance(unembedding, Tensor) and hook.endswith(("hook_mlp_out", "mlp.hook_out", "hook_resid_post")):
-        if unembedding.shape[0] != directions.shape[1]:
-            return None
-        gain = getattr(getattr(model, "ln_final", None), "w", None)
-        matrix = unembedding.detach() if gain is None else gain.detach()[:, None] * unembedding.detach()
-        return LogitEffects(directions.detach().to(matrix), matrix, "tokens")
-    layers, sizes = getattr(model, "layers", None), getattr(model, "sizes", None)
-    if layers is not None and sizes is not None and hook == f"hook_post.{len(sizes) - 3}":
-        weights = layers[-1].weight.detach().T
-        return LogitEffects(directions.detach().to(weights), weights, "classes")
-    return None
+    over, matrix, gain = "classes", class_weights(model, hook), None
+    if hook.endswith(("hook_mlp_out", "mlp.hook_out", "hook_resid_post")):
+        over, matrix, gain = "tokens", unembedding(model, directions.shape[1]), final_gain(model)
+    if matrix is None:
+        return None
+    matrix = matrix if gain is None else gain[:, None] * matrix
+    return LogitEffects(directions.detach().to(matrix), matrix, over)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..basis.linear import Basis, Rotation, basis_width, directions
+from ..basis.linear import Basis, affine_encoder, basis_width, directions
 from .products import pull_through, push_through
 
 
 def feature_count(basis: Basis | None, width: int, like: Tensor) -> int:
     """The number of features; the width itself without a basis."""
-    if basis is None:
-        return width
-    if isinstance(basis, Rotation):
-        return len(basis.matrix)
-    if hasattr(basis, "cfg"):
-        return basis_width(basis, width)
-    return int(basis.encode(like.new_zeros(1, width)).shape[-1])
+    return width if basis is None else basis_width(basis, width, like)
 
 
 def feature_directions(basis: Basis | None, width: int, like: Tensor) -> Float[Tensor, "f d"]:
@@ -30,21 +22,13 @@ def feature_directions(basis: Basis | None, width: int, like: Tensor) -> Float[T
     return directions(basis, feature_count(basis, width, like)).to(like)
 
 
-def encode_matrix(basis: Basis | None) -> Float[Tensor, "f d"] | None:
-    """The matrix of an affine encoder (a rotation, an invertible map), else None."""
-    if isinstance(basis, Rotation):
-        return basis.matrix
-    matrix: Any = getattr(basis, "W_enc", None)
-    return matrix.T if getattr(basis, "is_linear", False) and isinstance(matrix, Tensor) else None
-
-
 def encode_push(
     basis: Basis | None, y: Float[Tensor, "rows d"], tangents: Float[Tensor, "rows d k"]
 ) -> Float[Tensor, "rows f k"]:
     """encode'(y) v: how the features move when the activations do."""
     if basis is None:
         return tangents
-    matrix = encode_matrix(basis)
+    matrix = affine_encoder(basis)
     return push_through(basis.encode, y, tangents) if matrix is None else matrix.to(tangents) @ tangents
 
 
@@ -54,5 +38,5 @@ def encode_pull(
     """encode'(y)^T u: which activations feed given features."""
     if basis is None:
         return cotangents
-    matrix = encode_matrix(basis)
+    matrix = affine_encoder(basis)
     return pull_through(basis.encode, y, cotangents) if matrix is None else matrix.T.to(cotangents) @ cotangents

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..basis.linear import Basis
+from ..basis.linear import Basis, encoder_weights
 from ..errors import BasisError, TooLargeError
 from ..models import there
 from ..segments import Segment
@@ -94,9 +93,8 @@ def active_block(segment: Segment, x: Float[Tensor, "rows d_in"], basis_in: Basi
         into, out = _active(f_in != 0), _active(f_out != 0)
         step = feature_directions(basis_in, segment.d_in, x)
         moved = push(segment, x, _pick(step, into).transpose(1, 2))
-        if _encoder_is_linear_where_active(basis_out, y, f_out):
-            weights: Any = basis_out
-            values = _pick(weights.W_enc.detach().T.to(x), out) @ moved
+        if (weights := _weights_where_active(basis_out, y, f_out)) is not None:
+            values = _pick(weights.T.to(x), out) @ moved
         else:
             whole = encode_push(basis_out, y, moved)
             values = (
@@ -121,12 +119,12 @@ def _pick(matrix: Float[Tensor, "f d"], index: Int[Tensor, "rows k"]) -> Float[T
     return matrix[index.clamp_min(0)] * (index >= 0)[..., None]
 
 
-def _encoder_is_linear_where_active(basis: Basis, y: Tensor, f: Float[Tensor, "rows f"]) -> bool:
-    """Whether encode' is W_enc^T on active features and zero elsewhere, tried along one direction."""
-    matrix: Any = getattr(basis, "W_enc", None)
-    if not isinstance(matrix, Tensor):
-        return False
+def _weights_where_active(basis: Basis, y: Tensor, f: Float[Tensor, "rows f"]) -> Float[Tensor, "d f"] | None:
+    """The encoder's weights, if encode' is their transpose on active features and zero elsewhere, tried along one direction."""
+    weights = encoder_weights(basis)
+    if weights is None:
+        return None
     v = torch.randn(y.shape[1], generator=torch.Generator().manual_seed(0), device="cpu").to(y)
     true = encode_push(basis, y, v.expand_as(y)[..., None])[..., 0]
-    ours = (v @ matrix.detach().to(y)) * (f != 0)
-    return bool((true - ours).norm() <= 1e-4 * ours.norm().clamp_min(1e-12))
+    ours = (v @ weights.to(y)) * (f != 0)
+    return weights if (true - ours).norm() <= 1e-4 * ours.norm().clamp_min(1e-12) else None

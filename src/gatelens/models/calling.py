@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..data.told import pads_left, setting
 from ..errors import ModelError
 from .protocol import device_of
 
@@ -62,7 +63,7 @@ def _prepared(model: Any, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, 
     """The inputs on the model's device, and what keeps it from seeing the padding."""
     inputs = inputs.to(device_of(model))
     mask = None if mask is None or bool(mask.all()) else mask
-    if mask is None and not _masks_by_itself(model):
+    if mask is None and not pads_left(model):
         return inputs, [], {}
     seen = torch.ones(inputs.shape[:2], dtype=torch.bool) if mask is None else mask
     seen = seen.to(inputs.device)
@@ -71,14 +72,9 @@ def _prepared(model: Any, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, 
     return inputs, [] if mask is None else _closing(model, seen), arguments
 
 
-def _masks_by_itself(model: Any) -> bool:
-    """Whether transformer-lens would take a guess at the padding from the ids, which is ours to say."""
-    return getattr(getattr(model, "tokenizer", None), "padding_side", "right") == "left"
-
-
 def _closing(model: Any, seen: Bool[Tensor, "n T"]) -> list[tuple[str, Callable[..., Tensor]]]:
     """Hooks that close attention to padding, for bidirectional models: transformer-lens masks causal ones only."""
-    if getattr(getattr(model, "cfg", None), "attention_dir", "causal") == "causal":
+    if setting(model, "attention_dir", "causal") == "causal":
         return []
 
     def close(scores: Tensor, hook: Any = None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.told import layer_sizes, setting
 from ..errors import ConfigError
 from ..models import run_cached
 from .state import State
@@ -36,9 +37,9 @@ def _examples(source: Any, model: Any) -> Tensor:
     if source.config.data:
         return next(iter(source.batches[0])).inputs[:2]
     generator = torch.Generator().manual_seed(source.seed)
-    cfg, sizes = getattr(model, "cfg", None), getattr(model, "sizes", None)
-    if sizes is not None:
+    sizes, d_vocab = layer_sizes(model), setting(model, "d_vocab")
+    if sizes:
         return torch.rand(2, sizes[0], generator=generator)
-    if cfg is None or not hasattr(cfg, "d_vocab"):
+    if d_vocab is None:
         raise ConfigError("this model's hook points are seen on data: the config needs a `data` section")
-    return torch.randint(cfg.d_vocab, (2, min(16, cfg.n_ctx)), generator=generator)
+    return torch.randint(d_vocab, (2, min(16, setting(model, "n_ctx"))), generator=generator)

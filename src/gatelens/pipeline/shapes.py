@@ -8,6 +8,7 @@ from typing import Any
 from ..activations.collecting import hook_names
 from ..basis.features import SPARSE_WIDTH
 from ..basis.fitting import completed
+from ..data.told import layer_sizes, setting
 from ..evaluation.passes import KEPT_BYTES
 from ..segments import Segment
 from ..solvers.built_in import BuiltInWires
@@ -97,13 +98,11 @@ class Shapes:
 
     def residual_streams(self) -> int:
         """What enters the first block with a hook point, over the held-out rows: passes start there."""
-        d_model = getattr(getattr(self.model, "cfg", None), "d_model", 0)
-        kept = 4 * self.held_out * d_model
+        kept = 4 * self.held_out * setting(self.model, "d_model", 0)
         return kept if kept <= KEPT_BYTES else 0
 
     def a_pass(self) -> int:
         """One forward pass over a batch, logits and the loss on them included."""
-        config = getattr(self.model, "cfg", None)
-        inner = sum(getattr(self.model, "sizes", ()))
-        inner = inner or 8 * getattr(config, "d_model", 0) + 3 * (getattr(config, "d_mlp", 0) or 0)
-        return 4 * self.batch * (inner + 3 * getattr(config, "d_vocab", 0))
+        d_model, d_mlp, d_vocab = (setting(self.model, name) or 0 for name in ("d_model", "d_mlp", "d_vocab"))
+        inner = sum(layer_sizes(self.model)) or 8 * d_model + 3 * d_mlp
+        return 4 * self.batch * (inner + 3 * d_vocab)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Batches
+from ..data.told import setting
 from ..models import device_named
 from ..segments import Segment, like_segments, mlp_segments
 from ..solvers.protocol import as_solver
@@ -159,7 +160,7 @@ class Given(Source):
 
 def named(model: Any) -> str | None:
     """What a model calls itself."""
-    return getattr(getattr(model, "cfg", None), "model_name", None)
+    return setting(model, "model_name")
 
 
 def checked_gate_options(given: Mapping[str, Any], where: str) -> dict[str, Any]:

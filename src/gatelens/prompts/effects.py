@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..data.told import class_weights, final_gain, unembedding
 from ..segments.transformer import Normalise
 
 #: ends of the names of hook points whose values are added to the residual stream as they are, or are the stream itself
@@ -68,23 +69,22 @@ def direct_path(model: Any, hook: str, cache: Mapping[str, Tensor]) -> DirectPat
     Args:
         cache: of a clean run, with `last_stream(model)` in it where the model has one: [positions, d].
     """
-    stream, unembed = last_stream(model), getattr(model, "W_U", None)
-    if stream is not None and isinstance(unembed, Tensor) and hook.endswith(_ADDED):
-        return _through_norm(model, unembed.detach().cpu().float(), cache[stream])
-    sizes = getattr(model, "sizes", None)
-    if sizes is not None and hook == f"hook_post.{len(sizes) - 3}":
-        weight = model.layers[-1].weight.detach().cpu().float().T
-        return DirectPath(weight, weight.mean(1), torch.ones(len(cache[hook])), centred=False)
-    return None
+    stream, unembed = last_stream(model), unembedding(model)
+    if stream is not None and unembed is not None and hook.endswith(_ADDED):
+        return _through_norm(model, unembed.cpu().float(), cache[stream])
+    weight = class_weights(model, hook)
+    if weight is None:
+        return None
+    weight = weight.cpu().float()
+    return DirectPath(weight, weight.mean(1), torch.ones(len(cache[hook])), centred=False)
 
 
 def _through_norm(model: Any, unembed: Tensor, stream: Float[Tensor, "positions d"]) -> DirectPath:
     kind = str(model.cfg.normalization_type or "")
     if not kind:
         return DirectPath(unembed, unembed.mean(1), torch.ones(len(stream)), centred=False)
-    gain = getattr(getattr(model, "ln_final", None), "w", None)
-    if isinstance(gain, Tensor):
-        unembed = gain.detach().cpu().float()[:, None] * unembed
+    if (gain := final_gain(model)) is not None:
+        unembed = gain.cpu().float()[:, None] * unembed
     norm = Normalise("RMS" not in kind, float(model.cfg.eps))
     centred = stream - stream.mean(-1, keepdim=True) if norm.centre else stream
     scale = (centred.square().mean(-1) + norm.eps).sqrt()

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.positions import positions
 from ..data.rows import without_surrogates
 from ..data.specials import Specials
+from ..data.told import layer_sizes, setting, tokenizer_of
 from ..errors import DataError, NonFiniteError
 
 
@@ -59,12 +60,12 @@ def prompt_of(model: Any, given: Any) -> Prompt:
     """
     if isinstance(given, Prompt):
         return given
-    vocabulary = int(getattr(getattr(model, "cfg", None), "d_vocab", 0) or 0)
+    vocabulary = int(setting(model, "d_vocab") or 0)
     if vocabulary <= 0:
         return _pixels(model, given)
     ids = _ids_of_text(model, given) if isinstance(given, str) else _ids(given)
     _check_ids(model, ids, vocabulary)
-    tokenizer = getattr(model, "tokenizer", None)
+    tokenizer = tokenizer_of(model)
     texts = [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]
     found = positions(torch.tensor([ids]), Specials.of(model))
     keep = found.keep[0].tolist()
@@ -72,13 +73,13 @@ def prompt_of(model: Any, given: Any) -> Prompt:
         raise DataError("the prompt is a BOS token and nothing else: expected at least one token that counts")
     if not found.mask[0, : keep.index(True)].all():
         raise DataError("the prompt begins with padding, which the model would read: give its ids without")
-    if not found.mask.all() and getattr(model.cfg, "attention_dir", "causal") != "causal":
+    if not found.mask.all() and setting(model, "attention_dir", "causal") != "causal":
         raise DataError("the prompt ends with padding, which the model would read: give its ids without")
     return Prompt(found.inputs, tuple(texts), tuple(keep))
 
 
 def _ids_of_text(model: Any, text: str) -> list[int]:
-    tokenizer = getattr(model, "tokenizer", None)
+    tokenizer = tokenizer_of(model)
     if not text:
         raise DataError("the prompt is empty: expected at least one token. Give a text, or token ids")
     if tokenizer is None:
@@ -118,13 +119,13 @@ def _check_ids(model: Any, ids: list[int], vocabulary: int) -> None:
             f"the model does not know token {strange[0]}: its ids are 0..{vocabulary - 1}. "
             "Was the prompt made with another model's tokenizer?"
         )
-    limit = getattr(model.cfg, "n_ctx", None)
+    limit = setting(model, "n_ctx")
     if limit is not None and len(ids) > limit:
         raise DataError(f"the prompt has {len(ids)} tokens, the model reads at most {limit}: give a shorter one")
 
 
 def _pixels(model: Any, given: Any) -> Prompt:
-    width = int(model.sizes[0]) if hasattr(model, "sizes") else None
+    width = next(iter(layer_sizes(model)), None)
     wanted = f"images of {width} numbers" if width else "numbers, no tokens"
     if isinstance(given, str):
         raise DataError(

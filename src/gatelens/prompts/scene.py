@@ -15,6 +15,7 @@ from ..basis.features import dense_rows, encode_rows
 from ..basis.linear import directions
 from ..basis.output import output_features
 from ..circuits import Circuit
+from ..data.told import tokenizer_of
 from ..errors import DataError, nearest
 from ..gates import Gate
 from ..segments import Segment
@@ -113,7 +114,7 @@ class Scene:
         """
         if wanted is None:
             return int(self.targets[position])
-        tokenizer = getattr(self.model, "tokenizer", None)
+        tokenizer = tokenizer_of(self.model)
         if isinstance(wanted, str):
             ids = [] if tokenizer is None else tokenizer(wanted, add_special_tokens=False)["input_ids"]
             if len(ids) != 1:
@@ -163,7 +164,7 @@ class Scene:
 
 def output_text(model: Any, output: int) -> str:
     """A token's text, or the number of a class."""
-    tokenizer = getattr(model, "tokenizer", None)
+    tokenizer = tokenizer_of(model)
     return f"class {output}" if tokenizer is None else tokenizer.decode([output])
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..basis.features import dense_rows
 from ..basis.linear import directions
 from ..basis.output import output_features
+from ..data.told import setting
 from ..errors import ConfigError
 from ..evaluation.passes import metric
 from ..evaluation.splicing import Hook
@@ -70,7 +71,7 @@ def steered(reading: Scene, gate: int | str, strength: float, tokens: int, segme
     """
     layer = reading.layer(segment)
     out = reading.feature(gate, layer.f_out.shape[1], "OF")
-    room = getattr(getattr(reading.model, "cfg", None), "n_ctx", None)
+    room = setting(reading.model, "n_ctx")
     if reading.prompt.images:
         raise ConfigError("steering writes text: expected a prompt of tokens, got images. Use switch")
     if not abs(strength) < float("inf"):

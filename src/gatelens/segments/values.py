@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..data.told import setting
 from ..errors import DataError, SegmentError
 
 #: what attention holds for pairs of positions
@@ -55,13 +56,12 @@ def check_rowwise(model: Any, points: Iterable[Any]) -> None:
     Raises:
         SegmentError: by name, before any forward pass.
     """
-    cfg = getattr(model, "cfg", None)
     for point in points:
         ends = [point] if isinstance(point, str) else [point.hook_in, point.hook_out]
         for name in ends:
             refuse_pairs(name)
-        if len(ends) == 2 and getattr(cfg, "attention_dir", "causal") == "causal":
-            _refuse_across(*ends, parallel=bool(getattr(cfg, "parallel_attn_mlp", False)))
+        if len(ends) == 2 and setting(model, "attention_dir", "causal") == "causal":
+            _refuse_across(*ends, parallel=bool(setting(model, "parallel_attn_mlp")))
 
 
 def _refuse_across(hook_in: str, hook_out: str, parallel: bool) -> None:

@@ -9,10 +9,12 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..activations import Activations
+from ..activations.collecting import with_origins
 from ..basis.linear import basis_kind
 from ..basis.output import at_output
 from ..circuits import Circuit
 from ..data import Batches
+from ..data.told import tokenizer_of
 from ..errors.progress import bar
 from ..evaluation.report import Report
 from .cards import order_key
@@ -72,7 +74,7 @@ def page(
         rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
     figures = {} if report is None else dict(report.to_dict() if isinstance(report, Report) else report)
-    tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+    tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
     source = source_of_examples(acts, batches, model, tokenizer, circuit)
     given = readable(model, prompts)
     with bar(room="drawing"):
@@ -96,7 +98,7 @@ def page(
         segments=sections,
         figures=explained(figures) + report_tables(figures),
         jacobians=_jacobians(circuit, acts, model, rotations or {}, figures.get("rotations") or {}),
-        rows=getattr(acts, "rows", None),
+        rows=None if (known := with_origins(acts)) is None else known.rows,
         prompts=read,
         version=__version__,
     )

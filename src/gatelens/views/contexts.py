@@ -197,9 +197,7 @@ class Windows:
     """Token windows around rows; texts are decoded once a token."""
 
     def __init__(self, acts: Any, tokenizer: Any, reach: int = 5):
-        self.document, self.position, self.token = (
-            np.asarray(getattr(acts, n)) for n in ("document", "position", "token")
-        )
+        self.document, self.position, self.token = map(np.asarray, (acts.document, acts.position, acts.token))
         self.tokenizer, self.reach = tokenizer, reach
         self.texts: dict[tuple[int, ...], str] = {}
         self._off = _Unlit(self.text)

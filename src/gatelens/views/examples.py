@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..activations.collecting import with_origins
 from ..basis.output import at_output
 from ..gates import Gate
 from ..gates.rule import Literal
@@ -170,11 +171,11 @@ def source_of_examples(
     acts: Any, batches: Any = None, model: Any = None, tokenizer: Any = None, circuit: Any = None
 ) -> Numbers:
     """Pictures when the inputs are float rows, text when there is a tokenizer, else numbers."""
-    inputs = getattr(batches, "inputs", None)
+    inputs = None if batches is None else batches.inputs
     if inputs is not None and inputs.is_floating_point() and inputs.ndim == 2:
         source = {s.hook_out: s.hook_in for s in circuit.segments}
         return Pictures(acts, batches, model, circuit.bases, source)
-    if tokenizer is not None and hasattr(acts, "token"):
+    if tokenizer is not None and with_origins(acts) is not None:
         return Texts(acts, tokenizer)
     return Numbers(acts)
 

@@ -21,6 +21,7 @@ from .. import __version__
 from ..basis.linear import basis_kind, directions
 from ..circuits import Circuit
 from ..connectors import Connector
+from ..data.told import unembedding
 from ..errors import DataError, unknown
 from ..gates import Gate
 from ..gates.saving import gate_to_dict
@@ -128,10 +129,10 @@ def feature_examples(
 
 
 def _logits(model: Any, hook: str, basis: Any, feature: int, windows: Windows) -> tuple[list[str], list[str]]:
-    unembedding = getattr(model, "W_U", None)
-    if unembedding is None or basis is None:
+    matrix = unembedding(model)
+    if matrix is None or basis is None:
         return [], []
-    width = unembedding.shape[0]
+    width = matrix.shape[0]
     readout = readout_of(model, hook, width, windows.tokenizer)
     if readout is None:
         return [], []

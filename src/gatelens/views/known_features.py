@@ -10,6 +10,7 @@ from typing import Any
 from ..activations import Activations
 from ..basis.output import at_output
 from ..circuits import Circuit
+from ..data.told import tokenizer_of
 from ..gates import Gate
 from .cards import FeatureView
 from .contexts import FeatureRows
@@ -109,7 +110,7 @@ def known(
     from .examples import source_of_examples
 
     part = circuit.segment(segment)
-    tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+    tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
     rows = rows_of(circuit, acts, part, circuit.gates.get(part.name, []))
     labels = source_of_examples(acts, batches, model, tokenizer, circuit).labels
     readout = readout_of(model, part.hook_out, part.d_out, tokenizer)

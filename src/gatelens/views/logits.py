@@ -12,6 +12,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from ..basis.linear import directions
+from ..data.told import class_weights, unembedding
 from .document import fragment, visible
 from .labels import unspaced
 from .sketch import Effect
@@ -61,19 +62,12 @@ def readout_of(model: Any, hook: str, d: int, tokenizer: Any = None) -> Readout 
     MLP outputs of a transformer go through the unembedding (the final LayerNorm's scale and later layers are left out);
     the last hidden layer of a plain network through its last weights.
     """
-    unembedding = getattr(model, "W_U", None)
-    if (
-        isinstance(unembedding, Tensor)
-        and unembedding.shape[0] == d
-        and hook.endswith(("hook_mlp_out", "mlp.hook_out"))
-        and tokenizer is not None
-    ):
+    matrix = unembedding(model, d)
+    if matrix is not None and hook.endswith(("hook_mlp_out", "mlp.hook_out")) and tokenizer is not None:
         note = "straight through the unembedding; later layers and the final LayerNorm are left out"
-        return Readout(unembedding.detach(), lambda i: visible(tokenizer.decode([i]), spaces=True), note)
-    layers, sizes = getattr(model, "layers", None), getattr(model, "sizes", None)
-    if layers is not None and sizes is not None and hook == f"hook_post.{len(sizes) - 3}":
-        return Readout(layers[-1].weight.detach().T, lambda i: f"class {i}", "through the last layer's weights")
-    return None
+        return Readout(matrix, lambda i: visible(tokenizer.decode([i]), spaces=True), note)
+    weights = class_weights(model, hook)
+    return None if weights is None else Readout(weights, lambda i: f"class {i}", "through the last layer's weights")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..activations.collecting import with_origins
 from ..basis.linear import basis_kind
 from ..basis.output import at_output
 from ..gates import Gate
@@ -87,7 +88,7 @@ def what_of(circuit: Any, acts: Any, figures: Mapping[str, Any]) -> str:
     solvers = sorted({c.solver.partition("(")[0] for c in circuit.connectors.values() if c.solver})
     parts = [
         str((figures.get("model") or {}).get("name") or info.get("model") or ""),
-        str(info.get("data") or getattr(acts, "source", "") or ""),
+        str(info.get("data") or ("" if (known := with_origins(acts)) is None else known.source)),
         ", ".join(s.name for s in circuit.segments)
         if len(circuit.segments) <= 3
         else f"{len(circuit.segments)} segments",

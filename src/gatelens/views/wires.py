@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..connectors import Connector
+
 
 @dataclass(frozen=True)
 class Wires:
@@ -23,7 +25,7 @@ class Wires:
     @classmethod
     def of(cls, connector: Any) -> Wires:
         """From a `Connector`, or from a dense matrix [out, in] as array or nested lists."""
-        weight = getattr(connector, "weight", connector)
+        weight = connector.weight if isinstance(connector, Connector) else connector
         if isinstance(weight, torch.Tensor) and weight.layout == torch.sparse_csr:
             crow, col, value = (
                 np.asarray(t) for t in (weight.crow_indices(), weight.col_indices(), weight.values().detach())
