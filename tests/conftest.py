@@ -15,6 +15,16 @@ import torch
 
 torch.set_num_threads(1)
 
+#: the files that take longest, in that order: a file is one worker's (its fixtures are made once), and nothing long is left to the end
+LONGEST = """test_estimate test_walk test_readme test_distributed test_device test_smollm2 test_input_tuning test_faults
+test_bench_checks test_circuits test_engine test_views test_pages_in_chromium test_notebooks_in_chromium test_cli_first
+test_orthogonality test_progress test_tracking test_rotation_recipe""".split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {stem: i for i, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

@@ -227,7 +227,8 @@ def test_sparse_rows_by_hand():
 
 def test_find_circuit_is_the_whole_walk(digits):
     model, fit, held_out = digits
-    found = gl.find_circuit(model, (fit, held_out), bases=gl.TrainedSAE(expansion=1, k=5, samples=8000, batch_size=64))
+    bases = gl.TrainedSAE(expansion=1, k=5, samples=8000, batch_size=64)
+    found = gl.find_circuit(model, (fit, held_out), bases=bases, tried_at_most=4)
     assert set(found.circuit.gates) == {s.name for s in found.circuit.segments}
     assert "obey a rule" in repr(found)
     assert 0.0 <= found.report.all_replaced["accuracy"] <= 1.0

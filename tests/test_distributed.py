@@ -6,12 +6,9 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +18,9 @@ import torch
 from gatelens.distributed import Worker, spread, this_worker, wait_for
 from gatelens.errors import ConfigError, StoreError
 from gatelens.store.shards import ShardFolder
+from support.processes import HANGS, ended, launch
 
 ROWS, SIZE, COUNT = 61, 9, 7  # 7 shards, the last one shorter
-
-#: what ends a test that hangs; nothing here is measured by the clock, so a slow machine only takes longer
-HANGS = 300.0
 
 #: a worker in a process of its own; it imports numpy and the store, never torch; with "waits", for ever at its second shard
 CHILD = textwrap.dedent("""
@@ -214,48 +209,14 @@ CONFIG = {
 }
 GRAM = {"use": "GramLasso", "mean_wires": 3}
 
-RUN = """
+#: runs one after the other in one process, as (config, folder, last room): starting a process costs more than a run of digits
+RUNS = """
 import json, sys
 from gatelens.pipeline import run
 from gatelens.pipeline.config import check_config
-settings, folders, until = json.loads(sys.argv[1])
-for folder in folders:
+for settings, folder, until in json.loads(sys.argv[1]):
     run(check_config(settings), folder, until=until)
 """
-
-
-def launch(world: int, *arguments: str) -> list[subprocess.Popen]:
-    """What torchrun does on one machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            env={**os.environ, **shared, "RANK": str(rank)},
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-
-
-def ended(processes: list[subprocess.Popen]) -> list[str]:
-    """Their standard output, once all have ended well; where one fails or hangs, all are ended and what each said is shown."""
-    with ThreadPoolExecutor(len(processes)) as readers:  # at once: a full pipe would hold one up, and it the others
-        reading = [readers.submit(process.communicate) for process in processes]
-        since = time.monotonic()
-        while any(process.poll() is None for process in processes):
-            if any(process.returncode for process in processes) or time.monotonic() - since > HANGS:
-                for process in processes:
-                    process.kill()
-            time.sleep(0.05)
-        said = [read.result() for read in reading]
-    assert not any(process.returncode for process in processes), "\n".join(error for _, error in said)
-    return [out for out, _ in said]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -271,21 +232,31 @@ def figures(folder: Path) -> dict:
     return {key: value for key, value in report.items() if key != "timing_s"}
 
 
-@pytest.mark.parametrize("solver", [CONFIG["solver"], GRAM], ids=["ReluOMP", "GramLasso"])
-def test_one_two_and_three_processes_leave_the_same(tmp_path, solver):
-    """Activations, dictionaries, wires, gates and figures, to the last bit."""
-    settings = CONFIG | {"solver": solver}
-    run = [
-        launch(world, "-c", RUN, json.dumps([settings, [str(tmp_path / str(world))], "view"])) for world in (1, 2, 3)
-    ]
-    for processes in run:
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory):
+    """A folder of runs by one, two and three processes: a whole one with each solver, and by two processes five up to the wires."""
+    root = tmp_path_factory.mktemp("shared")
+    solvers = {"ReluOMP": CONFIG["solver"], "GramLasso": GRAM}
+    whole = {w: [(CONFIG | {"solver": s}, f"{n}-{w}", "view") for n, s in solvers.items()] for w in (1, 2, 3)}
+    whole[2] += [(CONFIG, f"again-{i}", "connect") for i in range(5)]
+    runs = {
+        w: json.dumps([(settings, str(root / name), room) for settings, name, room in of]) for w, of in whole.items()
+    }
+    for processes in [launch(world, "-c", RUNS, wanted) for world, wanted in runs.items()]:
         ended(processes)
-    one = contents(tmp_path / "1")
+    return root
+
+
+@pytest.mark.parametrize("solver", ["ReluOMP", "GramLasso"])
+def test_one_two_and_three_processes_leave_the_same(shared_runs, solver):
+    """Activations, dictionaries, wires, gates and figures, to the last bit."""
+    alone = shared_runs / f"{solver}-1"
+    one = contents(alone)
     assert {"circuit/circuit.json", "circuit/gates-0.json", "connectors/circuit.json", "model/model.json"} <= set(one)
-    for world in ("2", "3"):
-        assert contents(tmp_path / world) == one
-        assert figures(tmp_path / world) == figures(tmp_path / "1")
-        assert (tmp_path / world / "index.html").is_file()
+    for folder in (shared_runs / f"{solver}-2", shared_runs / f"{solver}-3"):
+        assert contents(folder) == one
+        assert figures(folder) == figures(alone)
+        assert (folder / "index.html").is_file()
 
 
 def test_one_process_speaks_and_a_restart_finds_what_is_stored(tmp_path):
@@ -300,11 +271,9 @@ def test_one_process_speaks_and_a_restart_finds_what_is_stored(tmp_path):
     assert weights.stat().st_mtime_ns == made
 
 
-def test_five_runs_of_two_processes(tmp_path):
+def test_five_runs_of_two_processes(shared_runs):
     """Each reads what the other has just put into place; none may stumble over a file that is being renamed."""
-    folders = [str(tmp_path / str(i)) for i in range(5)]
-    ended(launch(2, "-c", RUN, json.dumps([CONFIG, folders, "connect"])))
-    runs = [contents(Path(folder)) for folder in folders]
+    runs = [contents(shared_runs / f"again-{i}") for i in range(5)]
     assert len(runs[0]) > 5
     assert all(found == runs[0] for found in runs)
 

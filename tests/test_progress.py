@@ -79,7 +79,8 @@ def test_every_room_of_find_circuit_is_shown_on_a_terminal():
         torch.set_num_threads(1)
         batches = gl.image_batches("digits")
         model = gl.HookedMLP((64, 32, 32, 10), seed=0)
-        gl.find_circuit(model, batches, bases=gl.TrainedSAE(expansion=1, k=5, samples=8000, batch_size=64)).page()
+        bases = gl.TrainedSAE(expansion=1, k=5, samples=8000, batch_size=64)
+        gl.find_circuit(model, batches, bases=bases, tried_at_most=2, evaluation={"curve_rows": 0}).page(max_cards=2)
     """)
     for room in ("dictionary", "connect", "gates", "evaluate", "drawing"):
         assert f"{room}:" in shown

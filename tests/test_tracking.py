@@ -49,6 +49,7 @@ def test_the_command_opens_and_closes_the_tracker(monkeypatch, tmp_path, capsys)
     )
     monkeypatch.setitem(sys.modules, "trackio", stand_in)
     changes = ["evaluation.polish=null", "model.train.epochs=1", "bases.samples=600", "solver.mean_wires=2"]
+    changes += ["gates.tried_at_most=2", "data.rows=[600, 200]"]
     words = ["run", "digits", "--quick", "--track", "trackio", "--out", str(tmp_path / "run")]
     assert main([*words, *[w for c in changes for w in ("--set", c)]]) == 0
     assert told[0] == {"project": "gatelens", "name": "digits"}

@@ -27,6 +27,7 @@ SMALL = {
     "data": {"use": "image_batches", "source": "digits", "rows": [600, 200]},
     "bases": {"use": "TrainedSAE", "expansion": 2, "k": 6, "samples": 6000, "batch_size": 128, "trainer": "sae-lens"},
     "solver": {"use": "GramLasso", "mean_wires": 3},
+    "gates": {"tried_at_most": 8},
     "evaluation": {"baselines": ["neurons", "virtual_weights", "shuffled"], "ladder": {"causal_rows": 50}},
 }
 REPORT_KEYS = "model bases connectors all_replaced ladder gates baselines rotations timing_s versions seed".split()

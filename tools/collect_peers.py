@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -26,16 +25,13 @@ def main(seeds: list[int]) -> None:
     for case, sizes, found, about in bench.load("peers").so_far(seeds):
         figures += [asdict(f) | {"holds": f.holds} for f in found]
         models[case] = {"run": bool(about), "sizes": asdict(sizes), **about}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
     result = {
         "bench": "peers",
         "title": TITLE,
         "note": "One run, as far as its time reached: rows that say so were not run. A figure of one seed has no spread. Rows are "
         "kept from one run of the benchmark to the next: the commit is that at which they were put together.",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": bench.commit(),
         "seeds": seeds,
         "machine": bench.machine(),
         "models": models,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -92,9 +91,6 @@ def main() -> int:
     for other in verified:
         gl.views.gate(other, known).save(ROOT / "runs" / "pictures" / f"{other.out}.svg")
     gl.views.gate(gate, known).save(ROOT / "docs" / "pictures" / "gate.svg")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
     result = {
         "bench": "picture",
         "title": "The README's picture",
@@ -102,7 +98,7 @@ def main() -> int:
         "Drawn: the verified gate of two inputs or more that is furthest ahead of the tables of tokens, among those "
         "whose inputs and output are named by words, no two inputs by the same ones.",
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": bench.commit(),
         "seeds": [SEED],
         "machine": bench.machine(),
         "seconds": round(time.time() - began),

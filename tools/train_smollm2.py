@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from safetensors.torch import load_file, save_file
 
 import gatelens as gl
 from gatelens.bases.sae.files import CONFIG, WEIGHTS
-from gatelens.data.prose import articles, chapters, prose
 from gatelens.data.seen import document_hash, is_kept_apart
 from gatelens.models.fingerprint import weights_fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
+from _texts import documents  # noqa: E402
+
 OUT = ROOT / "dictionaries" / "smollm2" / "src" / "gatelens_smollm2"
-PARTED = "<|endoftext|>"
 WIDTH, K_IN, K_OUT = 3_072, 24, 16
 #: held-out rows: one for so many fitting rows
 APART = 10
@@ -38,19 +40,6 @@ LENGTH = 128
 SINK = 6.0
 #: fitting rows a layer: a forward pass to layer 22 costs twelve times one to layer 1
 ROWS = {1: 400_000, 12: 150_000, 22: 150_000}
-
-
-def documents(data: Path) -> list[str]:
-    """Every text under DATA/text as documents: stories and passages as they are parted, chapters of books, articles."""
-    found: list[str] = []
-    for file in sorted((data / "text").glob("*.txt")):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        if PARTED in text:
-            found += [prose(part) for part in text.split(PARTED)]
-        else:
-            whole = max(chapters(text), articles(text), key=len)
-            found += whole if len(whole) >= 5 else pieces(prose(text))
-    return list(dict.fromkeys(text for text in found if text.strip()))
 
 
 def pieces(text: str, size: int = 4_000) -> list[str]:
@@ -65,7 +54,7 @@ def pieces(text: str, size: int = 4_000) -> list[str]:
 
 def batches(model: Any, data: Path, rows: int) -> tuple[gl.data.Batches, gl.data.Batches, list[str]]:
     """A fitting part of so many rows and a held-out part; the fitting documents' hashes."""
-    texts = documents(data)
+    texts = documents(data, pieces)
     random.Random(0).shuffle(texts)
     fit = [text for text in texts if not is_kept_apart(text)]
     held = [text for text in texts if is_kept_apart(text)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -97,6 +98,8 @@ def run(
 ) -> dict[str, Any]:
     """Measure, tell each figure as it comes, and write `bench.json` after each, so that a stopped run keeps what it has.
 
+    The file says what the benchmark measures, when, at which commit and on what machine: under docs/results/ it is a part of that page.
+
     Args:
         only: some of the benchmark's parts.
 
@@ -106,13 +109,16 @@ def run(
     module = load(name)
     parts = _parts(module, name, only or ())
     seeds = tuple(seeds or module.SEEDS)
-    began, figures = time.time(), []
+    began, at, figures = time.time(), commit(), []
     result: dict[str, Any] = {}
     for figure in module.measure(seeds, data, *parts):
         figures.append(figure)
         tell(figure)
         result = {
             "bench": name,
+            "note": " ".join((module.__doc__ or "").partition("\n\n")[0].split()),
+            "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
+            "commit": at,
             "seeds": list(seeds),
             "machine": machine(),
             "seconds": round(time.time() - began, 1),
@@ -131,6 +137,17 @@ def _parts(module: Any, name: str, only: Sequence[str]) -> list[Sequence[str]]:
         if part not in known:
             raise ConfigError(unknown("part of the benchmark", part, known))
     return [list(only)] if only else []
+
+
+def commit() -> str:
+    """The checkout's commit, as git says it in short; "unknown" where git does not answer."""
+    try:
+        said = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=benchmark_folder(), capture_output=True, text=True
+        )
+    except OSError:  # no git on this machine
+        return "unknown"
+    return said.stdout.strip() or "unknown"
 
 
 def machine() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gatelens.bench import Figure
+from gatelens.bench import Figure, commit
 
 #: where finished parts and what they are made from are kept; a part is measured anew after so many hours
 FOLDER, HOURS = Path(tempfile.gettempdir()) / "gatelens-bench-rules", 24.0
@@ -52,11 +51,3 @@ def finished(name: str) -> tuple[list[Figure], dict[str, Any]] | None:
         "commit": at.read_text(encoding="utf-8") if at.is_file() else "unknown",
     }
     return [Figure(**values) for values in json.loads(file.read_text(encoding="utf-8"))], about
-
-
-def commit() -> str:
-    """The checkout's commit, as git says it in short."""
-    said = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return said.stdout.strip() or "unknown"

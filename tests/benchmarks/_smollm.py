@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from _kept import FOLDER
-from _texts import PARTED
+from _texts import documents
 
 import gatelens as gl
-from gatelens.data.prose import articles, chapters, prose
 from gatelens.data.seen import is_kept_apart
 
 LENGTH = 128
@@ -23,18 +22,6 @@ MOST = 4_000
 SINK = 6.0
 #: where tools/train_smollm2.py keeps activations
 TRAINED = Path(__file__).resolve().parents[2] / "runs" / "train_smollm2"
-
-
-def documents(data: Path) -> list[str]:
-    """Chapters, stories, passages and articles of the texts at hand."""
-    found: list[str] = []
-    for file in sorted((data / "text").glob("*.txt")):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        if PARTED in text:
-            found += [prose(part) for part in text.split(PARTED)]
-        else:
-            found += max(chapters(text), articles(text), key=len)
-    return list(dict.fromkeys(text for text in found if text.strip()))
 
 
 @dataclass(frozen=True)

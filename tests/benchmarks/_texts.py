@@ -5,12 +5,33 @@ gpt2-mini was trained on the fitting texts and never saw the held-out ones (src/
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gatelens.data.prose import articles, chapters, prose
 
 SEEN_OF_WIKITEXT = 1_161_235  # bytes; the rest was kept from the model
 PARTED = "<|endoftext|>"
+
+#: a text with fewer chapters or articles has no headings to speak of
+HEADED = 5
+
+
+def documents(data: Path, unheaded: Callable[[str], list[str]] | None = None) -> list[str]:
+    """Chapters, stories, passages and articles of the texts at hand.
+
+    Args:
+        unheaded: parts a text without headings; None: it is taken as its few chapters or articles.
+    """
+    found: list[str] = []
+    for file in sorted((data / "text").glob("*.txt")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if PARTED in text:
+            found += [prose(part) for part in text.split(PARTED)]
+        else:
+            whole = max(chapters(text), articles(text), key=len)
+            found += whole if unheaded is None or len(whole) >= HEADED else unheaded(prose(text))
+    return list(dict.fromkeys(text for text in found if text.strip()))
 
 
 def fitting(data: Path) -> list[str]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -19,7 +17,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from gatelens.bench import Figure
+from support.processes import ended, launch
 
 SEEDS = (0, 1, 2)
 SHARDS, LAYERS, WIDTH, TOKENS = 8, 12, 768, 1_000_000_000
@@ -103,22 +103,7 @@ WORKER = textwrap.dedent("""
 def run(work: str, world: int, seed: int) -> tuple[float, float]:
     """Seconds until the last of `world` processes is done, and their processor seconds together."""
     with tempfile.TemporaryDirectory() as folder:
-        processes = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        for rank in range(world):
-            numbers = {"RANK": str(rank), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
-            numbers |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", WORKER, work, folder, str(seed)],
-                    env={**os.environ, **numbers},
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-        found = [json.loads(p.communicate(timeout=600)[0]) for p in processes]
+        found = [json.loads(said) for said in ended(launch(world, "-c", WORKER, work, folder, str(seed)), 600.0)]
     return max(f["seconds"] for f in found), sum(f["cpu"] for f in found)
 
 
@@ -163,27 +148,15 @@ def crashes(runs: int, at_once: int = 10) -> Figure:
     """Runs of two processes that one did not end well, of so many; each pair of processes walks through several."""
     failed, said = 0, ""
     for _ in range(runs // at_once):
-        with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-            free.close()
-            command = [sys.executable, "-c", WALKS, json.dumps([TINY, [f"{folder}/{i}" for i in range(at_once)]])]
-            files = [open(Path(folder) / f"said-{rank}", "w+") for rank in range(2)]  # noqa: SIM115
-            pair = [
-                subprocess.Popen(
-                    command,
-                    env={**os.environ, **where, "RANK": str(rank), "OMP_NUM_THREADS": "1", "GATELENS_PATIENCE": "300"},
-                    stderr=file,
-                )
-                for rank, file in enumerate(files)
-            ]
-            ended = [process.wait() for process in pair]
+        with tempfile.TemporaryDirectory() as folder:
+            walks = json.dumps([TINY, [f"{folder}/{i}" for i in range(at_once)]])
+            try:
+                ended(launch(2, "-c", WALKS, walks, GATELENS_PATIENCE="300"), 600.0)
+                bad = 0
+            except AssertionError as error:
+                bad, said = 1, said or str(error)[-300:]
             done = sum((Path(folder) / str(i) / "connectors" / "manifest.json").exists() for i in range(at_once))
-            failed += at_once - done + (done == at_once and any(ended))
-            for file in files:
-                file.seek(0)
-                said = said or (file.read()[-300:] if any(ended) else "")
-                file.close()
+            failed += (at_once - done) or bad
     return Figure(
         f"runs of two processes that did not end well, of {runs}", failed, bar=0, better="lower",
         note=f"digits, up to the wires, {at_once} runs one after the other in each pair of processes. {said}".strip(),

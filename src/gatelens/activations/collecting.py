@@ -47,6 +47,7 @@ class Activations(Mapping[str, Tensor]):
         tensors: the activations by hook name; from a store they are read anew on each access.
         document, position, token: [rows] each; where a row came from. An image is a document of one position; its
             token is its label.
+        source: what the rows were read from, for pages.
         seen: the first inputs with what became of them, to tell whether a model is the one that they come from; None for
             activations that were opened or put together by themselves.
 

@@ -44,6 +44,7 @@ class Rotation:
     is_linear = True
 
     def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
+        """R (x - mean) for each row."""
         x = x if self.mean is None else x - self.mean
         return x.clone() if self.is_identity else x @ self.matrix.T
 
@@ -56,6 +57,7 @@ class Rotation:
         )
 
     def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
+        """R^T f + mean for each row."""
         x = f.clone() if self.is_identity else f @ self.matrix
         return x if self.mean is None else x + self.mean
 
@@ -74,6 +76,7 @@ class Neurons(RecipeDefaults):
     """
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """hook name -> the identity, at both ends of every segment."""
         return {h: neurons(acts[h].shape[1], acts[h]) for h in hook_names(segments)}
 
 
@@ -102,6 +105,7 @@ class PCA(RecipeDefaults):
             raise ConfigError(f"PCA: components must be at least 1, or None for all; got {self.components}. Raise it")
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """hook name -> principal components, at both ends of every segment."""
         return host({h: self._fit(x) for h, x in AtWork(segments, acts).at(hook_names(segments))})
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:

@@ -48,10 +48,13 @@ def build_circuit(
         sequential: where a segment begins at the end of another, fit its connector again on the features that the one
             before predicts (solvers with `refit_on`).
         gates: read gates, on `held_out` activations when given.
+        info: what the circuit says of where it comes from, kept in its files and shown on its page.
+        progress: bars on standard error; None: where somebody watches.
         gate_options: for `type_gates`.
 
     Raises:
         BasisError: a basis of another width, before anything is computed. ModelError: activations of another model.
+        ConfigError: no basis at one of the hook points. SegmentError: no segments.
 
     Examples:
         >>> plain = gl.build_circuit(model, segments, gl.Neurons().fit(segments, acts), acts, gates=False)
@@ -80,7 +83,8 @@ def build_circuit(
 def seen_by(model: Any, segments: Sequence[Segment], acts: Any) -> Seen | None:
     """What the model makes of a few inputs at the segments' ends, for the circuit to know it again."""
     heads = [hook for segment in segments if segment.reshape for hook in (segment.hook_in, segment.hook_out)]
-    return Seen.of(model, hook_names(segments), heads, acts.seen if isinstance(acts, Activations) else None)
+    made = with_origins(acts)
+    return Seen.of(model, hook_names(segments), heads, None if made is None else made.seen)
 
 
 def connect(

@@ -41,6 +41,7 @@ def image_batches(
         rows: examples to take from each part, (fitting, held out); None for all. One number is the fitting part, beside which
             a quarter as many are held out.
         seed: of the split of the digits, and of the order of the fitting part.
+        batch_size: examples in one forward pass.
 
     Raises:
         DataError: unknown source, missing or damaged files, empty data.

@@ -65,6 +65,7 @@ def text_batches(
         separator: what parts the documents in a .txt file; None takes each file for one document.
         held_out: another source for the held-out part, of the same kinds as `source`.
         seed: of the order of documents and of the split.
+        batch_size: windows in one forward pass.
 
     Raises:
         DataError: nothing there, empty, a single document, a length that the model cannot read.

@@ -53,9 +53,10 @@ def evaluate(
         acts: held-out activations where they are at hand; else they are collected.
         means: hook name -> mean activation on the fitting part, for ablations; else the held-out means serve.
         baselines: name -> circuit evaluated in the same way, beside; (model, circuit) for one of another model.
-        name: of the model, for the report.
+        name: of the model, for the report. seed: that the report says it was made with.
         removals: of so many gates a segment, the first by grade and agreement, what the model's predictions make of their removal;
             about a dozen passes of four windows each.
+        progress: bars on standard error; None: where somebody watches.
         tokens: held-out tokens that cross-entropies are measured on; everything else uses all rows.
 
     Returns:

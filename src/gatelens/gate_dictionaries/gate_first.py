@@ -58,6 +58,8 @@ class GateDictionary(RecipeDefaults):
         samples: rows seen without counterfactual pairs, with repetition; with pairs, twice `counterfactual.pairs` rows are seen.
         refit_rows: natural rows (with pairs, as many edits of them besides) for the closed-form dictionary at the end; 0 for none. Fewer
             cost what training gained: 4,096 gates left .369 of the variance with 60,000, .359 with 180,000.
+        batch_size, lr: rows a step, and Adam's rate. seed: of starts, edits and the order of rows.
+        progress: bars on standard error; None: where somebody watches.
         memory_gib: the most that the table which finds new parents may take.
         product: the gates of a gated MLP in its own form, act(sum a f) * (sum b f) with `fan_in` inputs a side, an AND of two weighted
             ORs; one for each neuron, pruned from the model's own weights (`outputs`, `rounds` and `swap` are not used).

@@ -52,6 +52,7 @@ class PairBypass(RecipeDefaults):
         min_together: rows in which two features must be on together to be a candidate.
         shuffled: permute the partners of the chosen pairs: what as many products are worth by their number alone. A null.
         seed: of the permutation.
+        progress: bars on standard error; None: where somebody watches.
 
     Raises:
         BasisError: settings out of range; from `fit`, fewer rows than products, fewer pairs that are on together than were asked for,

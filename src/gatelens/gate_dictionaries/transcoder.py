@@ -1,4 +1,4 @@
-"""Transcoders: sparse dictionaries that read a segment's input and write its output (Dunefsky et al. 2024), in sae-lens' format."""
+"""Transcoders: sparse dictionaries that read a segment's input and write its output, in sae-lens' format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Transcoder(PairTraining):
 
     Attributes:
         path, sae_id: a folder in sae-lens' format, or the name of a release and an id in it: then nothing is trained.
-        activation, l1, bypass, ...: see `PairTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
+        activation, l1, bypass, orthogonality: see `PairTraining`; expansion, d_sae, k, samples, batch_size, lr, seed, progress: see
+            `DictionaryTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
             transcoder with a sparsity rule.
 
     Source: "Transcoders Find Interpretable LLM Feature Circuits".

@@ -71,7 +71,10 @@ def spell(rule: Rule, on: np.ndarray) -> str:
 def wilson(
     fired: Float[np.ndarray, " cells"], count: Float[np.ndarray, " cells"], z: float = Z
 ) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
-    """Lower and upper end of the Wilson score interval (Wilson 1927); 0 and 1 where nothing was seen."""
+    """Lower and upper end of the Wilson score interval; 0 and 1 where nothing was seen.
+
+    Source: "Probable Inference, the Law of Succession, and Statistical Inference".
+    """
     n = np.maximum(count, 1e-9)
     p = fired / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)

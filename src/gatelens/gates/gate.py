@@ -56,7 +56,7 @@ class TruthTable:
         return torch.where(self.count > 0, self.fired / self.count.clamp_min(1), torch.nan)
 
     def wilson(self, z: float = 1.96) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-        """Lower and upper end of the Wilson score interval of each rate (Wilson 1927); 0 and 1 where unseen."""
+        """Lower and upper end of the Wilson score interval of each rate; 0 and 1 where unseen."""
         seen = self.count.numpy().astype(np.float64)
         n = np.maximum(seen, 1.0)
         p = self.fired.numpy() / n

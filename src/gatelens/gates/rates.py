@@ -40,7 +40,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson score interval (Wilson 1927) of the share, at as many trials as there were rows; (0, 1) without any."""
+        """The 95 % Wilson score interval of the share, at as many trials as there were rows; (0, 1) without any."""
         if not self.tried:
             return 0.0, 1.0
         p, n = self.made / self.tried, self.rows

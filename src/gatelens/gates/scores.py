@@ -28,7 +28,7 @@ class Score:
     """Figures of a rule over rows; None where undefined (nothing said, or nothing fired).
 
     Attributes:
-        mcc: Matthews correlation (Matthews 1975), which is Pearson's of two on-off series.
+        mcc: Matthews correlation, which is Pearson's of two on-off series.
         precision, recall, f1, iou: of the rows on which the rule says on.
         auprc: area under the precision-recall curve of the rule's graded sum, as average precision.
     """

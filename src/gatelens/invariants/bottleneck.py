@@ -102,7 +102,10 @@ class Bottleneck:
 
 
 def reduced_rank_fvu(x: Float[Tensor, "rows i"], y: Float[Tensor, "rows o"], cut: int, r: int) -> float:
-    """Held-out FVU of the best linear map of rank r, fitted on the first `cut` rows (Izenman 1975), ridge 1e-6."""
+    """Held-out FVU of the best linear map of rank r, fitted on the first `cut` rows, ridge 1e-6.
+
+    Source: "Reduced-Rank Regression for the Multivariate Linear Model".
+    """
     x, y = x.double(), y.double()
     gram = x[:cut].T @ x[:cut]
     ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)

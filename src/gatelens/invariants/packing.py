@@ -24,7 +24,8 @@ class Superposition:
         features, dimensions: f and d.
         interference: root mean square cosine between two different features; in a random code about 1/sqrt(d).
         worst: mean over features of the largest |cosine| with another feature.
-        welch: no code of this shape has a largest |cosine| below this (Welch 1974); 0 when f <= d.
+        welch: no code of this shape has a largest |cosine| below this ("Lower Bounds on the Maximum Cross Correlation of Signals");
+            0 when f <= d.
         alignment: mean over features of the largest |cosine| with a neuron.
         dead: directions of zero length, left out of every figure.
     """

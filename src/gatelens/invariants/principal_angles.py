@@ -93,7 +93,10 @@ def consistency(
 
 
 def principal_cosines(a: Float[Tensor, "*n d r"], b: Float[Tensor, "*n d r"]) -> Float[Tensor, "*n r"]:
-    """Cosines of the principal angles between the spans of orthonormal columns, descending (Bjorck and Golub 1973)."""
+    """Cosines of the principal angles between the spans of orthonormal columns, descending.
+
+    Source: "Numerical Methods for Computing Angles between Linear Subspaces".
+    """
     return torch.linalg.svdvals(a.mT @ b).clamp(0, 1)
 
 

@@ -1,4 +1,7 @@
-"""Leading singular values of large Jacobians from a few products with them (Halko, Martinsson, Tropp 2011)."""
+"""Leading singular values of large Jacobians from a few products with them.
+
+Source: "Finding Structure with Randomness: Probabilistic Algorithms for Constructing Approximate Matrix Decompositions".
+"""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ def jacobian_columns(
         per_input: how many of each input's columns; None for all of them.
         side: "out" gives columns of J, vectors at the output; "in" gives rows of J, vectors at the input.
         basis_in, basis_out: coordinates at the two ends; None for the model's own.
+        seed: of the choice of columns.
         normalise: scale each input's columns to a root mean square of 1 (a scale that no rotation changes). Exact with
             all columns; with few it is the sample's.
 

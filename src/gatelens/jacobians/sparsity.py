@@ -21,7 +21,8 @@ class Sparsity:
 
     Attributes:
         l1: mean |y|; lower is sparser, .80 for a dense Gaussian.
-        hoyer: (sqrt N - L1/L2) / (sqrt N - 1), 1 for a single entry (Hoyer 2004); higher is sparser.
+        hoyer: (sqrt N - L1/L2) / (sqrt N - 1), 1 for a single entry; higher is sparser ("Non-negative Matrix
+            Factorization with Sparseness Constraints").
         l4: mean y^4; 3 for a Gaussian; higher means larger peaks.
         f90, f99: the share of entries that hold 90 and 99 % of the squared mass; lower is sparser.
         seed: eps -> mean 1 / (|y| + eps), higher is sparser; eps in units of the root mean square.

@@ -79,6 +79,8 @@ def find_circuit(
         bases: a recipe, a mapping hook name -> basis or recipe, or None for BatchTopK SAEs four times as wide as the hook
             point.
         solver: None for the wires that gate dictionaries have built in, else the one for the size (`default_solver`).
+        seed: of everything that is drawn.
+        progress: bars on standard error; None: where somebody watches.
         quick: the circuit's own figures alone: no baselines, coverage, curves.
         evaluation: keywords of a config's section `evaluation` (baselines, ladder, curve_rows, polish).
         name: of the circuit, on its page.

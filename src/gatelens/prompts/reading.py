@@ -79,7 +79,11 @@ class PromptReading(Scene):
     def switch(
         self, gate: int | str, to: str = "off", at: int | Sequence[int] = -1, segment: str | None = None, **how: Any
     ) -> Switched:
-        """Run the model with one output feature, a gate's, "off" or "on" (at its typical level). `how`: see `set`."""
+        """Run the model with one output feature, a gate's, "off" or "on" (at its typical level). `how`: see `set`.
+
+        Raises:
+            ConfigError: another `to`. DataError: a feature or a position that is not there.
+        """
         if to not in ("on", "off"):
             raise ConfigError(f'a gate is switched "on" or "off", got {to!r}')
         out = self.feature(gate, self.layer(segment).f_out.shape[1], "OF")

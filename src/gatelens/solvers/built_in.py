@@ -19,6 +19,9 @@ from .protocol import SolverDefaults
 class BuiltInWires(SolverDefaults):
     """The solver for a gate dictionary: its wires are there already.
 
+    Attributes:
+        connector: the wires, once `at` has named the segment.
+
     Raises:
         BasisError: an output dictionary whose features are not made of wires.
 
@@ -47,6 +50,7 @@ class BuiltInWires(SolverDefaults):
         return GramLasso(mean_wires=mean_wires)
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        """The wires that are there, for features [rows, m] of the dictionary that they were made with."""
         if self.connector is None:
             raise BasisError(
                 "BuiltInWires has no wires yet: call at(segment, basis_in, basis_out) first, as build_circuit does"

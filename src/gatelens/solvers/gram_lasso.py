@@ -51,6 +51,7 @@ class GramLasso(SolverDefaults):
         calibrate: give each output a threshold (`calibrated`): "firing" (or True), over which it is on as often as its feature, or
             "error": thresholds of least squared error, and weights fitted over the rows where the output is on
             (`fitted_where_on`). Without, outputs are on several times too often.
+        progress: bars on standard error; None: where somebody watches.
 
     Raises:
         SolverError: settings out of range. NonFiniteError: NaN or infinity among the features.

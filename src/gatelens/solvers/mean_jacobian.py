@@ -39,7 +39,7 @@ class MeanJacobian(SolverDefaults):
         mean_wires: wires per output feature, on average over all outputs.
         cap: most wires into one output; None for no cap.
         rows: rows at which derivatives are taken, spread over all of them.
-        batch: rows at once.
+        batch: rows at once. place: set by `at`.
 
     Raises:
         SolverError: settings out of range, without the segment and its bases (`at`), or features over different rows.

@@ -48,7 +48,8 @@ class Path:
 
 
 def forward_selection(covariance: Float[Tensor, "m m"], products: Float[Tensor, "m n"], budget: int, cap: int) -> Path:
-    """Orthogonal least squares (Chen, Billings and Luo 1989), many outputs at once.
+    """Orthogonal least squares, many outputs at once ("Orthogonal Least Squares Methods and Their Application to Non-linear System
+    Identification").
 
     Each step adds to each output the input that lowers its squared error most, given those that it has: a partial
     Cholesky factorisation of the covariance, O(m) numbers and O(m steps) work an output and step. An output stops when its next
@@ -155,7 +156,9 @@ def lasso_path(
     budget: int,
     cap: int,
 ) -> Path:
-    """Lasso for all outputs at once by FISTA (Beck and Teboulle 2009), the penalty lowered until there are enough wires.
+    """Lasso for all outputs at once by FISTA, the penalty lowered until there are enough wires.
+
+    Source: "A Fast Iterative Shrinkage-Thresholding Algorithm for Linear Inverse Problems".
 
     Inputs are scaled to unit variance; the penalty is the same for all outputs, so that those with more to explain get
     more wires. The path orders each output's inputs by |weight| (in units of the input's deviation) at the last penalty.

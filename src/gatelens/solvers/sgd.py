@@ -24,14 +24,18 @@ from .virtual_weights import keep_largest, virtual_weights
 @renamed(mean_edges="mean_wires")
 @dataclass(frozen=True)
 class SgdL1(SolverDefaults):
-    """Minimise |relu(F_in W^T + b) - F_out|^2 + l1 |W|_1 by Adam, keep the largest weights (Riggs, Mitchell and Kaufman 2023).
+    """Minimise |relu(F_in W^T + b) - F_out|^2 + l1 |W|_1 by Adam, keep the largest weights.
 
     Attributes:
         l1: coefficient of the penalty (sum of |W| against squared error summed over outputs, mean over rows).
         start: "random", or "virtual": E_out W D_in.
         mean_wires: wires kept per output, on average, ranked by |weight|; None keeps all those over `threshold`.
         threshold: weights under it are dropped when `mean_wires` is None.
-        fine_tune: epochs of Adam without penalty on the wires that were kept.
+        epochs: passes over the rows. fine_tune: epochs of Adam without penalty on the wires that were kept.
+        lr, batch_size: of Adam. seed: of the start and of the order of rows.
+        place: set by `at`.
+
+    Source: "Finding Sparse Linear Connections between Features in LLMs".
 
     Raises:
         SolverError: `start="virtual"` without the segment and its bases (`at`).
@@ -63,6 +67,7 @@ class SgdL1(SolverDefaults):
     on_device = True
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        """A connector from features over the same rows, [rows, m] and [rows, n], dense or sparse CSR."""
         return self.cut(*self.train(f_in, f_out), f_in, f_out)
 
     def train(self, f_in: Tensor, f_out: Tensor) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:

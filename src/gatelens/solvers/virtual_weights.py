@@ -29,7 +29,7 @@ class VirtualWeights(SolverDefaults):
 
     Attributes:
         mean_wires: wires per output feature, on average.
-        cap: most wires into one output; None for no cap.
+        cap: most wires into one output; None for no cap. place: set by `at`.
 
     Raises:
         SolverError: without the segment and its bases (`at`), or a segment that is not one ungated MLP.
@@ -55,6 +55,7 @@ class VirtualWeights(SolverDefaults):
         return replace(self, place=(segment, basis_in, basis_out))
 
     def fit(self, f_in: Tensor, f_out: Tensor) -> Connector:
+        """A connector from the weights; of features over the same rows, [rows, m] and [rows, n], come its biases alone."""
         if self.place is None:
             raise SolverError(
                 "VirtualWeights needs the segment and its bases: call `.at(segment, basis_in, basis_out)` first, as build_circuit does"

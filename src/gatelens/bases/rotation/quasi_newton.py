@@ -2,8 +2,9 @@
 
 Turning coordinates i and j by an angle t changes F along one line; the second derivative of its quadratic bound is
 h_ij = |P_ij + P_ji - P_ii - P_jj| with P = w(Y) (Y o Y)^T / M. These h are the diagonal with which L-BFGS starts each
-direction. The step is R <- cayley(t D) R for a skew D. Half-quadratic weights: Geman & Reynolds (1992); relative Newton
-steps over pairs of sources are Zibulevsky's (2003) and Ablin, Cardoso & Gramfort's (Picard-O, 2018) idea for ICA.
+direction. The step is R <- cayley(t D) R for a skew D. Half-quadratic weights: "Constrained Restoration
+and the Recovery of Discontinuities"; relative Newton steps over pairs of sources: "Blind Source Separation with Relative Newton Method"
+and "Faster ICA under Orthogonal Constraint" (Picard-O).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def cayley(skew: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 
 
 def _direction(gradient: Tensor, curvature: Tensor | None, pairs: deque[tuple[Tensor, Tensor, float]]) -> Tensor:
-    """The L-BFGS two-loop recursion (Nocedal 1980) on skew matrices."""
+    """The L-BFGS two-loop recursion on skew matrices ("Updating Quasi-Newton Matrices with Limited Storage")."""
     q, alphas = gradient.clone(), []
     for moved, change, rho in reversed(pairs):
         alpha = rho * float((moved * q).sum())

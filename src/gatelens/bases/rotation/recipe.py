@@ -45,6 +45,7 @@ class JacobianRotation(RecipeDefaults):
         columns: Jacobian columns for each dimension; None for 64 up to 256 dimensions, 32 up to 512, 16 above.
         sweeps: of "both".
         seed: of the choice of inputs and columns, and of random starts.
+        progress: bars on standard error; None: where somebody watches.
 
     Raises:
         BasisError: settings out of range; from `fit`, segments that are not in the order in which data flows.

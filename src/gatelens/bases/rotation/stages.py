@@ -1,7 +1,7 @@
 """The stages of a fit: objectives maximised one after another, the smooth ones first.
 
 Smooth L1 with a large mu has few local optima (it is close to a sum of fourth powers) and leads to a basis that hangs little on
-the sample; lowering mu then sharpens it (graduated non-convexity: Blake & Zisserman, Visual Reconstruction, 1987).
+the sample; lowering mu then sharpens it (graduated non-convexity: "Visual Reconstruction", Blake & Zisserman).
 """
 
 from __future__ import annotations

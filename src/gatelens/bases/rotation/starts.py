@@ -43,7 +43,10 @@ def qr_rotation(columns: Float[Tensor, "n m"]) -> Float[Tensor, "n n"]:
 
 
 def random_rotation(n: int, seed: int = 0) -> Float[Tensor, "n n"]:
-    """Uniform over the orthogonal group: QR of a Gaussian matrix, signs of the diagonal put into Q (Mezzadri 2007)."""
+    """Uniform over the orthogonal group: QR of a Gaussian matrix, signs of the diagonal put into Q.
+
+    Source: "How to Generate Random Matrices from the Classical Compact Groups".
+    """
     gaussian = torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
     q, r = torch.linalg.qr(gaussian)
     return (q * r.diagonal().sign()).float()

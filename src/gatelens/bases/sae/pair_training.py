@@ -57,9 +57,11 @@ class PairTraining(DictionaryTraining):
     Attributes:
         activation: "batchtopk" or "topk" (k active features), or "relu"; see `Chooser`.
         l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
-        bypass: let a dense linear map carry what is linear, as in skip transcoders (Paulo et al. 2025).
+        bypass: let a dense linear map carry what is linear, as in skip transcoders ("Transcoders Beat Sparse
+            Autoencoders for Interpretability").
         orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction, after OrtSAE
-            (Korznikov et al. 2025). Against absorption: a feature that only fires inside another one saves an
+            ("OrtSAE: Orthogonal Sparse
+            Autoencoders Uncover Atomic Features"). Against absorption: a feature that only fires inside another one saves an
             active feature by taking the other's direction into its own, and the other one falls silent there.
     """
 
@@ -80,7 +82,9 @@ class PairTraining(DictionaryTraining):
 
 @dataclass(frozen=True)
 class Beyond:
-    """What the reconstruction is pushed through, so that what matters there is kept: end-to-end training (Braun et al. 2024).
+    """What the reconstruction is pushed through, so that what matters there is kept: end-to-end training.
+
+    Source: "Identifying Functionally Important Features with End-to-End Sparse Dictionary Learning".
 
     Attributes:
         forward: from the space of y to that of `target`, differentiable.

@@ -20,7 +20,9 @@ from .trained import as_jumprelu
 
 @dataclass(frozen=True)
 class SegmentSAE(PairTraining):
-    """|x - x_hat|^2 + weight * |segment(x) - segment(x_hat)|^2, each relative to its variance (end-to-end, Braun et al. 2024).
+    """|x - x_hat|^2 + weight * |segment(x) - segment(x_hat)|^2, each relative to its variance: end-to-end training.
+
+    Source: "Identifying Functionally Important Features with End-to-End Sparse Dictionary Learning".
 
     What no gate can be better than is the model's own segment on decoded inputs. A dictionary of x alone spends its features on
     variance that the segment does not read; this one lowers that ceiling's error at the same number of active features.

@@ -39,15 +39,16 @@ class TrainedSAE(DictionaryTraining):
     """A sparse autoencoder for each hook point, of unit decoder rows, in sae-lens' inference form.
 
     Attributes:
-        architecture: "batchtopk" (Bussmann et al. 2024; exported as JumpReLU), "matryoshka" (the same with nested dictionaries,
-            Bussmann et al. 2025: fewer features are split into copies), "topk" (Gao et al. 2024), "relu" with an L1 penalty, or
+        architecture: "batchtopk" (exported as JumpReLU), "matryoshka" (the same with nested dictionaries:
+            fewer features are split into copies), "topk", "relu" with an L1 penalty, or
             "tied": ReLU-L1 whose decoder is the encoder transposed.
         l1: coefficient of the penalty ("relu", "tied").
         trainer: "sparse" ("batchtopk" only), our own, whose steps visit only active features and which restarts dead ones; or
             "sae-lens". None: "sparse" where it can. At equal steps it explains at least as much, in a quarter of the time, and
             keeps its L0: sae-lens' threshold is a running mean, which a short training does not bring to an end.
         orthogonality: keeps directions apart, against features that absorb others ("sparse" trainer only; see `PairTraining`).
-        expansion, k, ...: see `DictionaryTraining`; k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
+        expansion, d_sae, k, samples, batch_size, lr, seed, progress: see `DictionaryTraining`. k is a
+            mean for "batchtopk" and "matryoshka", and exact for "topk".
 
     Sources: "BatchTopK Sparse Autoencoders", "Learning Multi-Level Features with Matryoshka Sparse Autoencoders", "Scaling and
     evaluating sparse autoencoders", "OrtSAE: Orthogonal Sparse Autoencoders Uncover Atomic Features".
