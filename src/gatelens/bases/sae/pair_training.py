@@ -59,9 +59,8 @@ class PairTraining(DictionaryTraining):
         l1: coefficient of mean |f|_1, in units of the output's deviation ("relu").
         bypass: let a dense linear map carry what is linear, as in skip transcoders ("Transcoders Beat Sparse
             Autoencoders for Interpretability").
-        orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction, after OrtSAE
-            ("OrtSAE: Orthogonal Sparse
-            Autoencoders Uncover Atomic Features"). Against absorption: a feature that only fires inside another one saves an
+        orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction ("OrtSAE:
+            Orthogonal Sparse Autoencoders Uncover Atomic Features"). Against absorption: a feature that only fires inside another one saves an
             active feature by taking the other's direction into its own, and the other one falls silent there.
     """
 
