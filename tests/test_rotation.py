@@ -116,7 +116,7 @@ def test_value_gradient_and_curvature_are_those_of_autograd(objective):
     columns, rotation = columns.double(), random_rotation(5, 2).double()
     plain = {
         "L1, mu 0.02": lambda y: -(y**2 + 0.02**2).sqrt(),
-        "seed measure, eps 0.3": lambda y: (y**2 + 0.09) ** -0.5,
+        "reciprocal measure, eps 0.3": lambda y: (y**2 + 0.09) ** -0.5,
         "log": lambda y: -0.5 * (y**2 + 0.01).log(),
         "L4": lambda y: y**4 / 4,
     }[objective.name]
@@ -159,10 +159,10 @@ def test_stages_lower_mu_and_eps_step_by_step():
     def plan(*arguments, lead=False):
         return [s.objective.name for s in stages(*arguments, 128, lead)]
 
-    seed = [f"seed measure, eps {e:g}" for e in (1.0, 0.3, 0.3, 0.1)]  # .3 on a sample, and again on all columns
+    seed = [f"reciprocal measure, eps {e:g}" for e in (1.0, 0.3, 0.3, 0.1)]  # .3 on a sample, and again on all columns
     assert plan("seed", 0.1, False) == plan("seed", 0.1, False, lead=True) == seed
-    assert plan("l1", 0.1, True) == ["L1, mu 0.02", "seed measure, eps 0.3", "seed measure, eps 0.1"]
-    assert plan("l1", 0.5, True) == ["L1, mu 0.02", "seed measure, eps 0.5"]
+    assert plan("l1", 0.1, True) == ["L1, mu 0.02", "reciprocal measure, eps 0.3", "reciprocal measure, eps 0.1"]
+    assert plan("l1", 0.5, True) == ["L1, mu 0.02", "reciprocal measure, eps 0.5"]
     assert plan("log", 0.1, False, lead=True) == ["L1, mu 1", "L1, mu 0.3", "log"]
     assert plan("l4", 0.1, False, lead=True) == ["L4"]
 

@@ -261,7 +261,7 @@ def test_the_table_of_baselines_is_whole_and_the_verdict_follows_the_figures():
     assert table["rotation"].l1 < min(table[k].l1 for k in table if k != "rotation")
     assert table["fitted to noise"].l1 < sparsity(torch.randn(10, 750)).l1
     answer = rotation_against_neurons(columns, held)
-    assert "on the seed measure the rotation wins at every eps" in answer.verdict
+    assert "on the reciprocal measure the rotation wins at every eps" in answer.verdict
     # sparse in the neurons already: they are kept; a rotation that was not started from them only loses, and it is said
     g = torch.Generator().manual_seed(0)
     sparse = torch.randn(10, 900, generator=g) * (torch.rand(10, 900, generator=g) < 0.3)

@@ -114,7 +114,7 @@ class Clocked:
         self.began += time.process_time() - now
 
     def reaches(self, target: float) -> float | None:
-        """CPU seconds until the seed measure is at least `target`; None when it never is."""
+        """CPU seconds until the reciprocal measure is at least `target`; None when it never is."""
         return next((t for t, s in zip(self.seconds, self.seed, strict=True) if s >= target), None)
 
     def best_seed(self, within: float = float("inf")) -> float:
@@ -194,24 +194,24 @@ def _race(runs: Sequence[Any]) -> Iterator[Figure]:
         ours, chain = ([run[k].reaches(t) for run, t in zip(runs, targets, strict=True)] for k in (2, 3))
         ratio = [a / b if a and b else None for a, b in zip(theirs, ours, strict=True)]
         yield Figure(
-            f"CPU time of {name} over ours to the same seed measure, times",
+            f"CPU time of {name} over ours to the same reciprocal measure, times",
             _median(ratio),
             bar,
             baselines={
-                "seed measure to be reached": _median(targets),
+                "reciprocal measure to be reached": _median(targets),
                 "its seconds": _median(theirs),
                 "our seconds, same random start": _median(ours),
                 "default chain with zeros polish, seconds (SVD start)": _median(chain),
             }
-            | {f"seed measure: {k}": _median([run[5]["seed"][k] for run in runs]) for k in runs[0][5]["seed"]},
-            note="L-BFGS on the seed measure from the random start that the rival had; the clock includes everything but valuing",
+            | {f"reciprocal measure: {k}": _median([run[5]["seed"][k] for run in runs]) for k in runs[0][5]["seed"]},
+            note="L-BFGS on the reciprocal measure from the random start that the rival had; the clock includes everything but valuing",
         )
 
 
 def _reached(runs: Sequence[Any]) -> Iterator[Figure]:
     gain = [100 * (run[3].best_seed(3.0) / run[0].best_seed() - 1) for run in runs]
     yield Figure(
-        "final seed measure over the descent's best, ours within 3 s, %",
+        "final reciprocal measure over the descent's best, ours within 3 s, %",
         _median(gain),
         15.0,
         baselines={
@@ -268,7 +268,7 @@ def _carrying_over(nets: Sequence[Net]) -> Iterator[Figure]:
     for eps in (0.03, 0.1, 0.3, 1.0):
         ours, theirs = (_median([t[name].seed[eps] for t in tables]) for name in ("rotation", "neurons"))
         yield Figure(
-            f"held-out seed measure, eps {eps:g} RMS",
+            f"held-out reciprocal measure, eps {eps:g} RMS",
             ours,
             baselines={name: _median([t[name].seed[eps] for t in tables]) for name in tables[0] if name != "rotation"},
             note="the neuron basis wins" if (theirs or 0) >= (ours or 0) else "the rotation wins",

@@ -44,9 +44,7 @@ class Sparsity:
 
     def __repr__(self) -> str:
         seed = ", ".join(f"{value:.3f} at eps {eps:g}" for eps, value in self.seed.items())
-        return (
-            f"Sparsity(L1 {self.l1:.3f}, 90 % of mass in {self.f90:.1%}, 99 % in {self.f99:.1%}; seed measure {seed})"
-        )
+        return f"Sparsity(L1 {self.l1:.3f}, 90 % of mass in {self.f90:.1%}, 99 % in {self.f99:.1%}; reciprocal measure {seed})"
 
 
 def sparsity(values: Float[Tensor, "*shape"], eps: Sequence[float] = EPS) -> Sparsity:

@@ -1,4 +1,4 @@
-"""SgdL1: the seed's way. Adam on squared error plus an L1 penalty, then a threshold on the weights."""
+"""SgdL1: Adam on squared error plus an L1 penalty, then a threshold on the weights."""
 
 from __future__ import annotations
 

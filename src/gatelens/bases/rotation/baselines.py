@@ -114,7 +114,7 @@ def _columns(
 
 
 def verdict(table: Mapping[str, Sparsity]) -> str:
-    """Two or three clauses on the rotation: against the neurons by L1 and by the seed measure, and against what needs no search."""
+    """Two or three clauses on the rotation: against the neurons by L1 and by the reciprocal measure, and against what needs no search."""
     rotation, neurons = table["rotation"], table[NEURONS]
     change = 1 - rotation.l1 / neurons.l1
     if abs(change) < _SAME:
@@ -123,10 +123,10 @@ def verdict(table: Mapping[str, Sparsity]) -> str:
     lost = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] >= rotation.seed[e])
     won = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] < rotation.seed[e])
     if lost and won:
-        said.append(f"on the seed measure the neuron basis wins at eps {lost} RMS, the rotation at eps {won} RMS")
+        said.append(f"on the reciprocal measure the neuron basis wins at eps {lost} RMS, the rotation at eps {won} RMS")
     elif rotation.seed:
         said.append(
-            f"on the seed measure the {'neuron basis' if lost else 'rotation'} wins at every eps ({lost or won} RMS)"
+            f"on the reciprocal measure the {'neuron basis' if lost else 'rotation'} wins at every eps ({lost or won} RMS)"
         )
     better = [name for name in ("random", "svd", "qr") if name in table and table[name].l1 <= rotation.l1]
     if better:

@@ -33,7 +33,7 @@ def descend(
 ) -> Float[Tensor, "n n"]:
     """Run one of `FIRST_ORDER` and return the best rotation that it passed.
 
-    The objective is "l1" or "seed" (with its kink, as the seed has it). Gradient descent takes the sum over the entries,
+    The objective is "l1" or "seed", the reciprocal measure with its kink. Gradient descent takes the sum over the entries,
     as the seed does; Adam does not mind the scale and takes the mean.
     """
     kind, optimiser, default = FIRST_ORDER[method]

@@ -74,17 +74,17 @@ def fit_rotation(
     Args:
         columns: A, [d, M]; at least 16 d of them from at least 64 inputs, each input's scaled to a root mean square of 1.
         method: "chain" (L-BFGS on smooth L1 with mu lowered 1, .3, .02: the best measured),
-            "lbfgs" (the objective alone: stays near a good start), "msp"; "expm_sgd" (the seed's own), "adam_expm",
+            "lbfgs" (the objective alone: stays near a good start), "msp"; "expm_sgd" (plain gradient descent), "adam_expm",
             "adam_cayley", "adam_householder" (to compare with); "invertible" (oblique, starts from the chain's rotation);
             "svd", "qr", "identity", "random" (no fit at all).
         near: [d, k], columns at points near the inputs (`jacobians.points_near`), scaled likewise. The chain ends with an ascent that
             sees them beside the others: the rotation then hangs less on the slopes that these inputs happen to have.
         objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
-        zeros: polish on the smoothed seed measure at eps .3, then `eps`: more exact zeros for a little L1.
+        zeros: polish on the smoothed reciprocal measure at eps .3, then `eps`: more exact zeros for a little L1.
         start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search. None for the SVD, and where
             the neurons are sparser than a random basis, for the chain on "l1" another run from them; the better one is kept,
             or the neurons as they are where neither is sparser.
-        eps: sharpness of the seed measure, in units of the root mean square.
+        eps: sharpness of the reciprocal measure, in units of the root mean square.
         iterations: at most, in each stage. seconds: at most, of elapsed time, over all stages and restarts.
         restarts: runs from random rotations beyond the first; the one with the best L1 on the columns is kept.
         lr: learning rate of first-order methods; None for each one's own.

@@ -50,7 +50,7 @@ class SeedMeasure:
 
     @property
     def name(self) -> str:
-        return f"seed measure, eps {self.eps:g}"
+        return f"reciprocal measure, eps {self.eps:g}"
 
     def __call__(self, y: Float[Tensor, "n m"]) -> tuple[Tensor, Float[Tensor, "n m"]]:
         r = (y * y).add_(self.eps**2).rsqrt_()

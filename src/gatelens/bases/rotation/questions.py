@@ -78,11 +78,11 @@ def rotation_against_neurons(
     columns: Float[Tensor, "d m"],
     held_out: Float[Tensor, "d k"],
 ) -> Answer:
-    """Does the rotation beat the neuron basis, and at which sharpness of the seed measure? On held-out columns."""
+    """Does the rotation beat the neuron basis, and at which sharpness of the reciprocal measure? On held-out columns."""
     table = baseline_table(columns, held_out, fit_rotation(columns), EPS)
 
     def flat(name: str) -> dict[str, float]:
-        return {"mean |y|": table[name].l1} | {f"seed measure, eps {e:g}": v for e, v in table[name].seed.items()}
+        return {"mean |y|": table[name].l1} | {f"reciprocal measure, eps {e:g}": v for e, v in table[name].seed.items()}
 
     beside = {f"{name}, {k}": v for name in table if name != "rotation" for k, v in flat(name).items()}
     return Answer("Does it beat the neuron basis?", verdict(table), flat("rotation"), beside)

@@ -47,9 +47,9 @@ def stages(objective: str, eps: float, zeros: bool, dimensions: int, lead: bool 
     """The plan of a fit.
 
     Args:
-        objective: "l1", "seed" (the seed measure, its eps lowered in steps from 1), "l4" or "log".
-        eps: the sharpness at which the seed measure ends, in units of the root mean square.
-        zeros: polish on the seed measure behind another objective.
+        objective: "l1", "seed" (the reciprocal measure, its eps lowered in steps from 1), "l4" or "log".
+        eps: the sharpness at which the reciprocal measure ends, in units of the root mean square.
+        zeros: polish on the reciprocal measure behind another objective.
         dimensions: of the rotation; in many of them the first stage runs on a sample.
         lead: begin with smooth L1 at mu 1 and .3; without it a start stays near where it is.
     """
@@ -65,7 +65,7 @@ def stages(objective: str, eps: float, zeros: bool, dimensions: int, lead: bool 
 
 
 def _lowering(eps: float) -> list[Stage]:
-    """The seed measure at eps 1, .3 and the one wanted; loosely on a sample first, which leads to the last two cheaply."""
+    """The reciprocal measure at eps 1, .3 and the one wanted; loosely on a sample first, which leads to the last two cheaply."""
     sharpness = [e for e in (1.0, 0.3) if e > eps] + [eps]
     early = [Stage(SeedMeasure(e), _LOOSE, 16) for e in sharpness[:-1]]
     return early + [Stage(SeedMeasure(e)) for e in sharpness[-2:]]

@@ -60,8 +60,8 @@ class PairTraining(DictionaryTraining):
         bypass: let a dense linear map carry what is linear, as in skip transcoders ("Transcoders Beat Sparse
             Autoencoders for Interpretability").
         orthogonality: coefficient of the mean over features of the largest squared cosine with another one's direction ("OrtSAE:
-            Orthogonal Sparse Autoencoders Uncover Atomic Features"). Against absorption: a feature that only fires inside another one saves an
-            active feature by taking the other's direction into its own, and the other one falls silent there.
+            Orthogonal Sparse Autoencoders Uncover Atomic Features"). Against absorption: a feature that only fires inside another one
+            saves an active feature by taking the other's direction into its own, and the other one falls silent there.
     """
 
     activation: str = "batchtopk"
