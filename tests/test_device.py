@@ -155,7 +155,9 @@ def test_gate_dictionaries_are_trained_there(small):
             tune_inputs=InputTuning(samples=1_000),
         )  # fmt: skip
         segments = gl.mlp_segments(model, layers=[0])
-        found.append(walk(model, batches, segments=segments, bases=recipe, evaluation={"ladder": {}}))
+        # baselines, coverage and curves are measured there by "autoencoders"
+        evaluation = {"ladder": {}, "baselines": [], "coverage": False, "curve_rows": 0}
+        found.append(walk(model, batches, segments=segments, bases=recipe, evaluation=evaluation))
         assert at_rest((found[-1].circuit.bases, found[-1].circuit.connectors))
     same(*found, tolerance=5e-3)
 

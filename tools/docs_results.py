@@ -40,7 +40,7 @@ def _section(path: Path, result: dict[str, Any]) -> str:
         rows.append(
             f"| {_cell(_named(figure))} | **{shown(figure['value'])}** | {_bar(figure)} | {_cell(_beside(figure))} |"
         )
-    title = result.get("title", result["bench"])
+    title = result.get("title", f"gatelens bench {result['bench']}")
     intro = result.get("note", "")
     return "\n\n".join(
         part

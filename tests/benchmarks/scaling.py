@@ -103,7 +103,7 @@ WORKER = textwrap.dedent("""
 def run(work: str, world: int, seed: int) -> tuple[float, float]:
     """Seconds until the last of `world` processes is done, and their processor seconds together."""
     with tempfile.TemporaryDirectory() as folder:
-        found = [json.loads(said) for said in ended(launch(world, "-c", WORKER, work, folder, str(seed)), 600.0)]
+        found = [json.loads(said) for said in ended(launch(world, "-c", WORKER, work, folder, str(seed)))]
     return max(f["seconds"] for f in found), sum(f["cpu"] for f in found)
 
 
@@ -151,7 +151,7 @@ def crashes(runs: int, at_once: int = 10) -> Figure:
         with tempfile.TemporaryDirectory() as folder:
             walks = json.dumps([TINY, [f"{folder}/{i}" for i in range(at_once)]])
             try:
-                ended(launch(2, "-c", WALKS, walks, GATELENS_PATIENCE="300"), 600.0)
+                ended(launch(2, "-c", WALKS, walks, GATELENS_PATIENCE="300"))
                 bad = 0
             except AssertionError as error:
                 bad, said = 1, said or str(error)[-300:]

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 #: what ends processes that hang; nothing is measured by it, so a slow machine only takes longer
-HANGS = 300.0
+HANGS = 600.0
 
 
 def launch(world: int, *arguments: str, **environment: str) -> list[subprocess.Popen]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import store
-from ..data.told import tokenizer_of
 from ..distributed import team
 from ..errors import ConfigError
 from ..errors.tracker import tell
@@ -71,7 +70,6 @@ def draw(state: State, found: Report | None, **options: Any) -> Any:
             found,
             batches=state.batches[1],
             model=state.model,
-            tokenizer=tokenizer_of(state.model),
             **{
                 "title": settings.title or state.name,
                 "max_cards": settings.max_cards,
