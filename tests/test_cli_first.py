@@ -32,7 +32,9 @@ def test_gatelens_alone_shows_the_three_commands(capsys):
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_an_example_that_is_understood(verb):
     example = EXAMPLES[verb]
-    assert f"example: {example}" in re.sub(r"\s*\n\s*", " ", VERBS[verb].format_help())
+    shown = re.sub(r"\s*\n\s*", " ", VERBS[verb].format_help())
+    assert f"example: {example}" in shown
+    assert "".join(VERBS[verb].description.split()) in "".join(shown.split()), "what the verb does is said first"
     command = shlex.split(re.sub(r'eval "\$\((.*)\)"', r"\1", example))
     options = build_parser().parse_args(command[1:])
     assert options.verb == verb

@@ -85,8 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     rotate.add_verbs(verbs)
     studies.add_verbs(verbs)
     completion.add_verbs(verbs)
+    said = {verb.dest: verb.help or "" for verb in verbs._choices_actions}
     for verb, example in EXAMPLES.items():
-        verbs.choices[verb].epilog = f"example: {example}"
+        known = verbs.choices[verb]
+        known.epilog = f"example: {example}"
+        known.description = known.description or f"{said[verb][:1].upper()}{said[verb][1:]}."
     return parser
 
 

@@ -15,7 +15,7 @@ def add_verbs(verbs: Any) -> None:
     """A parser for each study."""
     rank = verbs.add_parser(
         "rank",
-        help="ranks of each segment's Jacobians, and how few dimensions carry the model's metric",
+        help="what needs no coordinates: ranks, how few dimensions carry the metric, what static wires carry at most",
         description="What needs no coordinates: ranks, shared subspaces, active subspaces and their witness, each beside "
         "its null; and what static wires from the config's features can carry at most, with the wires that a wished R2 "
         "needs. Writes rank.json and rank.html into the run folder.",
@@ -28,7 +28,12 @@ def add_verbs(verbs: Any) -> None:
         "random weights as the control. Writes stability.json and stability.html into the run folder.",
     )
     stability.add_argument(
-        "--rises", type=float, nargs="+", metavar="SHARE", default=[0.001, 0.01], help="how far noise raises the loss"
+        "--rises",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        default=[0.001, 0.01],
+        help="how far noise raises the loss (default: 0.001 0.01)",
     )
     stability.add_argument("--steps", type=int, default=100, help="of fine-tuning; 0 for none (default: 100)")
     for parser, act in ((rank, act_rank), (stability, act_stability)):
