@@ -69,6 +69,11 @@ class Connector:
 
     @classmethod
     def from_dense(cls, weight: Float[Tensor, "n m"], bias: Float[Tensor, " n"], **rest) -> Connector:
+        """From a matrix of weights, whose zeros are no wires; `rest`: the other attributes.
+
+        Raises:
+            SolverError: a sparse matrix.
+        """
         if weight.layout != torch.strided:
             raise SolverError(
                 f"expected a dense matrix of weights, got layout {weight.layout}; weight.to_dense() makes it one"

@@ -62,6 +62,7 @@ class Scene:
         layers: segment name -> what happens in it.
         logits: [positions, outputs of the model]. targets: [positions] the model's own first choice, whose logit is followed.
         ordinary: what the features do elsewhere, where `acts` were given. batches: ordinary text, for the loss of steering.
+        runner: runs the model on the prompt.
     """
 
     circuit: Circuit

@@ -33,7 +33,7 @@ class SgdL1(SolverDefaults):
         threshold: weights under it are dropped when `mean_wires` is None.
         epochs: passes over the rows. fine_tune: epochs of Adam without penalty on the wires that were kept.
         lr, batch_size: of Adam. seed: of the start and of the order of rows.
-        place: set by `at`.
+        progress: bars on standard error; None: where somebody watches. place: set by `at`.
 
     Source: "Finding Sparse Linear Connections between Features in LLMs".
 
