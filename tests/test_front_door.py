@@ -106,6 +106,11 @@ def circuit() -> Any:
     return gl.build_circuit(model(), gl.mlp_segments(model()), bases, acts(), gl.GramLasso(mean_wires=2))
 
 
+@functools.cache
+def reading() -> Any:
+    return circuit().on(model(), torch.rand(3, 8))
+
+
 def wires() -> Any:
     return circuit().connectors[circuit().segments[0].name]
 
@@ -149,6 +154,16 @@ VALUES: dict[str, tuple[Callable[[], Callable[..., Any]], Callable[[], dict[str,
     "HookedMLP": (lambda: gl.HookedMLP, lambda: {"sizes": (8, 6, 3), "seed": 0}),
     "label": (lambda: gl.label, lambda: {"circuit": circuit(), "acts": acts(), "tokenizer": None, "cache": None}),
     "views.gate": (lambda: gl.views.gate, lambda: {"gate": circuit().gates[circuit().segments[0].name][0]}),
+    "circuit.check_model": (lambda: circuit().check_model, lambda: {"model": model()}),
+    "Circuit.from_pretrained": (lambda: gl.Circuit.from_pretrained, lambda: {"name": "/nowhere", "segments": None, "revision": None}),
+    "reading.set": (lambda: reading().set, lambda: {"changes": {0: 1.0}, "at": 0, "segment": None, "frozen": False, "target": None, "companions": False}),
+    "reading.contrast": (lambda: reading().contrast, lambda: {"other": torch.rand(3, 8), "tokens": None, "most": 2}),
+    "firing.why": (lambda: reading().at(0, 0).why, lambda: {"k": 2, "share": 0.9, "keep_error": True}),
+    "views.schema": (lambda: gl.views.schema, lambda: {"name": "circuit"}),
+    "views.compare": (lambda: gl.views.compare, lambda: {"first": circuit(), "second": circuit(), "names": ("a", "b")}),
+    "views.prompt_page": (lambda: gl.views.prompt_page, lambda: {"reading": reading()}),
+    "tracking": (lambda: gl.tracking, lambda: {"tracker": Nothing()}),
+    "PairBypass.fit": (lambda: gl.PairBypass().fit, FITTED),
     "GramLasso.fit": (lambda: gl.GramLasso(mean_wires=2, signed=True).fit, FEATURES),
     "ReluOMP.fit": (lambda: gl.ReluOMP().fit, FEATURES),
     "SgdL1.fit": (lambda: gl.SgdL1(epochs=1).fit, FEATURES),

@@ -461,6 +461,12 @@ def linked_circuit(folder: Path) -> Injected:
     return finished(folder, link)
 
 
+def its_own_config(folder: Path) -> Injected:
+    """What messages name as the config to go on with, RUN/config.yaml, is one."""
+    finished(folder, lambda at: (at / "circuit" / "gates-0.json").unlink())
+    return Injected(lambda: run(read_config(folder / "config.yaml"), folder, until="gates"))
+
+
 def config_gone_and_another_given(folder: Path) -> Injected:
     finished(folder, lambda at: (at / "config.yaml").unlink())
     other = config_values() | {"solver": {"use": "ReluOMP", "max_fan_in": 2}}
@@ -507,6 +513,7 @@ ROWS = [
         ("warning:", "report.json is made again: it was edited or swapped"),
         guard={"gatelens.store.file_sha256": lambda path: "0" * 64},
     ),
+    Fault(43, "a run's own config", its_own_config, None, ("circuit is made again",)),
     Fault(43, "a circuit that is a link", linked_circuit, StoreError, ("circuit is a link to",)),
     Fault(
         43, "a config deleted and another given", config_gone_and_another_given, StoreError, ("max_fan_in: stored 3",)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +259,26 @@ def says_or(verb: str) -> Callable[[], int]:
             return main([verb, "CONFIG"])
 
     return command
+
+
+def in_a_shell(line: str, code: int, says: str = "") -> Any:
+    """A light verb as a user's shell runs it: nothing of Python's own is said, whatever stands at its other end."""
+
+    def inject(folder: Path) -> Injected:
+        folder.mkdir(parents=True)
+        plain = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+
+        def act() -> Any:
+            command = f'gatelens() {{ {shlex.quote(sys.executable)} -m gatelens "$@"; }}; set -o pipefail; {line}'
+            return subprocess.run(["bash", "-c", command], cwd=folder, env=plain, capture_output=True, text=True)
+
+        def after(done: Any) -> None:
+            assert (done.returncode, "Traceback" in done.stderr, "Exception" in done.stderr) == (code, False, False)
+            assert says in done.stdout + done.stderr
+
+        return Injected(act, after)
+
+    return inject
 
 
 def hooks_of(text: str, expected: str) -> Any:
@@ -584,6 +607,15 @@ ROWS = [
         "a terminal of an old code page",
         ascii_terminal("cp1252", says_or("hooks")),
         guard={"gatelens.cli.main._write_anything": lambda: None},
+    ),
+    Fault(42, "a reader that has gone", in_a_shell("gatelens completion bash | true", 0)),
+    Fault(42, "a reader of help that has gone", in_a_shell("gatelens --help | true", 0)),
+    Fault(42, "no standard output", in_a_shell("gatelens --version >&-", 0)),
+    Fault(42, "no output at all", in_a_shell("gatelens run nothing.yaml >&- 2>&-", 2)),
+    Fault(
+        42,
+        "a narrow dumb terminal",
+        in_a_shell("LC_ALL=C TERM=dumb COLUMNS=20 gatelens run 'Ä.yaml'", 2, "there is no config"),
     ),
     Fault(
         42, "hook points without data", hooks_of("model: {use: load_model, name: gpt2-mini}", "blocks.3.hook_mlp_out")

@@ -21,7 +21,7 @@ from ..gate_dictionaries.doors import taken_in
 from ..gates import Gate
 from ..gates.saving import gate_from_dict, gate_row, gate_to_dict
 from ..lazy import LATER, shows_itself
-from ..models import there
+from ..models import check_model, there
 from ..models.fingerprint import active_hooks, weights_fingerprint
 from ..saving import basis_from, basis_into
 from ..segments import Segment, each_segment
@@ -114,6 +114,7 @@ class Circuit:
         Raises:
             ModelError: other weights, hooks left on the model, or other values at the circuit's hook points.
         """
+        check_model(model)
         made_in = self.info.get("weights")
         if made_in is None:
             return

@@ -24,13 +24,15 @@ from . import ConfigError, DataError, GateLensError
 
 T = TypeVar("T")
 
+#: what `functools.cache` makes of a function
+_CACHED = type(functools.cache(len))
 #: classes that are held against their annotations already
 _CHECKED: set[type] = set()
 
 
 def at_the_door(thing: T) -> T:
     """What a user reaches: a function whose arguments are checked, a class whose making and whose own methods are."""
-    if inspect.isfunction(thing):
+    if inspect.isfunction(thing) or isinstance(thing, _CACHED):
         return checked(thing)
     if isinstance(thing, type) and not issubclass(thing, BaseException | Enum) and thing not in _CHECKED:
         _CHECKED.add(thing)

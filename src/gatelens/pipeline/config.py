@@ -94,6 +94,7 @@ def read_config(path: str | Path, changes: Sequence[str] = (), safe: bool = Fals
         raise ConfigError(f"{path} is not YAML: {error}. Save it as UTF-8") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} should be a mapping with the keys {', '.join(Config.model_fields)}")
+    values.pop("versions", None)  # what a run folder's own config.yaml says beside the settings
     with_changes(values, changes)
     values.setdefault("name", path.stem)
     if only_model:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..basis.linear import directions
+from ..errors.door import at_the_door
 from ..gates import Gate
 from .literals import grade_of, literals_on, output_level, rule_of
 from .local import MOST, LocalReading, local_reading
@@ -16,6 +17,7 @@ from .rows import Row
 from .scene import Layer, Scene
 
 
+@at_the_door
 @dataclass(frozen=True, eq=False)
 class Firing:
     """What one output does at one position.
