@@ -138,6 +138,20 @@ def test_rules_that_the_model_computes_are_verified(world, name):
     assert trial.on_rows == trial.off_rows == 48
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_a_rule_whose_output_is_always_in_one_state_is_not_tried(world, on):
+    """Nothing to swap, nothing to switch: no figure, and no crash."""
+    name, claim = next(iter(TRUE.items()))
+    states = world.stage.states(world.subject(name, claim).out)
+    rows = torch.from_numpy(np.sort(states[0 if on else 1])[:200])
+    stage = Stage.of(world.stage.segment, world.stage.basis_in, world.stage.basis_out, world.stage.x[rows])
+    found = verify(stage, {world.subject(name, claim).out: claim}, (world.f_fit, world.outside.f_out.tocsr()))
+    (only,) = found.values()
+    assert only.verified is None
+    assert "not tried in the model" in only.why
+    assert only.interchange.less_placebo is None
+
+
 @pytest.mark.parametrize(("name", "claim"), WRONG, ids=lambda x: str(x))
 def test_wrong_rules_are_never_verified(world, name, claim):
     (holds, why), _, _ = judged(world, name, claim)

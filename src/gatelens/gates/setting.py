@@ -123,4 +123,4 @@ def random_removals(
         (-value[row, which].astype(np.float32), (where, feature[row, which])),
         shape=(len(flat), stage.directions.shape[0]),
     )
-    return (steps @ stage.directions).reshape(*count.shape, -1)
+    return (steps @ stage.directions).reshape(*count.shape, stage.directions.shape[1])
