@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from gatelens import load_model, text_batches
-from gatelens.data.prose import articles, chapters, prose
+from gatelens.data.prose import prose
 from gatelens.errors import DataError, GateLensWarning, HubError
 from support.small_models import TEXT, gpt2_folder
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+from _books import articles, chapters
 
 
 @pytest.fixture(scope="module")

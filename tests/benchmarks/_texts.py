@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gatelens.data.prose import articles, chapters, prose
+from _books import articles, chapters
+
+from gatelens.data.prose import prose
 
 SEEN_OF_WIKITEXT = 1_161_235  # bytes; the rest was kept from the model
 PARTED = "<|endoftext|>"

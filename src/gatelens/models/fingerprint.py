@@ -16,6 +16,7 @@ from torch import Tensor
 
 #: a parameter's place: HookedTransformer's blocks, and those of the architectures that a TransformerBridge wraps
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|layer|h)\.(\d+)\.")
+_OWN = ("transformers.", "accelerate.", "transformer_lens.model_bridge.", "gatelens.models.")
 _AFTER = re.compile(r"(?:^|\.)(?:ln_final|unembed|lm_head|ln_f|model\.norm|final_layer_norm)\.")
 _BEFORE_BLOCKS = ("hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
 #: settings that change what a model computes without changing any weight
@@ -113,21 +114,19 @@ def _together(blocks: dict[str, str]) -> str:
 
 def active_hooks(model: Any) -> dict[str, int]:
     """How many hooks stand on each module (an SAE spliced in, an ablation left on, a forward put in the place of its own)."""
-    hooks = {
-        name or "the model": sum(map(_is_foreign, _hooks_of(module))) + ("forward" in vars(module))
-        for name, module in model.named_modules()
-    }
+    hooks = {name or "the model": sum(map(_is_foreign, _hooks_of(module))) for name, module in model.named_modules()}
     return {name: count for name, count in hooks.items() if count}
 
 
 def _hooks_of(module: Any) -> list[Any]:
     kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-    return [hook for kind in kinds for hook in kind.values()]
+    replaced = [vars(module)["forward"]] if "forward" in vars(module) else []
+    return [*(hook for kind in kinds for hook in kind.values()), *replaced]
 
 
 def _is_foreign(hook: Any) -> bool:
-    """Not what transformers and bridges put on their own modules in the first pass, to record what passes."""
-    return not str(getattr(hook, "__module__", "")).startswith(("transformers.", "transformer_lens.model_bridge."))
+    """Not what transformers, accelerate, bridges and our own loader put on modules: to record, to place, to stop after some blocks."""
+    return not str(getattr(getattr(hook, "func", hook), "__module__", "")).startswith(_OWN)
 
 
 def tokenizer_fingerprint(tokenizer: Any | None) -> str | None:
