@@ -224,8 +224,8 @@ def collect(
         pieces = bar(batches, "collect", progress)
         place = HOST if device is None else device_named(device)
         kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], batches.rows, heads=heads, device=place)
-        tensors, *where = split_where({k: v.float() if k in names else v for k, v in kept.items()})
-        return Activations(tensors, *where, batches.name, Seen.first(batches, tensors, heads))
+        tensors, document, position, token = split_where({k: v.float() if k in names else v for k, v in kept.items()})
+        return Activations(tensors, document, position, token, batches.name, Seen.first(batches, tensors, heads))
     return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress, heads)
 
 
