@@ -194,6 +194,10 @@ def _quoting(said: str) -> str:
     return said if any(c.isalnum() or c in "⏎⇥∅·" for c in said) else f"‘{said}’"
 
 
+def _fitting(room: float, said: str, shorter: str) -> str:
+    return said if width_of(said, SMALL) <= room else shorter
+
+
 def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
     """What stands at the right, as functions of the height where it begins; and its own height."""
     lines: list[Any] = []
@@ -214,10 +218,9 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
     if sketch.moment is not None:
         put(f"{'on' if sketch.moment.fired else 'off'}, {figure(sketch.moment.came)}", "s")
     elif sketch.share is not None:
-        rows = f"on in {percent(sketch.share)} of rows"
-        put(rows if width_of(rows, SMALL) <= room else f"on in {percent(sketch.share)}", "s")
+        put(_fitting(room, f"on in {percent(sketch.share)} of rows", f"on in {percent(sketch.share)}"), "s")
     if sketch.kept is not None:
-        put(f"{percent(sketch.kept)} of it strong", "s")
+        put(_fitting(room, f"{percent(sketch.kept)} of it strong", f"{percent(sketch.kept)} strong"), "s")
     if sketch.picture:
         top = y + 6
         place = f'x="{x:g}" width="{_THUMB}" height="{_THUMB}"'
