@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +83,34 @@ def test_hooks_left_on_a_model_are_counted(model):
         assert model_record(model)["active_hooks"] == {"blocks.1.hook_mlp_out": 1}
     model.add_perma_hook("hook_embed", lambda value, hook: value)
     assert active_hooks(model) == {"hook_embed": 1}
+
+
+def placed_by(module: str):
+    """A function as another library's code puts it in the place of a module's forward: bound to the module by `partial`."""
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return type(self).forward(self, x)
+
+    forward.__module__ = module
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("put", "counted"),
+    [
+        (lambda m: lambda x: x, 1),
+        (lambda m: torch.zeros_like, 1),
+        (lambda m: torch.nn.Identity().forward, 1),
+        (lambda m: partial(placed_by("somebody.else"), m), 1),
+        (lambda m: partial(placed_by("accelerate.hooks"), m), 0),
+        (lambda m: partial(placed_by("transformers.utils.generic"), m), 0),
+    ],
+    ids=["a lambda", "a builtin", "a method", "a partial", "accelerate's", "transformers'"],
+)
+def test_a_forward_put_in_the_place_of_a_modules_own_is_counted_as_a_hook(model, put, counted):
+    mlp = model.blocks[0].mlp
+    mlp.forward = put(mlp)
+    assert active_hooks(model) == ({"blocks.0.mlp": 1} if counted else {})
 
 
 def test_settings_that_compute_are_recorded(model):

@@ -37,7 +37,7 @@ from gatelens.planted import OUT_OF_CLASS, Noise, PlantedFeatures, score_gates, 
 
 SEEDS = (11,)
 #: rules of each network of shuffled weights that are set in it
-NULL_RULES = 50
+NULL_RULES = 100
 
 
 #: names for `--only`, in the order in which they are measured
@@ -120,7 +120,7 @@ def _null_network(at: Layer) -> Iterator[Figure]:
     """A layer whose weights are shuffled, with a dictionary of its own: what of it is as good."""
     yield from shares(at, "median")
     yield from beyond_lookup(at)
-    yield from tried(at, "median", NULL_RULES)
+    yield from tried(at, "chosen", NULL_RULES)  # as those of the trained layer are
 
 
 def _missing(why: str) -> Iterator[Figure]:

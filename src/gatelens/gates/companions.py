@@ -60,10 +60,13 @@ class Group:
 class Together:
     """Which features are on together over some rows; groups are found there."""
 
-    def __init__(self, f_in: scipy.sparse.csr_matrix):
-        """`f_in`: [rows, m] features above zero, of fitting rows: what goes with what must not be learned where it is judged."""
+    def __init__(self, f_in: scipy.sparse.csr_matrix, columns: scipy.sparse.csc_matrix | None = None):
+        """`f_in`: [rows, m] features above zero, of fitting rows: what goes with what must not be learned where it is judged.
+
+        `columns`: the same by column, where it is at hand.
+        """
         self.f_in, self.rows = f_in, f_in.shape[0]
-        self.columns = scipy.sparse.csc_matrix(f_in)
+        self.columns = scipy.sparse.csc_matrix(f_in) if columns is None else columns
         self.rate = np.diff(self.columns.indptr) / self.rows
         self._known: dict[Literal, Group] = {}
         self._here = np.zeros(self.rows, bool)

@@ -60,7 +60,7 @@ class Outside:
     @cached_property
     def together(self) -> Together:
         """The same rows, to find companions in."""
-        return Together(self.f_in)
+        return Together(self.f_in, self.columns)
 
     @classmethod
     def of(

@@ -16,9 +16,10 @@ from torch import Tensor
 
 #: a parameter's place: HookedTransformer's blocks, and those of the architectures that a TransformerBridge wraps
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|layer|h)\.(\d+)\.")
-_OWN = ("transformers.", "accelerate.", "transformer_lens.model_bridge.", "gatelens.models.")
 _AFTER = re.compile(r"(?:^|\.)(?:ln_final|unembed|lm_head|ln_f|model\.norm|final_layer_norm)\.")
 _BEFORE_BLOCKS = ("hook_embed", "hook_pos_embed", "embed.", "pos_embed.")
+#: modules whose hooks and forwards change nothing: they record, place on devices, or stop after some blocks
+_OWN = ("transformers.", "accelerate.", "transformer_lens.model_bridge.", "gatelens.models.")
 #: settings that change what a model computes without changing any weight
 _SETTINGS = ("act_fn", "eps", "rotary_base", "attn_scale")
 
@@ -125,7 +126,7 @@ def _hooks_of(module: Any) -> list[Any]:
 
 
 def _is_foreign(hook: Any) -> bool:
-    """Not what transformers, accelerate, bridges and our own loader put on modules: to record, to place, to stop after some blocks."""
+    """Whether somebody else's code put it there; of a `partial`, the function counts."""
     return not str(getattr(getattr(hook, "func", hook), "__module__", "")).startswith(_OWN)
 
 

@@ -76,15 +76,15 @@ class Ordinary:
             DataError: no rows are at hand, or none on which it fires.
         """
         self.typical(hook, feature)
-        return Together(self._rows[hook]).groups([Literal(feature)])[Literal(feature)]
+        return self._together[hook].groups([Literal(feature)])[Literal(feature)]
 
     @cached_property
-    def _rows(self) -> dict[str, scipy.sparse.csr_matrix]:
+    def _together(self) -> dict[str, Together]:
         found = {}
         for hook, c in self.columns.items():
             matrix = scipy.sparse.csc_matrix((np.maximum(c.value, 0), c.row, c.starts), shape=(c.rows, c.features))
             matrix.eliminate_zeros()
-            found[hook] = matrix.tocsr()
+            found[hook] = Together(matrix.tocsr(), matrix)
         return found
 
     def live(self, hook: str) -> list[int]:

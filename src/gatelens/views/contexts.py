@@ -39,7 +39,7 @@ class FeatureRows:
     def read(cls, basis: Any, x: Tensor, features: Iterable[int]) -> FeatureRows:
         """Encode [rows, d] activations a few thousand rows at a time and keep the features asked for."""
         chosen = sorted(set(features))
-        parts = [_nonzeros(_encode(basis, part)[:, chosen].numpy()) for part in x.split(_ROWS)]
+        parts = [scipy.sparse.csr_matrix(_encode(basis, part)[:, chosen].numpy()) for part in x.split(_ROWS)]
         matrix = scipy.sparse.vstack(parts).tocsc()
         signed = bool((matrix.data < 0).any())
         columns = Columns(matrix.indptr, matrix.indices, matrix.data, matrix.shape[0], matrix.shape[1], signed)
@@ -67,14 +67,6 @@ class FeatureRows:
             return np.zeros(len(rows))
         at = np.minimum(where.searchsorted(rows), len(where) - 1)
         return np.where(where[at] == rows, values[at], 0.0)
-
-
-def _nonzeros(dense: np.ndarray) -> scipy.sparse.csr_matrix:
-    """As scipy makes it from [rows, features], but found in one flat sweep, which is several times faster."""
-    flat = np.flatnonzero(dense)
-    rows, columns = np.divmod(flat, max(dense.shape[1], 1))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(dense)))])
-    return scipy.sparse.csr_matrix((dense.reshape(-1)[flat], columns, starts), shape=dense.shape)
 
 
 def _encode(basis: Any, x: Tensor) -> Tensor:
@@ -142,8 +134,7 @@ def histogram(values: np.ndarray, bins: int = 24) -> tuple[np.ndarray, float]:
     if not len(values):
         return np.zeros(bins, int), 0.0
     largest = float(values.max())
-    place = np.minimum((values * (bins / largest)).astype(int), bins - 1)
-    return np.bincount(place, minlength=bins), largest
+    return np.histogram(values, bins=bins, range=(0, largest))[0], largest
 
 
 @cache
