@@ -84,7 +84,7 @@ class Ordinary:
         for hook, c in self.columns.items():
             matrix = scipy.sparse.csc_matrix((np.maximum(c.value, 0), c.row, c.starts), shape=(c.rows, c.features))
             matrix.eliminate_zeros()
-            found[hook] = Together(matrix.tocsr(), matrix)
+            found[hook] = Together(scipy.sparse.csr_matrix(matrix), matrix)
         return found
 
     def live(self, hook: str) -> list[int]:
