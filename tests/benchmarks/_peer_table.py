@@ -394,7 +394,7 @@ _DENSE_OUT = "its outputs are dimensions of y"
 _NOT_NAMED = "its outputs are functions of all of x that no single code names"
 _WIRES_8, _WIRES_16 = "SAE of y, 8 wires (Gram)", "SAE of y, 16 wires (Gram)"
 
-#: in the order in which they are measured: what the bars are about comes first
+#: in the order in which they are measured: what the bars are about comes first, what takes longest last
 FORMS: tuple[Declared, ...] = (
     Declared("exact MLP on the code", _exact, "ceiling", False, _DENSE_OUT),
     Declared("mean", _mean, "null", False, "it has no outputs"),
@@ -419,7 +419,6 @@ FORMS: tuple[Declared, ...] = (
     Declared("null: gates fitted to other rows", _shuffled_rows, "null"),
     Declared("null: gates of a shuffled MLP", _shuffled_weights, "null"),
     Declared("one feature per neuron and row", _one_feature, "neurons", False, "neurons are on in every row"),
-    Declared("product neurons, 16 inputs a side", _products(16, all_on=True), "neurons", False),
     Declared("ridge + 5,000 pairs", _pairs(5_000), "dense", False),
     Declared("skip transcoder", _transcoder(skip=True), "dense"),
     Declared("mixture of decoders", _mixture, "dense", True, _NOT_NAMED),
@@ -427,6 +426,7 @@ FORMS: tuple[Declared, ...] = (
     Declared("gates, 16 inputs, natural rows", _gates(fan_in=16, counterfactual=False), "gates"),
     Declared("SAE of y, 8 wires (ReLU-OMP)", lambda s: _of_y(s, gl.ReluOMP(max_fan_in=8, progress=False)), "wires"),
     Declared("SAE of y, 16 wires (ReLU-OMP)", lambda s: _of_y(s, gl.ReluOMP(max_fan_in=16, progress=False)), "wires"),
+    Declared("product neurons, 16 inputs a side", _products(16, all_on=True), "neurons", False),
 )
 
 
