@@ -160,6 +160,8 @@ def test_safe_refuses_what_is_not_ours_before_it_is_imported(config, theirs, cap
     [
         "subprocess:getoutput", "os:system", "builtins:eval", "gatelens.pipeline.building:import_module", "gatelens.store.files:Path",
         "gatelens.store.files:sweep", "gatelens:views", "gatelens.nothing:Neurons", "gatelensx:Neurons", ":eval", "a:b:c",
+        "gatelens.__main__:main", "gatelens.nothing.more:Neurons", "gatelens.:Neurons", "gatelens..basis:Neurons", "gatelens:evaluate2",
+        "gatelens.cli.main:main", "gatelens.store.artefact:Writing", "gatelens.pipeline.running:State", "gatelens.basis.linear:torch",
     ],
 )  # fmt: skip
 def test_names_that_are_not_safe(name):
@@ -169,7 +171,7 @@ def test_names_that_are_not_safe(name):
 
 
 def test_our_own_names_are_safe():
-    for name in ("Neurons", "gatelens:PCA", "gatelens.bases:SegmentSAE"):
+    for name in ("Neurons", "gatelens:PCA", "gatelens:image_batches", "gatelens.bases:SegmentSAE"):
         values = {
             "name": "t",
             "model": {"use": "HookedMLP"},
@@ -179,6 +181,25 @@ def test_our_own_names_are_safe():
         config = check_safe(check_config(values))
         assert not foreign(config)
         assert unrun(config) == (config, [])
+
+
+def test_a_safe_config_writes_in_its_run_folder_alone(config):
+    text = HEAD + "bases: {use: Neurons}\nsolver: {use: ReluOMP, store: /somewhere/else}"
+    assert read_config(config(text)).solver == {"use": "ReluOMP", "store": "/somewhere/else"}
+    with pytest.raises(ConfigError, match=r"solver\.store: --safe writes below the run folder alone"):
+        read_config(config(text), safe=True)
+    assert read_config(config(text), ["solver.store=null"], safe=True).solver == {"use": "ReluOMP", "store": None}
+
+
+@pytest.mark.parametrize("verb", [("prompt", "a text"), ("view",)])
+def test_the_config_of_a_strangers_run_is_code_too(theirs, capsys, verb):
+    run = theirs / "run"
+    (run / "circuit").mkdir(parents=True)
+    (run / "circuit/circuit.json").write_text("{}")
+    (run / "config.yaml").write_text(RESTS["model"])
+    assert main([verb[0], str(run), *verb[1:], "--safe"]) == 2
+    assert "model: 'their_code:call' is not one of gatelens' own names" in capsys.readouterr().err
+    assert not (theirs / "imported").exists()
 
 
 def test_a_name_that_cannot_be_called_is_refused():

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .walks import add_safe
+
 
 def add_verbs(verbs: Any) -> None:
     """The parser of the verb."""
@@ -18,6 +20,7 @@ def add_verbs(verbs: Any) -> None:
     prompt.add_argument("text", metavar="TEXT", help="the prompt")
     prompt.add_argument("--out", metavar="FILE", help="write a page, on which tokens and gates can be clicked, too")
     prompt.add_argument("--json", action="store_true", help="print the whole reading as JSON, and nothing else")
+    add_safe(prompt)
     prompt.set_defaults(act=show_prompt)
 
 
@@ -25,7 +28,7 @@ def show_prompt(options: argparse.Namespace) -> int:
     """Read the prompt and print it in at most twenty lines."""
     from ..pipeline.prompting import reading_of
 
-    reading = reading_of(Path(options.run), options.text)
+    reading = reading_of(Path(options.run), options.text, options.safe)
     if options.out:
         from .. import views
 

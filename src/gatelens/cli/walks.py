@@ -70,6 +70,10 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
         dest="changes",
         help="change a setting, e.g. solver.mean_wires=8",
     )
+    add_safe(parser)
+
+
+def add_safe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--safe",
         action="store_true",
@@ -100,7 +104,7 @@ def _redrawn(options: argparse.Namespace) -> Any:
     from ..pipeline.view_settings import redrawn_config
 
     options.out = options.out or options.config
-    return redrawn_config(Path(options.config), options.changes)
+    return redrawn_config(Path(options.config), options.changes, options.safe)
 
 
 def add_estimate(parser: argparse.ArgumentParser) -> None:

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 import gatelens
 
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 
 C = TypeVar("C", bound=BaseModel)
 
+#: rooms whose classes a config may name; no module outside them is imported to see what a name is
+ROOMS = ("basis", "bases", "solvers", "edits", "gate_dictionaries", "models", "segments")
+#: settings that are a folder to write in
+PLACES = ("store",)
 #: what stands in for somebody else's bases and solver in an estimate
 STAND_INS = {"bases": {"use": "Neurons"}, "solver": {"use": "GramLasso"}}
 
 
 def foreign(config: BaseModel) -> dict[str, str]:
     """place in the config -> the name there that is not one of our own."""
-    return {place: name for place, name in _uses(config.model_dump(), "") if not _ours(name)}
+    return {place: name for place, name in _uses(config.model_dump()) if not _ours(name)}
 
 
 def check_safe(config: C) -> C:
@@ -39,6 +42,11 @@ def check_safe(config: C) -> C:
             "imports and calls what it names. Read that code, then leave --safe out; or use one of "
             + ", ".join(_names())
         )
+    for place, value in _settings(config.model_dump(), ""):
+        if place.rpartition(".")[2] in PLACES and value is not None:
+            raise ConfigError(
+                f"{place}: --safe writes below the run folder alone, and {shown(value)} is another place. Leave the setting out"
+            )
     return config
 
 
@@ -62,28 +70,35 @@ def unrun(config: C) -> tuple[C, list[str]]:
     return config.model_copy(update=changed), notes
 
 
-def _uses(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every `use:` of a config, wherever it is nested."""
-    if isinstance(value, dict):
-        for key, below in value.items():
-            at = f"{place}.{key}".lstrip(".")
-            if key == "use":
-                yield place, str(below)
-            else:
-                yield from _uses(below, at)
-    elif isinstance(value, list | tuple):
-        for i, below in enumerate(value):
-            yield from _uses(below, f"{place}[{i}]")
+def _uses(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every `use:` of a config, wherever it is nested, with the place of its section."""
+    for place, value in _settings(config, ""):
+        section, _, key = place.rpartition(".")
+        if key == "use":
+            yield section, str(value)
+
+
+def _settings(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every key below a value, however deep, and what it is set to."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, inner in below:
+        at = f"{place}.{key}".lstrip(".") if isinstance(value, dict) else f"{place}[{key}]"
+        yield at, inner
+        yield from _settings(inner, at)
 
 
 def _ours(name: str) -> bool:
     """A bare name is looked up among ours alone; `gatelens.room:Name` must be a class that is defined here, not a module's import."""
     module, colon, attribute = name.partition(":")
-    if not colon:
-        return True
-    if module.split(".")[0] != "gatelens":
+    if not colon or module == "gatelens":
+        return not colon or attribute in _names()
+    top, _, rest = module.partition(".")
+    if top != "gatelens" or rest.split(".")[0] not in ROOMS:
         return False
-    found = getattr(import_module(module), attribute, None) if find_spec(module) else None
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError:
+        return False
     return isinstance(found, type) and found.__module__.split(".")[0] == "gatelens"
 
 

@@ -10,6 +10,7 @@ import yaml
 from .. import store
 from ..errors import ConfigError
 from .config import Config, Views, check_config, with_changes
+from .foreign import check_safe
 from .resume import stored_config
 from .yaml_files import read_yaml
 
@@ -17,16 +18,16 @@ from .yaml_files import read_yaml
 FILE = "views.yaml"
 
 
-def redrawn_config(run: Path, changes: Sequence[str]) -> Config:
+def redrawn_config(run: Path, changes: Sequence[str], safe: bool = False) -> Config:
     """The config of a finished run with the view settings that its page was last drawn with, and these changes.
 
     Args:
-        changes: `views.key=value` each.
+        changes: `views.key=value` each. safe: refuse a config that names what is not ours; it is code, as every config is.
 
     Raises:
         ConfigError: no run folder, or a change of something that is no view setting.
     """
-    config = stored_config(run)
+    config = check_safe(stored_config(run)) if safe else stored_config(run)
     for change in changes:
         if not change.startswith("views."):
             raise ConfigError(
