@@ -82,7 +82,7 @@ def test_parts_of_another_run_are_named(made, tmp_path):
     other = tmp_path / "other"
     run(check_config({**VALUES, "seed": 5}), other, until="evaluate")
     want = contents(made)
-    for part in ("circuit", "report.json", "connectors", "bases/hook_post.0", "activations/fit"):
+    for part in ("circuit", "report.json", "connectors", "bases/hook_post.0", "activations/fit", "model"):
         at = made / part
         if at.is_dir():
             if contents(at) == contents(other / part):
@@ -98,7 +98,9 @@ def test_parts_of_another_run_are_named(made, tmp_path):
         assert again(made) == []
 
 
-@pytest.mark.parametrize("part", ["report.json", "circuit", "connectors", "bases/hook_post.1", "activations/held_out"])
+@pytest.mark.parametrize(
+    "part", ["report.json", "model", "circuit", "connectors", "bases/hook_post.1", "activations/held_out"]
+)
 def test_deleted_parts_are_named_and_made_again(made, part):
     at = made / part
     shutil.rmtree(at) if at.is_dir() else at.unlink()
@@ -146,7 +148,7 @@ def test_configs_that_changed(made):
 
 
 def test_links_out_of_the_folder_are_refused(made, tmp_path):
-    for part in ("circuit", "report.json", "bases/hook_post.0", "activations/fit", "config.yaml"):
+    for part in ("circuit", "report.json", "bases/hook_post.0", "activations/fit", "config.yaml", "model"):
         outside = tmp_path / "outside" / part
         outside.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made / part, outside)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from . import store
 from .errors import ConfigError, unknown
+from .errors.interrupt import keeping
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,21 @@ def run(
     seeds = tuple(seeds or module.SEEDS)
     began, at, figures = time.time(), commit(), []
     result: dict[str, Any] = {}
-    for figure in module.measure(seeds, data, *parts):
-        figures.append(figure)
-        tell(figure)
-        result = {
-            "bench": name,
-            "note": " ".join((module.__doc__ or "").partition("\n\n")[0].split()),
-            "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
-            "commit": at,
-            "seeds": list(seeds),
-            "machine": machine(),
-            "seconds": round(time.time() - began, 1),
-            "figures": [asdict(f) | {"holds": f.holds} for f in figures],
-        }
-        store.replace_file(out / "bench.json", store.dump_json(result))
+    with keeping(lambda: f"{len(figures)} figures are kept in {out / 'bench.json'}; the same command begins anew"):
+        for figure in module.measure(seeds, data, *parts):
+            figures.append(figure)
+            tell(figure)
+            result = {
+                "bench": name,
+                "note": " ".join((module.__doc__ or "").partition("\n\n")[0].split()),
+                "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
+                "commit": at,
+                "seeds": list(seeds),
+                "machine": machine(),
+                "seconds": round(time.time() - began, 1),
+                "figures": [asdict(f) | {"holds": f.holds} for f in figures],
+            }
+            store.replace_file(out / "bench.json", store.dump_json(result))
     return result
 
 

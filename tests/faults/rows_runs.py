@@ -187,7 +187,12 @@ ROWS = [
     ),
     Fault(27, "local files need no network", local_files_need_no_network),
     Fault(
-        28, "ctrl-c while collecting", interrupted, KeyboardInterrupt, ("stopped; what was finished is kept",), exit=130
+        28,
+        "ctrl-c while collecting",
+        interrupted,
+        KeyboardInterrupt,
+        ("stopped; 2 of 5 shards of activations are kept in",),
+        exit=130,
     ),
     Fault(29, "a recipe of the user fails", failing("bases", "Recipe"), ZeroDivisionError, ("room 'bases'",), exit=1),
     Fault(

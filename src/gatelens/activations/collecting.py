@@ -17,6 +17,7 @@ from ..data.given import as_batches
 from ..distributed import meet, team, this_worker, wait_for
 from ..errors import DataError, GateLensWarning, StoreError
 from ..errors.door import at_the_door
+from ..errors.interrupt import keeping
 from ..errors.progress import bar
 from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
@@ -223,7 +224,10 @@ def collect(
     if store is None:
         pieces = bar(batches, "collect", progress)
         place = HOST if device is None else device_named(device)
-        kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], batches.rows, heads=heads, device=place)
+        with keeping(
+            lambda: "collect keeps nothing of these activations; with store=FOLDER it keeps each finished shard"
+        ):
+            kept = capture(model, pieces, names, batches.rows, DTYPES[dtype], batches.rows, heads=heads, device=place)
         tensors, document, position, token = split_where({k: v.float() if k in names else v for k, v in kept.items()})
         return Activations(tensors, document, position, token, batches.name, Seen.first(batches, tensors, heads))
     return _collect_to(Path(store), model, batches, names, dtype, shard_rows, progress, heads)
@@ -250,7 +254,7 @@ def _collect_to(
         "deep": forward_kwargs(model, names),
     }
     worker = team() if not team().alone else this_worker()
-    with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out:
+    with ShardFolder(folder, KIND, config, len(pieces), worker.name) as out, keeping(lambda: _kept(out)):
         check_kept(model, batches, pieces, out, names, heads)
         todo = list(out.missing(worker.owned(len(pieces))))
         for i, problem in out.damaged(todo):
@@ -268,6 +272,11 @@ def _collect_to(
         _check_where(stored, batches)
         first = {name: value for name, value in stored.read(0).items() if name in names}
         return _opened(stored, Seen.first(batches, first, heads))
+
+
+def _kept(out: ShardFolder) -> str:
+    done = out.count - len(list(out.missing()))
+    return f"{done} of {out.count} shards of activations are kept in {out.folder}; the same call goes on there"
 
 
 def _check_where(stored: ShardFolder, batches: Batches) -> None:

@@ -12,6 +12,7 @@ from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
+from ..errors.interrupt import kept
 from . import completion, demo, prompt, rotate, studies, tools, walks
 from .examples import EXAMPLES, FIRST
 
@@ -44,8 +45,8 @@ def _act(arguments: Sequence[str] | None) -> int:
     except GateLensError as error:
         tell(f"gatelens {options.verb}: {error}")
         return 2
-    except KeyboardInterrupt:
-        tell(f"gatelens {options.verb}: stopped; what was finished is kept, run the same command to go on")
+    except KeyboardInterrupt as stopped:
+        tell(f"gatelens {options.verb}: stopped; {kept(stopped)}")
         return 130
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..errors.interrupt import keeping
 from .walks import add_config, add_estimate, config_of, stated, walk_of
 
 
@@ -38,6 +39,7 @@ def act(options: argparse.Namespace) -> int:
     from ..bases.rotation.baselines import rotation_report
     from ..pipeline import run
     from ..pipeline.estimating_studies import rotation_estimate
+    from ..pipeline.provenance import kept_in
 
     config = config_of(options)
     recipe = JacobianRotation(
@@ -51,8 +53,9 @@ def act(options: argparse.Namespace) -> int:
         return 0
     walk = run(config, options.out, until="collect", progress=sys.stderr.isatty())
     fit, held_out = walk.acts
-    bases = recipe.fit(walk.segments, fit)
-    report = rotation_report(walk.segments, bases, fit, held_out, recipe)
+    with keeping(lambda: f"the rotations are not kept; {kept_in(walk.out)}"):
+        bases = recipe.fit(walk.segments, fit)
+        report = rotation_report(walk.segments, bases, fit, held_out, recipe)
     store.replace_file(walk.out / "rotations.json", store.dump_json(report))
     pictures = _draw(walk, bases, recipe)
     if options.json:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from ..errors.interrupt import keeping
 from .walks import add_config, add_estimate, config_of, stated, walk_of
 
 
@@ -51,7 +53,8 @@ def act_rank(options: argparse.Namespace) -> int:
     walk = _walk(options)
     if stated(rank_estimate(walk), options):
         return 0
-    found = rank_study(walk, options.k)
+    with _stopping(walk):
+        found = rank_study(walk, options.k)
     return _show(options, "\n\n".join(map(str, found)), [r.to_dict() for r in found], walk.out / "rank.html")
 
 
@@ -62,8 +65,15 @@ def act_stability(options: argparse.Namespace) -> int:
     walk = _walk(options)
     if stated(stability_estimate(walk), options):
         return 0
-    found = stability_study(walk, options.rises, options.steps)
+    with _stopping(walk):
+        found = stability_study(walk, options.rises, options.steps)
     return _show(options, str(found), plain(found.to_dict()), walk.out / "stability.html")
+
+
+def _stopping(walk: Any) -> AbstractContextManager[None]:
+    from ..pipeline.provenance import kept_in
+
+    return keeping(lambda: f"the study itself is not kept; {kept_in(walk.out)}")
 
 
 def _walk(options: argparse.Namespace) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors.interrupt import keeping
+
 #: verb -> (room at which it stops, what its help says)
 VERBS = {
     "run": ("view", "all rooms: model, activations, bases, connectors, gates, evaluation, page"),
@@ -137,6 +139,7 @@ def act(options: argparse.Namespace, shown: Callable[[Any], str] | None = None) 
     preflight(config)
     from ..pipeline import run
     from ..pipeline.finishing import report
+    from ..pipeline.provenance import kept_in
 
     room = VERBS["run" if options.verb == "demo" else options.verb][0]
     if options.estimate:
@@ -145,10 +148,12 @@ def act(options: argparse.Namespace, shown: Callable[[Any], str] | None = None) 
         walk = run(config, options.out, room, sys.stderr.isatty(), options.restart, _say, options.quick)
     if not walk.worker.first:  # one of several processes speaks
         return 0
-    if options.json and room in ("evaluate", "view"):
-        sys.stdout.write(json.dumps(report(walk, options.quick).to_dict(), indent=1) + "\n")
-        return 0
-    sys.stdout.write(f"{shown(walk) if shown else _shown(walk, room, options.quick)}\n")
+    with keeping(lambda: kept_in(walk.out)):
+        if options.json and room in ("evaluate", "view"):
+            text = json.dumps(report(walk, options.quick).to_dict(), indent=1)
+        else:
+            text = shown(walk) if shown else _shown(walk, room, options.quick)
+    sys.stdout.write(f"{text}\n")
     return 0
 
 

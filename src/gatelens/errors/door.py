@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from jaxtyping import jaxtyped
 
 from . import ConfigError, DataError, GateLensError
+from .interrupt import NOTHING, kept
 
 T = TypeVar("T")
 
@@ -54,7 +55,12 @@ def checked(function: Callable[..., Any], name: str | None = None) -> Any:
     @functools.wraps(function)
     def door(*args: Any, **kwargs: Any) -> Any:
         _check(function, _hints(function), args, kwargs, name or function.__name__)
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt as stopped:  # who knows more has said it already
+            if kept(stopped) == NOTHING:
+                stopped.add_note(f"{name or function.__name__} was stopped: {NOTHING}")
+            raise
 
     return door
 

@@ -13,6 +13,7 @@ from ..circuits import Circuit
 from ..data import Batches
 from ..data.given import as_batches
 from ..errors import DataError
+from ..errors.interrupt import keeping
 from ..evaluation.report import Report
 from ..lazy import shows_itself
 from ..models import check_model
@@ -111,7 +112,10 @@ def find_circuit(
         name=name,
     )
     state = State(source, None, progress)
-    return Found(state.circuit, finishing.report(state, quick), state)
+    with keeping(
+        lambda: "find_circuit keeps nothing of what it began; `gatelens run CONFIG` keeps each room that is finished"
+    ):
+        return Found(state.circuit, finishing.report(state, quick), state)
 
 
 def _two_parts(batches: Any) -> Sequence[Any]:

@@ -29,7 +29,7 @@ def reading_of(run: Path, text: str, safe: bool = False) -> PromptReading:
             f"{run} holds no circuit yet: expected a run that went as far as its gates. Go on with "
             f"`gatelens gates {run / 'config.yaml'} --out {run}`"
         )
-    for part in ("config.yaml", "circuit"):
+    for part in ("config.yaml", "model", "circuit"):
         check_part(run, part)
     walk = state_of(config, run)
     circuit = Circuit.load(run / "circuit", walk.segments)

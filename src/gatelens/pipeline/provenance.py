@@ -20,6 +20,10 @@ from ..store.shards import differences
 _REMAKE = "Give another --out, or --restart to begin again in this folder"
 
 
+#: parts of a run as they come about
+_ORDER = ("model", "activations", "bases", "connectors", "circuit", "report-quick.json", "report.json", "index.html")
+
+
 @dataclass
 class Provenance:
     """The manifest of a run folder.
@@ -122,6 +126,20 @@ class Provenance:
             return ""  # damaged: whoever reads it says so
         files = listed.get("files") if isinstance(listed, dict) else None
         return hashlib.sha256(store.dump_json(files)).hexdigest()
+
+
+def kept_in(folder: Path) -> str:
+    """What a run that is stopped leaves behind, in one sentence."""
+    go_on = "run the same command to go on"
+    try:
+        parts = Provenance.of(folder).parts
+    except StoreError:
+        return f"what was finished is kept in {folder}; {go_on}"
+    done = {part.split("/")[0] for part in parts}
+    names = [part for part in _ORDER if part in done]
+    if "activations" not in names and (folder / "activations").exists():
+        names.append("the finished shards of its activations")
+    return f"{folder} keeps {', '.join(names)}; {go_on}" if names else f"no room is finished in {folder}; {go_on}"
 
 
 def without_views(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from typing import Any
 from .. import store
 from ..distributed import apart, from_first, meet, this_worker, together
 from ..errors import ConfigError
+from ..errors.interrupt import keeping
 from ..models import device_named
 from . import finishing, view_settings
 from .building import check
 from .config import Config
 from .estimating import estimates
+from .provenance import kept_in
 from .reporting import ladder_settings
 from .resume import claim
 from .source import FromConfig
@@ -73,6 +75,7 @@ def run(
             "none. Start the other rooms by torchrun, or in one process"
         )
     with ExitStack() as locks:
+        locks.enter_context(keeping(lambda: kept_in(folder)))
         locks.enter_context(store.lock(folder, "run", shared=not worker.alone))
         if worker.name:
             locks.enter_context(store.lock(folder, f"run-{worker.name}"))

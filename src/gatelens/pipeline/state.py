@@ -71,8 +71,25 @@ class State:
 
     @cached_property
     def model(self) -> Any:
+        if self.parts is not None:
+            self._forget_unless_trusted("model")
         with self.room("model"):
-            return self.source.model
+            model = self.source.model
+        if self.parts is not None and self.manifest.digest("model"):  # trained here
+            self.manifest.record("model")
+        return model
+
+    def _forget_unless_trusted(self, name: str) -> Path:
+        """The place of a part that proves by itself what it is made of; one that is whole, and not what this run wrote, is removed.
+
+        An unfinished one is gone on with.
+        """
+        manifest, folder = self.manifest, store.inside(self.out or Path(), name)
+        whole = from_first(lambda: bool(not manifest.trusted(name, proves_itself=True) and manifest.digest(name)))
+        if whole and team().first:
+            shutil.rmtree(folder)
+        meet()
+        return folder
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -94,19 +111,15 @@ class State:
     def _collect(self, part: str, batches: Batches) -> Activations:
         if self.parts is None:
             return collect(self.model, batches, self.segments, progress=self.progress)
-        name, manifest = f"activations/{part}", self.manifest
-        folder = self.parts.place(name)
-        whole = from_first(lambda: bool(not manifest.trusted(name, proves_itself=True) and manifest.digest(name)))
-        if whole and team().first:
-            shutil.rmtree(folder)  # whole, and not what this run wrote; an unfinished one is gone on with
-        meet()
+        name = f"activations/{part}"
+        folder = self._forget_unless_trusted(name)
         try:
             acts = collect(self.model, batches, self.segments, store=folder, progress=self.progress)
         except StoreError as error:
             raise StoreError(
                 f"{error}. In a run folder: gatelens run CONFIG --restart makes everything again"
             ) from error
-        manifest.record(name, self.origins)
+        self.manifest.record(name, self.origins)
         return acts
 
     @cached_property

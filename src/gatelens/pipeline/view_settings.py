@@ -35,8 +35,9 @@ def redrawn_config(run: Path, changes: Sequence[str], safe: bool = False) -> Con
                 f"({', '.join(f'views.{name}' for name in Views.model_fields)}). Run a config to change anything else"
             )
     values = config.model_dump(mode="json")
-    if (run / FILE).is_file():
-        values["views"] = read_yaml((run / FILE).read_text(encoding="utf-8"), run / FILE) or {}
+    if store.inside(run, FILE).is_file():
+        text = store.read_file(run / FILE, store.MAX_BYTES).decode(errors="replace")
+        values["views"] = read_yaml(text, run / FILE) or {}
     return check_config(with_changes(values, changes), str(run / FILE))
 
 
