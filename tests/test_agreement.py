@@ -107,6 +107,23 @@ def test_what_a_table_of_pairs_knows_goes_with_the_token_held(text):
     assert found.figures(np.zeros(OUTPUTS, bool))["agree"] is None
 
 
+def test_the_null_is_what_other_outputs_favour_on_the_very_same_rows(text):
+    effects, f, rows = text
+    others = torch.randn(24, 8, generator=torch.Generator().manual_seed(2))
+    more = replace(effects, directions=torch.cat([effects.directions, others]))
+    wide = scipy.sparse.hstack([f, scipy.sparse.csr_matrix((ROWS, 24), dtype=np.float32)]).tocsr()
+    found = agreement(more, wide, np.zeros(OUTPUTS + 24), rows)
+    z = standardised(more.directions.double() @ more.readout.double()).numpy()
+    for out in (1, 3):
+        on = np.flatnonzero(f.toarray()[:, out] > 0)
+        excess = [z[k][rows.target[on]] - z[k][rows.target].mean() for k in range(len(z)) if k != out]
+        assert found.null[out] == pytest.approx(
+            np.quantile([t_by_document(e, rows, on) for e in excess], 0.95), rel=1e-3
+        )
+    assert found.t[1] > found.null[1] > found.t[3]
+    assert np.isnan(agreement(effects, f, np.zeros(OUTPUTS), rows).null).all(), "five others are too few"
+
+
 def test_rows_without_a_next_token_do_not_count(text):
     effects, f, rows = text
     some = replace(rows, target=np.where(np.arange(ROWS) % 2, rows.target, -1))

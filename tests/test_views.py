@@ -136,7 +136,7 @@ def test_page_says_what_share_was_read_before_it_shows_gates(hostile, page):
     gates = hostile.circuit.gates[hostile.circuit.segments[0].name]
     read = sum(g.read for g in gates)
     assert f"{read} of {len(gates)} output features" in page.text
-    assert page.text.index("output features") < page.text.index("<details")
+    assert page.text.index("output features") < page.text.index('<details class="card"')
 
 
 def test_an_empty_circuit_has_a_page(hostile):
@@ -509,6 +509,7 @@ def test_panels_bring_their_bundle_once_a_session_and_are_complete_without(monke
     assert "ColoredTokens" in made.show_code(bundled=False)
     assert "<i>" not in second.replace("\\u003ci\\u003e", "")
     assert made.text.startswith("<!doctype html>")
+    assert len(repr(made)) < 100, "a cell stores it as plain text too"
 
 
 def test_panels_escape_and_replace(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -12,9 +13,11 @@ from tests.support.pages import HOOK_IN, planted
 
 from gatelens import views
 from gatelens.gates import Gate, GateKind, TruthTable
-from gatelens.views import lettering, matrix, net, picture, shapes, sketch
+from gatelens.gates.agreement import CLEAR
+from gatelens.gates.effects import Effect as GateEffect
+from gatelens.views import legend, lettering, matrix, net, picture, shapes, sketch
 from gatelens.views.labels import Label
-from gatelens.views.sketch import Arm, Effect, Known, Sketch, Stage, sketch_of
+from gatelens.views.sketch import Arm, Effect, Known, Moment, Sketch, Stage, sketch_of
 
 
 def gate(kind: str, excite: tuple[int, ...], inhibit: tuple[int, ...] = (), at_least: int = 1, **rest) -> Gate:
@@ -134,11 +137,9 @@ def test_amounts_that_matter_are_hatched():
         assert all(0 < y < 60 for y in ends[1::2])
 
 
-def test_the_bar_of_agreement_and_the_mark_of_its_null_lie_at_their_shares():
-    from gatelens.gates.agreement import CLEAR
-    from gatelens.gates.effects import Effect as GateEffect
-
-    effect = GateEffect("tokens", (7, 8), t=1.5 * CLEAR)
+@pytest.mark.parametrize(("null", "clear"), [(None, CLEAR), (1.0, CLEAR), (10.0, 10.0)])
+def test_the_bar_of_agreement_and_the_mark_of_its_null_lie_at_their_shares(null, clear):
+    effect = GateEffect("tokens", (7, 8), t=1.5 * clear, null=null)
     known = Known(output={7: " them", 8: "us"}.get)
     made = views.gate(replace(gate("or", (1, 2)), effect=effect), known)
     track, bar, mark = (next(e for e in elements(made.svg, "rect") if e.get("class") == c) for c in "tad")
@@ -146,10 +147,87 @@ def test_the_bar_of_agreement_and_the_mark_of_its_null_lie_at_their_shares():
     assert float(bar.get("width")) == pytest.approx(0.5 * wide, abs=0.1)
     assert float(mark.get("x")) + 1 == pytest.approx(start + wide / 3, abs=0.01)
     assert "them, us" in words(made.svg)
-    assert "comes, t 6.0" in words(made.svg)
-    assert "It favours them, us (comes, t 6.0)." in made.said
-    assert Effect(("a",), -5.0).verdict == "does not come, t −5.0"
+    said = f"comes, t {1.5 * clear:.1f}; " + ("clear from 4" if null is None else f"null {null:.1f}")
+    assert said in " ".join(words(made.svg))
+    assert f"It favours them, us ({said})." in made.said
+    assert Effect(("a",), -5.0).verdict == "does not come, t −5.0; clear from 4"
     assert Effect(("a",), 1.0).verdict.startswith("unclear")
+    assert Effect(("a",), 9.0, 10.0).verdict == "unclear, t 9.0; null 10.0"
+
+
+def test_a_thumbnail_of_the_output_lies_above_what_it_favours():
+    effect = GateEffect("classes", (7,), t=9.0)
+    known = Known(output=lambda i: f"class {i}", picture=lambda side, i: THUMB)
+    svg = views.gate(replace(gate("or", (1, 2)), effect=effect), known).svg
+    top = max(float(e.get("y")) + float(e.get("height")) for e in elements(svg, "image") if float(e.get("x")) > 200)
+    below = {"".join(e.itertext()): float(e.get("y")) for e in elements(svg, "text") if float(e.get("x")) > 200}
+    track = next(float(e.get("y")) for e in elements(svg, "rect") if e.get("class") == "t")
+    assert top < below["favours class"] - 10 < below["7"] < track < next(y for s, y in below.items() if "comes" in s)
+
+
+def seen(svg: str) -> set[str]:
+    """The marks that an SVG holds, by what stands in it."""
+    kinds = [(e.get("class") or "").split() for e in elements(svg, "path")]
+    lettered = [e for e in elements(svg, "text") if e.get("class") == "k"]
+    said = " ".join(words(svg))
+    found = {"takes" if "m" in kind else "adds" for kind in kinds if kind[:1] == ["w"]}
+    found |= {kind[1] for kind in kinds if kind[:1] == ["g"]}
+    found |= {mark for mark, name in (("cut", "c"), ("hatched", "h")) if [name] in kinds}
+    found |= {mark for mark, name in (("ring", "n"), ("lamp", "z")) if name in classes(svg, "circle")}
+    found |= {"copy"} if len([k for k in kinds if k[:1] == ["g"]]) > len(lettered) else set()
+    found |= {"k_of_n"} if any("≥" in "".join(e.itertext()) for e in lettered) else set()
+    found |= {mark for mark in ("alone", "despite", "strong", "favours", "null") if mark in said.split()}
+    found |= {"agreement"} if "d" in classes(svg, "rect") else set()
+    return found | ({"pixels"} if elements(svg, "image") else set())
+
+
+def classes(svg: str, name: str) -> set[str]:
+    return {kind for e in elements(svg, name) for kind in (e.get("class") or "").split()}
+
+
+THUMB = "data:image/png;base64,AAAA"
+#: patterns of inputs 1, 2 and 4
+MANY = table(3, [100, 50, 40, 10, 20, 8, 6, 6], [1, 40, 30, 9, 0, 2, 1, 1])
+PICTURED = [
+    sketch_of(gate("copy", (1,))),
+    sketch_of(gate("k_of_n", (1, 2, 3), at_least=2, mcc=0.9, control_mcc=0.1)),
+    sketch_of(gate("and_not", (1,), (4,), verified=True)),
+    sketch_of(gate("mixed", (1, 2), (4,), table=MANY)),
+    sketch_of(gate("or", (1, 2, 3), table=MANY, magnitude="adder"), Known(picture=lambda side, i: THUMB)),
+    replace(
+        sketch_of(replace(gate("or", (1, 2)), effect=GateEffect("tokens", (7,), t=9.0, null=3.0)), Known(output=str)),
+        kept=0.4,
+    ),
+    replace(sketch_of(gate("or", (1, 2), table=MANY)), effect=Effect(("a",))),
+    replace(sketch_of(gate("or", (1, 2), table=MANY)), moment=Moment({1: (True, 1.0)}, True, 2.0, True)),
+    Sketch(1, Label(), "copy", "holds", (Stage("copy", (Arm(3, Label(("he",)), 1.0, level=0.5),)),)),
+    sketch_of(Gate(9, GateKind("not_read"), (1, 2), (1.0, -2.0), 0.0)),
+]
+
+
+@pytest.mark.parametrize("drawn", PICTURED)
+def test_the_legend_tells_the_marks_that_are_drawn_and_no_others(drawn):
+    svg = picture.drawn(drawn)
+    assert legend.marks_in(drawn) == seen(svg)
+    alone = legend.drawn(legend.marks_in(drawn))
+    root = ET.fromstring(alone)
+    told = [says for mark, (_, says) in legend.MARKS.items() if mark in seen(svg)]
+    assert root.get("aria-label") == "How to read it: " + "; ".join(told)
+    assert " ".join(" ".join(words(alone)).split()).count("…") == 0, "no meaning is cut"
+    listed = str(legend.listed(seen(svg)))
+    assert listed.count("<li>") == len(told) == len(seen(svg))
+
+
+def test_every_mark_of_the_legend_is_drawn_as_it_is_in_pictures():
+    assert set().union(*map(seen, map(picture.drawn, PICTURED))) == set(legend.MARKS)
+    for mark, (swatch, _) in legend.MARKS.items():
+        if mark not in ("copy", "pixels"):  # swatches of outlines have no letters either, and a thumbnail is none
+            assert mark in seen(f"<svg>{swatch}</svg>")
+    gates = [s for s in PICTURED if s.moment is None]
+    drawing = net.drawing(net.net_of(gates))
+    hidden = {"hatched", "cut", "alone", "despite", "strong", "favours", "agreement", "null", "pixels"}
+    assert drawing.marks == seen(drawing.svg)
+    assert not drawing.marks & hidden
 
 
 def test_hostile_names_are_text_and_the_alternative_says_the_rule():
@@ -170,7 +248,9 @@ def test_a_drawing_stands_alone_and_fetches_nothing(tmp_path):
     ET.fromstring(text)
     assert "prefers-color-scheme:dark" in text
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
-    assert "<svg" in views.gate(gate("or", (1, 2)))._repr_html_()
+    stored = re.findall(r'src="data:image/svg\+xml;base64,([^"]*)"', views.gate(gate("or", (1, 2)))._repr_html_())
+    assert base64.b64decode(stored[0]).decode() == text
+    assert len(stored) == 2, "the drawing and its legend"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 z of the token that comes next (of the image's class), averaged over the rows where the output is on, less the average over all
 rows; and with the current token held fixed, less the average over the rows with the same token where the output is off, which
-takes away what a table of pairs of tokens knows. t is over documents: the rows of one text are not independent.
+takes away what a table of pairs of tokens knows. t is over documents: the rows of one text are not independent. Its null is the t
+of what other outputs of the layer favour, on the very same rows: how well what comes next is foretold by chance there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .logit_effects import LogitEffects
 
 #: an output that is on in fewer rows is not judged; a t beyond this is clear
 LEAST, CLEAR = 60, 4.0
+#: other outputs whose favours make the null, at least and at most; values held at once
+_FEWEST, _OTHERS, _HELD = 19, 39, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Agreement:
         mean: [n] z of what comes next where it is on, less that over all rows; t: over documents.
         held, held_t: the same with the current token held fixed; NaN for images, and where an output is on at all
             occurrences of its tokens.
+        null: [n] the t that one in twenty of other outputs' favours exceeds on the same rows; NaN where there are too few others,
+            and for images, where many outputs favour the same of a few classes.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -70,6 +75,7 @@ class Agreement:
     t: Float[np.ndarray, " n"]
     held: Float[np.ndarray, " n"]
     held_t: Float[np.ndarray, " n"]
+    null: Float[np.ndarray, " n"]
 
     def figures(self, among: np.ndarray | None = None) -> dict[str, float | int | None]:
         """How many outputs were judged, and of these the shares that clearly agree and disagree.
@@ -114,7 +120,7 @@ def agreement(
     judge = _Judge(rows.token[known], rows.target[known], rows.document[known], effects.readout.shape[1], hold)
     columns = f_out[np.flatnonzero(known)].tocsc()
     n = f_out.shape[1]
-    found = Agreement(np.zeros(n, np.int64), *(np.full(n, np.nan) for _ in range(4)))
+    found = Agreement(np.zeros(n, np.int64), *(np.full(n, np.nan) for _ in range(5)))
     for start, z in effects.blocks():
         block = columns[:, start : start + len(z)]
         judge.judge(block, levels[start : start + len(z)], z, start, found)
@@ -147,9 +153,21 @@ class _Judge:
             value = z_of[place, self.target[on]].astype(np.float64)
             found.mean[start + place], found.t[start + place] = self._mean(value - everywhere[place], on)
             if total is not None:
+                found.null[start + place] = self._null(z_of, everywhere, place, on)
                 excess, kept = self._held(value, on, total[:, place])
                 if len(kept) >= LEAST:
                     found.held[start + place], found.held_t[start + place] = self._mean(excess, kept)
+
+    def _null(self, z: np.ndarray, everywhere: np.ndarray, place: int, on: np.ndarray) -> float:
+        """The 95 % point of t on these rows over what other outputs of the block favour, evenly spread over it."""
+        if len(z) <= _FEWEST:
+            return float("nan")
+        number = min(_OTHERS, len(z) - 1)
+        others = (place + 1 + np.arange(number) * (len(z) - 1) // number) % len(z)
+        many = max(1, _HELD // len(on))
+        parts = [others[k : k + many] for k in range(0, number, many)]
+        t = [self._means(z[part][:, self.target[on]] - everywhere[part, None], on)[1] for part in parts]
+        return float(np.quantile(np.concatenate(t), 0.95))
 
     def _held(self, value: np.ndarray, on: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The values less the mean after the same token where the output is off; rows of tokens at which it is always on go."""
@@ -161,12 +179,19 @@ class _Judge:
         return (value - mean_off[token])[comparable], on[comparable]
 
     def _mean(self, value: np.ndarray, on: np.ndarray) -> tuple[float, float]:
-        """The mean, and its t with the sums of documents as the independent things; NaN in fewer than two documents."""
+        """The mean, and its t; NaN in fewer than two documents."""
+        mean, t = self._means(value[None], on)
+        return float(mean[0]), float(t[0])
+
+    def _means(self, values: np.ndarray, on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[k] means of [k, rows] values, and their t with the sums of documents as the independent things."""
         document = self.document[on]
-        mean = float(value.mean())
-        left = np.bincount(document, weights=value - mean, minlength=len(self.documents))
-        seen = len(np.unique(document))
+        order = np.argsort(document, kind="stable")
+        starts = np.flatnonzero(np.diff(document[order], prepend=-1))
+        mean, seen = values.mean(1, dtype=np.float64), len(starts)
         if seen < 2:
-            return mean, float("nan")
-        error = np.sqrt(np.square(left).sum() * seen / (seen - 1)) / len(value)
-        return mean, float(mean / error) if error > 0 else float("nan")
+            return mean, np.full(len(mean), np.nan)
+        left = np.add.reduceat(values[:, order] - mean[:, None], starts, axis=1)
+        error = np.sqrt(np.square(left).sum(1) * seen / (seen - 1)) / values.shape[1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return mean, np.where(error > 0, mean / error, np.nan)

@@ -36,6 +36,7 @@ class Effect:
         rows: on which it is on and something is known to come next.
         mean, t: agreement with what really comes next, and its t over documents; held, held_t: with the current token held fixed. None
             where too few rows say.
+        null: the t that one in twenty of other outputs' favours exceeds on the same rows; None where there are too few others.
     """
 
     over: str
@@ -47,6 +48,7 @@ class Effect:
     t: float | None = None
     held: float | None = None
     held_t: float | None = None
+    null: float | None = None
 
     @property
     def agrees(self) -> bool:
@@ -104,7 +106,7 @@ def output_effects(
         span = slice(columns.indptr[out], columns.indptr[out + 1])
         on = columns.indices[span][columns.data[span] > levels[out]]
         at, after = _where(rows, on) if effects.over == "tokens" else ((), ())
-        figures = (found.mean, found.t, found.held, found.held_t)
+        figures = (found.mean, found.t, found.held, found.held_t, found.null)
         read.append(
             Effect(
                 effects.over, tuple(favoured[out].tolist()), at, after, int(found.rows[out]), *(_known(f[out]) for f in figures)

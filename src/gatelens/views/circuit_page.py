@@ -24,6 +24,7 @@ from .examples import source_of_examples
 from .explained import explained, sentence_of
 from .figures import jacobian_maps, report_tables
 from .glossary import words
+from .legend import listed
 from .panels import bundle
 from .prompt import prompt_parts, readable
 from .sections import Maker
@@ -100,6 +101,8 @@ def page(
         jacobians=_jacobians(circuit, acts, model, rotations or {}, figures.get("rotations") or {}),
         rows=None if (known := with_origins(acts)) is None else known.rows,
         prompts=read,
+        legend=listed(frozenset[str]().union(*(s.marks for s in sections))),
+        prompt_legend=listed(frozenset[str]().union(*(p.marks for p in read))),
         version=__version__,
     )
     data = {name: props for s in sections for name, props in s.data.items()}

@@ -29,6 +29,8 @@ SCRIPTS = ("explore.js", "script.js", "prompts.js")
 
 #: a notebook keeps every output in its file: a value that would take more shows as it prints
 NOTEBOOK_LIMIT = 300_000
+#: left of a framed page in a notebook that is not trusted
+_UNTRUSTED = "A page of GateLens stands here; it shows when the notebook is trusted, or when this cell is run."
 #: a page up to this size is framed in a cell; a larger one is saved beside the notebook
 FRAME_LIMIT = 4_000_000
 
@@ -70,7 +72,7 @@ class Html:
             return f'<p>A page of {size}, saved beside the notebook: <a href="{path}" target="_blank">{path}</a></p>'
         return (
             '<iframe sandbox="allow-scripts allow-downloads" width="100%" height="720" style="border:0" '
-            f'title="GateLens page" srcdoc="{escape(self.text)}"></iframe>'
+            f'title="GateLens page" srcdoc="{escape(self.text)}">{_UNTRUSTED}</iframe>'
         )
 
 

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from functools import cache
 
 from markupsafe import Markup
 
 from .document import asset, compact_script, compact_style, fragment
 
+#: pixels across of a drawing where no style of ours reaches
+_WIDE = 460
 
-def isolated(body: Markup, plain: str) -> str:
-    """A shadow root around the markup: declared in it, for pages that are read whole, and made by a few lines of script in
-    front ends that put outputs in piece by piece. Where neither is done, the plain text shows.
+
+def isolated(body: Markup) -> str:
+    """The markup, moved by a few lines of script into a shadow root with the style of its own.
+
+    Its drawings stand in it as pictures, which the script opens: where a notebook is not trusted, scripts, styles and SVG are taken
+    out of it, and pictures, tables and words are left.
     """
-    return str(fragment("notebook.html.j2", style=style(), script=_script(), body=body, plain=plain))
+    return str(fragment("notebook.html.j2", script=_script(), body=Markup(_pictured(str(body)))))
+
+
+def alone(svg: str) -> str:
+    """A drawing with its own style: light or dark as its reader likes it, light on paper."""
+    head, rest = svg.split(">", 1)
+    head = head.replace('class="gp', 'xmlns="http://www.w3.org/2000/svg" class="gp alone', 1)
+    return f"{head}><style>{_picture_style()}</style>{rest}"
+
+
+def _pictured(body: str) -> str:
+    """The markup with every drawing of ours as a picture that holds its own style, and without the controls of a page's script."""
+    body = re.sub(r"<form[^>]* hidden>.*?</form>", "", body, flags=re.DOTALL)
+    return re.sub(r'<svg class="gp.*?</svg>', lambda found: _picture(found[0]), body, flags=re.DOTALL)
+
+
+def _picture(svg: str) -> str:
+    said = re.search(r'aria-label="([^"]*)"', svg.split(">", 1)[0])
+    code = base64.b64encode(alone(svg).encode("utf-8", "replace")).decode()
+    return (
+        f'<img class="drawing" width="{_WIDE}" alt="{said[1] if said else ""}" src="data:image/svg+xml;base64,{code}">'
+    )
 
 
 @cache
@@ -23,5 +52,11 @@ def style() -> Markup:
 
 
 @cache
+def _picture_style() -> str:
+    return compact_style(asset("picture.css") + asset("picture_alone.css"))
+
+
+@cache
 def _script() -> Markup:
-    return Markup(compact_script(asset("notebook.js")))
+    held = json.dumps(str(style())).replace("<", "\\u003c")
+    return Markup(compact_script(asset("notebook.js")).replace('"STYLE"', held))

@@ -14,6 +14,7 @@ from ..prompts.reading import PromptReading
 from .document import asset
 from .drawing import glyph_symbols
 from .isolated import style
+from .legend import listed
 from .notebook import show
 from .prompt import names_of, part
 
@@ -67,7 +68,7 @@ class Live:
         shown = part(reading, names_of(reading), "live-", LOCAL)
         firings = {(f.layer.segment.name, f.out): f for f in reading.firings(most=4 * STEERED) if f.gate is not None}
         gates = [[f"{segment}|OF_{out}", f.name] for (segment, out), f in list(firings.items())[:STEERED]]
-        return {"html": str(glyph_symbols() + shown.body), "gates": gates, "text": shown.title}
+        return {"html": str(glyph_symbols() + shown.body + listed(shown.marks)), "gates": gates, "text": shown.title}
 
     def _repr_html_(self) -> str:
         return show(self.reading)

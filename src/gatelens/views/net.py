@@ -8,6 +8,7 @@ from html import escape
 
 from . import shapes
 from .document import figure
+from .legend import marks_in_net
 from .lettering import fitted, text
 from .picture import NAME, WIDE, names
 from .sketch import Arm, Sketch
@@ -94,7 +95,7 @@ def drawing(net: Net) -> Drawing:
     """The same as a value that shows itself."""
     from .picture import said
 
-    return Drawing(drawn(net), "\n".join(said(gate) for gate in net.gates))
+    return Drawing(drawn(net), "\n".join(said(gate) for gate in net.gates), marks_in_net(net.gates, _shape))
 
 
 def _wires(gate: Sketch, y: float, y_in: Mapping[int, float], largest: float) -> list[str]:

@@ -1,8 +1,18 @@
 (function () {
   document.querySelectorAll(".gl-host").forEach(function (host) {
-    var held = host.querySelector("template");
-    if (!host.shadowRoot && held) { host.attachShadow({ mode: "open" }).appendChild(held.content); }
-    var root = host.shadowRoot && host.shadowRoot.querySelector(".gl"), at = host, colour = null;
+    var page = host.querySelector(".gl"), at = host, colour = null, style = document.createElement("style");
+    if (!host.shadowRoot && page) {
+      style.textContent = "STYLE";
+      page.querySelectorAll("img.drawing").forEach(function (img) {
+        var code = Uint8Array.from(atob(img.src.split(",")[1]), function (c) { return c.charCodeAt(0); });
+        var svg = document.importNode(new DOMParser().parseFromString(new TextDecoder().decode(code), "image/svg+xml").documentElement, true);
+        svg.querySelector("style").remove();
+        svg.classList.remove("alone");
+        img.replaceWith(svg);
+      });
+      host.attachShadow({ mode: "open" }).append(style, page);
+    }
+    var root = host.shadowRoot && host.shadowRoot.querySelector(".gl");
     while (at && !colour) {
       var found = /rgba?\((\d+), (\d+), (\d+)(?:, ([\d.]+))?/.exec(getComputedStyle(at).backgroundColor);
       if (found && found[4] !== "0") { colour = found; }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from . import images
+from . import images, legend
 from .cards import card_list, card_of, order_key
 from .document import NOTEBOOK_LIMIT, count, figure, fragment
 from .drawing import glyph_symbols
@@ -17,9 +17,10 @@ from .explained import explained, sentence_of
 from .figures import report_tables
 from .isolated import isolated
 from .known_features import known as known_features
+from .legend import marks_in
 from .matrix import layer_map
 from .picture import drawn
-from .sketch import Known, sketch_of
+from .sketch import Known, Sketch, sketch_of
 from .summary import sentence
 
 #: gates that a circuit shows of itself
@@ -38,7 +39,7 @@ def show(value: Any) -> str:
     """
     draw = _DRAWN.get(_kind(value))
     body = draw(value) if draw else Markup("")
-    text = isolated(body, repr(value)) if body else ""
+    text = isolated(body) if body else ""
     small = len(text.encode("utf-8", "replace")) < NOTEBOOK_LIMIT
     return text if body and small else f"<pre>{escape(repr(value))}</pre>"
 
@@ -49,7 +50,14 @@ def _kind(value: Any) -> str:
 
 
 def _gate(gate: Any) -> Markup:
-    return _cards([card_of(gate)], opened=1)
+    card = card_of(gate)
+    return _cards([card], opened=1) + _legend([card.sketch])
+
+
+def _legend(sketches: Sequence[Sketch]) -> Markup:
+    """What the marks in these pictures mean."""
+    marks = frozenset[str]().union(*map(marks_in, sketches))
+    return Markup('<div class="pic">{}</div>').format(Markup(legend.drawn(marks)))
 
 
 def _cards(cards: Sequence[Any], opened: int) -> Markup:
@@ -108,7 +116,7 @@ def _pictured(circuit: Any, known: Mapping[str, Known]) -> Markup:
     pictures = Markup("").join(
         Markup('<div class="one"><div class="pic">{}</div></div>').format(Markup(drawn(s))) for s in best
     )
-    return Markup("<h3>The best gates</h3>") + Markup('<div class="best">{}</div>').format(pictures)
+    return Markup("<h3>The best gates</h3>") + Markup('<div class="best">{}</div>').format(pictures) + _legend(best)
 
 
 def _found(found: Any) -> Markup:

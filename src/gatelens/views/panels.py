@@ -73,7 +73,7 @@ def panel(tokens: Sequence[str], values: Sequence[float], largest: float | None 
 _given = count_from(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenPanels(Html):
     """A page of strips that shows itself in a cell as circuitsvis' objects do.
 

@@ -11,17 +11,17 @@ from html import escape
 from typing import Any
 
 from ..gates import Gate
-from ..gates.agreement import CLEAR
 from . import shapes
 from .document import figure, percent
+from .legend import marks_in
 from .lettering import fitted, text, width_of, wrapped
 from .sketch import Arm, Known, Moment, Sketch, Stage, sketch_of
 from .svg import Drawing
 
 WIDE, STEP = 400, 52
 _ROW, _TOP, _SHAPE = 46, 8, 40
-#: the t of agreement at which its bar is full; the mark of the null stands where agreement is clear
-FULL = 3 * CLEAR
+#: the bar of agreement is full at so many times the t beyond which it is clear, where its mark stands
+FULL = 3
 #: letters of names, and of what stands beneath them
 NAME, SMALL = 14, 12
 #: the widest wire; a wire of no strength is drawn as a hairline
@@ -40,12 +40,12 @@ def gate(gate: Gate, known: Known | None = None) -> Drawing:
         known: labels, typical values and contexts; `views.known(circuit, acts, ...)` reads them from activations.
     """
     found = sketch_of(gate, known)
-    return Drawing(drawn(found), said(found))
+    return Drawing(drawn(found), said(found), marks_in(found))
 
 
-def gate_on_row(gate: Gate, known: Known | None, moment: Moment) -> str:
-    """The `<svg>` element of a gate on one row: inputs that are on have a filled lamp, the wires of the others are faint."""
-    return drawn(replace(sketch_of(gate, known), moment=moment))
+def on_row(gate: Gate, known: Known | None, moment: Moment) -> Sketch:
+    """A gate on one row: inputs that are on have a filled lamp, the wires of the others are faint."""
+    return replace(sketch_of(gate, known), moment=moment)
 
 
 def drawn(sketch: Sketch) -> str:
@@ -63,7 +63,6 @@ class _Picture:
         two = len(sketch.stages) > 1
         self.start = 136 if two else 146
         self.straight = _CUT + 4 if any(arm.level for arm in sketch.arms) else 8
-        self._hatched = sketch.amounts and sketch.grade != "none" and sketch.stages[0].shape != "copy"
         self.strongest = max((arm.strength for arm in sketch.arms), default=0.0)
         self.shapes_at = [(184 if two else 206) + STEP * k + (4 if two else 0) * k for k in range(len(sketch.stages))]
         self.right = self.shapes_at[-1] + _SHAPE + 28
@@ -98,8 +97,8 @@ class _Picture:
                 self._input(arm, rows[id(arm)])
                 self._wire(arm, rows[id(arm)], x, y, stage, (y - middle + tall / 2) / tall)
             box = (x, middle - tall / 2, _SHAPE, tall)
-            self.parts.append(shapes.drawn(stage.shape, self.sketch.grade, stage.at_least, box, self._hatched))
-            self.parts += [_bubble(x, y) for arm, y in zip(stage.arms, entries, strict=True) if arm.negated]
+            self.parts.append(shapes.drawn(stage.shape, self.sketch.grade, stage.at_least, box, self.sketch.hatched))
+            self.parts += [shapes.ring(x, y) for arm, y in zip(stage.arms, entries, strict=True) if arm.negated]
             before = middle
         return before if before is not None else _TOP + _ROW / 2
 
@@ -118,11 +117,9 @@ class _Picture:
         top = y - 2 - 8 * (len(said) - 2)
         words = [text(room + 4, top + 14 * k, line, kind, "end") for k, (line, kind) in enumerate(said)]
         if arm.picture:
-            place = f'x="{self.start - _THUMB - 4}" y="{y - _THUMB / 2:g}" width="{_THUMB}" height="{_THUMB}"'
-            words.append(f'<image href="{escape(arm.picture)}" {place}/><rect class="q" {place}/>')
+            words.append(_thumbnail(arm.picture, self.start - _THUMB - 4, y - _THUMB / 2))
         if self.sketch.moment is not None:
-            lit = self._lit(arm)
-            words.append(f'<circle class="z{"" if lit else " x"}" cx="{self.start - 1}" cy="{y:g}" r="3.6"/>')
+            words.append(shapes.lamp(self.start - 1, y, self._lit(arm)))
         self.parts.append(f'<g data-i="{arm.feature}"><title>{escape(hint)}</title>{"".join(words)}</g>')
 
     def _lit(self, arm: Arm) -> bool:
@@ -137,7 +134,8 @@ class _Picture:
             on, value = moment.inputs.get(arm.feature, (False, 0.0))
             said = f"{'on' if on else 'off'}, {figure(value)}"
         elif arm.rate is not None:
-            said = f"{'despite it' if arm.negated else 'alone'} {percent(arm.rate)}"
+            rate = percent(arm.rate)
+            said = _fitting(room, f"despite it {rate}", f"despite {rate}") if arm.negated else f"alone {rate}"
         parts = [part for part in (arm.name if arm.label else "", said) if part]
         both = " · ".join(parts)
         return [both] if parts and width_of(both, SMALL) <= room else parts[-most:]
@@ -146,17 +144,17 @@ class _Picture:
         """A hairline up to the level, a cut mark there, then the wire in its width."""
         wide = _HAIR + (_WIDEST - _HAIR) * arm.strength / self.strongest if self.strongest else _HAIR
         wide = max(wide, 1.6)
-        sign = f"{' m' if arm.negative else ''}{'' if self._lit(arm) else ' x'}"
-        dash = f' stroke-dasharray="{3 + wide:.0f} {2.5 + wide / 2:.1f}"' if arm.negative else ""
+        faint = not self._lit(arm)
         x0, end = self.start, x1 + shapes.entry(stage.shape, share, _SHAPE) - (8 if arm.negated else 0)
         cut = x0 + 2 + _CUT * arm.level if arm.level else x0
         if arm.level:
+            sign = f"{' m' if arm.negative else ''}{' x' if faint else ''}"
             self.parts.append(f'<path class="w{sign}" stroke-width="1" d="M{x0:g} {y0:g}H{cut:g}"/>')
-            self.parts.append(f'<path class="c" d="M{cut:g} {y0 - 7:g}v14"/>')
+            self.parts.append(shapes.cut(cut, y0))
         turn = x0 + self.straight
         bend = max((end - turn) * 0.5, 6)
         path = f"M{cut:g} {y0:g}H{turn:g}C{turn + bend:g} {y0:g} {end - bend:g} {y1:g} {end:g} {y1:g}"
-        self.parts.append(f'<path class="w{sign}" stroke-width="{wide:.1f}"{dash} d="{path}"/>')
+        self.parts.append(shapes.wire(path, wide, arm.negative, faint))
 
     def _out(self, middle: float, right: tuple[list[Any], float], tall: float) -> None:
         x0 = self.shapes_at[-1] + _SHAPE
@@ -177,10 +175,6 @@ def _entries(top: float, tall: float, ends: list[float]) -> list[float]:
     return [top + 4 + step * (order.index(k) + 0.5) for k in range(len(ends))]
 
 
-def _bubble(x: float, y: float) -> str:
-    return f'<circle class="n" cx="{x - 4:g}" cy="{y:g}" r="4"/>'
-
-
 def names(label: Any, room: float, lines: int) -> list[str]:
     """A label's texts with bars between them, on so many lines."""
     shown = [_quoting(said) for said in label.shown]
@@ -192,6 +186,11 @@ def names(label: Any, room: float, lines: int) -> list[str]:
 def _quoting(said: str) -> str:
     """Marks alone stand in quotes, else a full stop is hardly seen."""
     return said if any(c.isalnum() or c in "⏎⇥∅·" for c in said) else f"‘{said}’"
+
+
+def _thumbnail(address: str, x: float, y: float) -> str:
+    place = f'x="{x:g}" y="{y:g}" width="{_THUMB}" height="{_THUMB}"'
+    return f'<image href="{escape(address)}" {place}/><rect class="q" {place}/>'
 
 
 def _fitting(room: float, said: str, shorter: str) -> str:
@@ -222,14 +221,7 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
     if sketch.kept is not None:
         put(_fitting(room, f"{percent(sketch.kept)} of it strong", f"{percent(sketch.kept)} strong"), "s")
     if sketch.picture:
-        top = y + 6
-        place = f'x="{x:g}" width="{_THUMB}" height="{_THUMB}"'
-        lines.append(
-            lambda at: (
-                f'<image href="{escape(sketch.picture)}" y="{at + top:g}" {place}/>'
-                f'<rect class="q" y="{at + top:g}" {place}/>'
-            )
-        )
+        lines.append(lambda at, y=y: _thumbnail(sketch.picture, x, at + y + 6))
         y += 6 + _THUMB
     effect = sketch.effect
     if effect.tokens:
@@ -245,23 +237,12 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         ):
             put(line, "l", 15)
     if effect.t is not None:
-        top, share, mark = y + 7, effect.t / FULL, CLEAR / FULL
-        lines.append(lambda at: _bar(x, at + top, min(room, 92), share, mark))
+        top, share, mark = y + 7, effect.t / (FULL * effect.clear), 1 / FULL
+        lines.append(lambda at, top=top: shapes.bar(x, at + top, min(room, 92), share, mark))
         y += 14
         for line in wrapped(effect.verdict.split(" "), room, SMALL, 2):
             put(line, "s", 13)
     return lines, y + 2
-
-
-def _bar(x: float, y: float, wide: float, share: float, null: float | None) -> str:
-    """A share as a bar, its null as an upright mark."""
-    mark = (
-        f'<rect class="d" x="{x + wide * null - 1:g}" y="{y - 3:g}" width="2" height="12"/>' if null is not None else ""
-    )
-    return (
-        f'<rect class="t" x="{x:g}" y="{y:g}" width="{wide:g}" height="6"/>'
-        f'<rect class="a" x="{x:g}" y="{y:g}" width="{wide * min(max(share, 0), 1):.1f}" height="6"/>{mark}'
-    )
 
 
 def _foot(sketch: Sketch, room: float) -> list[tuple[str, str]]:

@@ -18,9 +18,10 @@ from .document import Html, document, fragment, visible
 from .drawing import glyph, glyph_symbols
 from .glossary import words
 from .known_features import known
+from .legend import listed, marks_in
 from .panels import bundle, panel
-from .picture import gate_on_row
-from .sketch import Known, Moment
+from .picture import drawn, on_row
+from .sketch import Known, Moment, Sketch
 
 #: firings that are listed for a token; how many of these have their gate drawn; local readings of a prompt, those of its largest
 #: effects
@@ -47,12 +48,13 @@ class Part:
     """One prompt's part of a page.
 
     Attributes:
-        title: the prompt itself; body: its markup; strip: what circuitsvis is given for its tokens.
+        title: the prompt itself; body: its markup; strip: what circuitsvis is given for its tokens; marks: in its pictures.
     """
 
     title: str
     body: Markup
     strip: dict[str, Any]
+    marks: frozenset[str]
 
 
 def prompt_page(reading: PromptReading, local: int = LOCAL, title: str | None = None) -> Html:
@@ -64,7 +66,8 @@ def prompt_page(reading: PromptReading, local: int = LOCAL, title: str | None = 
     """
     found = part(reading, names_of(reading), "", local)
     title = title or "What fires on this prompt"
-    body = fragment("prompt.html.j2", title=title, symbols=glyph_symbols(), part=found, glossary=words())
+    symbols, key = glyph_symbols(), listed(found.marks)
+    body = fragment("prompt.html.j2", title=title, symbols=symbols, part=found, prompt_legend=key, glossary=words())
     return document(title, body, {"at-strip": found.strip}, [bundle()])
 
 
@@ -99,7 +102,7 @@ def part(reading: Any, names: Mapping[str, Known], prefix: str, local: int) -> P
     tokens = [place.text for place in values["places"]]
     strip = panel(tokens, [place.strength for place in values["places"]], values["top"]).props
     title = ", ".join(reading.prompt.texts) if reading.prompt.images else "".join(_counted(reading))
-    return Part(title.strip(), fragment("prompt_body.html.j2", **values), strip)
+    return Part(title.strip(), fragment("prompt_body.html.j2", **values), strip, values["marks"])
 
 
 def _counted(reading: Any) -> list[str]:
@@ -125,25 +128,26 @@ def _values(
 ) -> dict[str, Any]:
     places = [_place(reading, position, listed) for position in range(len(reading))]
     top = max((p.strength for p in places), default=0.0) or 1.0
+    sketches = _sketches(places, names) if anchor else {}
     return {
         "reading": reading,
         "places": places,
         "why": why,
-        "drawn": _pictures(places, names) if anchor else {},
+        "drawn": {key: Markup(drawn(sketch)) for key, sketch in sketches.items()},
+        "marks": frozenset[str]().union(*map(marks_in, sketches.values())),
         "top": top,
         "anchor": anchor,
         "kind_of": _kind,
     }
 
 
-def _pictures(places: Sequence[Place], names: Mapping[str, Known]) -> dict[Any, Markup]:
+def _sketches(places: Sequence[Place], names: Mapping[str, Known]) -> dict[Any, Sketch]:
     """The gates behind the strongest firings of each token, those that have a rule, as they are on that token."""
     found = {}
     for place in places:
         for firing in [f for f in place.firings if f.said is not None][:DRAWN]:
             name = firing.layer.segment.name
-            picture = gate_on_row(firing.gate, names.get(name), _moment(firing))
-            found[name, firing.position, firing.out] = Markup(picture)
+            found[name, firing.position, firing.out] = on_row(firing.gate, names.get(name), _moment(firing))
     return found
 
 

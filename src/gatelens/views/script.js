@@ -11,6 +11,13 @@
       root.classList.toggle("light", dark);
     });
   }
+  // the legend is open until somebody folds it: then it stays so, where the browser lets a file remember
+  all("details.how").forEach(function (how) {
+    try { how.open = localStorage.getItem("gatelens-legend") !== "folded"; } catch (e) { return; }
+    how.addEventListener("toggle", function () {
+      try { localStorage.setItem("gatelens-legend", how.open ? "open" : "folded"); } catch (e) { /* it is open again next time */ }
+    });
+  });
   // the layer map: a threshold and steps of the fit for the matrix, and the wires of one feature, in the drawing and in the matrix
   all(".layermap").forEach(function (map) {
     var read = function (name) { return map.dataset[name] ? JSON.parse(map.dataset[name]) : null; };

@@ -20,6 +20,7 @@ from .drawing import KIND_NAMES
 from .examples import Numbers, mistakes
 from .index import Row, apart, row_of
 from .known_features import known_of, rows_of
+from .legend import marks_in
 from .logits import effects_of, readout_of
 from .matrix import layer_map
 from .net import net_of
@@ -52,6 +53,7 @@ class Section:
         packs: name -> bodies and features for the script to open. features: input feature -> its place among them.
         data: element id -> properties of the token panels among the cards.
         known: what is known of its features, for further drawings.
+        marks: that occur in its pictures.
         feeds: anchor of the next segment's part, where it begins at this one's end; fed: of the one before.
     """
 
@@ -70,6 +72,7 @@ class Section:
     data: dict[str, Any] = field(default_factory=dict)
     best: Sequence[Card] = ()
     known: Known = field(default_factory=Known)
+    marks: frozenset[str] = frozenset()
     feeds: str = ""
     fed: str = ""
 
@@ -191,6 +194,7 @@ class _Part:
             data,
             lead,
             self.known,
+            frozenset[str]().union(*(marks_in(self.sketches[g.out]) for g in [*shown, *pictured])),
         )
 
     def anchor(self, gate: Gate) -> str:

@@ -1,4 +1,5 @@
-"""The shapes that an engineer knows: OR, AND, k-of-n, buffer; outlined by grade, hatched where amounts matter."""
+"""The shapes that an engineer knows: OR, AND, k-of-n, buffer; outlined by grade, hatched where amounts matter. And the marks beside
+them: cuts, rings, lamps, bars."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def entry(shape: str, share: float, w: float) -> float:
     return 4 * _BACK * w * share * (1 - share) if shape == "or" else 0.0
 
 
-def drawn(shape: str, grade: str, at_least: int, box: tuple[float, float, float, float], amounts: bool) -> str:
+def drawn(
+    shape: str, grade: str, at_least: int, box: tuple[float, float, float, float], amounts: bool, lettered: bool = True
+) -> str:
     """A shape with its outline and its word."""
     x, y, w, h = box
     path = outline(shape, x, y, w, h)
@@ -41,8 +44,41 @@ def drawn(shape: str, grade: str, at_least: int, box: tuple[float, float, float,
     hatch = f'<path class="h" transform="translate({x:g} {y:g})" d="{_hatching(shape, w, h)}"/>' if amounts else ""
     word = f"≥{at_least}" if shape == "k_of_n" else WORDS[shape]
     middle = x + (0.56 if shape == "or" else 0.46 if shape == "and" else 0.5) * w
-    letters = text(middle, y + h / 2 + 4, word, "k", "middle") if word else ""
+    letters = text(middle, y + h / 2 + 4, word, "k", "middle") if word and lettered else ""
     return f'<path class="g {grade}" d="{path}"/>{hatch}{double}{letters}'
+
+
+def cut(x: float, y: float) -> str:
+    """The mark of a level on a wire."""
+    return f'<path class="c" d="M{x:g} {y - 7:g}v14"/>'
+
+
+def ring(x: float, y: float) -> str:
+    """NOT, before a shape that begins at x."""
+    return f'<circle class="n" cx="{x - 4:g}" cy="{y:g}" r="4"/>'
+
+
+def lamp(x: float, y: float, lit: bool) -> str:
+    """Whether an input is on."""
+    return f'<circle class="z{"" if lit else " x"}" cx="{x:g}" cy="{y:g}" r="3.6"/>'
+
+
+def wire(path: str, wide: float, negative: bool, faint: bool = False) -> str:
+    """A wire: dashed where it takes away."""
+    sign = f"{' m' if negative else ''}{' x' if faint else ''}"
+    dash = f' stroke-dasharray="{3 + wide:.0f} {2.5 + wide / 2:.1f}"' if negative else ""
+    return f'<path class="w{sign}" stroke-width="{wide:.1f}"{dash} d="{path}"/>'
+
+
+def bar(x: float, y: float, wide: float, share: float, null: float | None) -> str:
+    """A share as a bar, its null as an upright mark."""
+    mark = (
+        f'<rect class="d" x="{x + wide * null - 1:g}" y="{y - 3:g}" width="2" height="12"/>' if null is not None else ""
+    )
+    return (
+        f'<rect class="t" x="{x:g}" y="{y:g}" width="{wide:g}" height="6"/>'
+        f'<rect class="a" x="{x:g}" y="{y:g}" width="{wide * min(max(share, 0), 1):.1f}" height="6"/>{mark}'
+    )
 
 
 @cache

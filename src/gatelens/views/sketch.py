@@ -77,18 +77,26 @@ class Effect:
     Attributes:
         tokens: most favoured first.
         t: of the agreement with what comes next, over documents; None where it was not measured.
+        null: the t that one in twenty of other outputs' favours exceeds on the same rows; None where it was not measured.
     """
 
     tokens: tuple[str, ...] = ()
     t: float | None = None
+    null: float | None = None
+
+    @property
+    def clear(self) -> float:
+        """The t beyond which it is clear: never under what holds where no null was measured."""
+        return max(CLEAR, self.null or 0.0)
 
     @property
     def verdict(self) -> str:
-        """Whether what it favours comes, in two words and a figure."""
+        """Whether what it favours comes, in two words and two figures."""
         if self.t is None:
             return ""
-        said = "comes" if self.t > CLEAR else "does not come" if self.t < -CLEAR else "unclear"
-        return f"{said}, t {figure(self.t, 1)}"
+        said = "comes" if self.t > self.clear else "does not come" if self.t < -self.clear else "unclear"
+        beside = f"clear from {CLEAR:g}" if self.null is None else f"null {figure(self.null, 1)}"
+        return f"{said}, t {figure(self.t, 1)}; {beside}"
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,11 @@ class Sketch:
     @property
     def arms(self) -> list[Arm]:
         return [arm for stage in self.stages for arm in stage.arms]
+
+    @property
+    def hatched(self) -> bool:
+        """Whether its shapes show that amounts matter; those of a copy always do."""
+        return self.amounts and self.grade != "none" and self.stages[0].shape != "copy"
 
 
 def _nothing(side: str, feature: int) -> str:
@@ -222,7 +235,7 @@ def _effect(gate: Gate, known: Known) -> Effect:
     """What the gate says of its effect, by the names of the model's outputs; else what is known of it without agreement."""
     if gate.effect is not None and known.output is not None:
         names = [known.output(i) for i in gate.effect.favoured[:FAVOURED]]
-        return Effect(tuple(unspaced(name) for name in names), gate.effect.t)
+        return Effect(tuple(unspaced(name) for name in names), gate.effect.t, gate.effect.null)
     return known.effect(gate.out) if known.effect else Effect()
 
 

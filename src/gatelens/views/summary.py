@@ -131,12 +131,12 @@ def plain_sentence(figures: Mapping[str, Any]) -> str:
     coverage = figures.get("coverage") or {}
     segments = coverage.get("segments") or {}
     if not segments:
-        return "How much of the MLP these gates account for was not measured here."
+        return _counted_alone(figures)
     null = (coverage.get("baselines") or {}).get("random_weights") or {}
     said = []
     for name, found in segments.items():
         own, read = _amount(found.get("variance")), _amount(found.get("read_variance"))
-        where = f"At {name} the" if len(segments) > 1 else "The"
+        where = f"At {name.replace('->', '→')} the" if len(segments) > 1 else "The"
         text = f"{where} gates read here account for {read} of what this MLP writes, the verified ones among them for {own}"
         random = null.get(name) or {}
         if random.get("read_variance") is not None:
@@ -144,6 +144,33 @@ def plain_sentence(figures: Mapping[str, Any]) -> str:
             text += f"; the same procedure on a model with random weights gives {both}"
         said.append(text + ".")
     return " ".join(said)
+
+
+#: nulls by what they are, the one that says most first
+_NULLS = {"random_weights": "a model with random weights", "shuffled": "shuffled rows"}
+
+
+def _counted_alone(figures: Mapping[str, Any]) -> str:
+    """Without a measure of how much the gates carry: how many there are, beside a null, and what all wires carry."""
+    unmeasured = "how much of the MLP these gates account for was not measured here"
+    counted = list((figures.get("gates") or {}).values())
+    if not counted:
+        return f"{unmeasured[0].upper()}{unmeasured[1:]}."
+    total = {key: sum(c.get(key) or 0 for c in counted) for key in ("outputs", "logic", "verified")}
+    said = f"{total['logic']:,} of {count(total['outputs'], 'output')} obey a rule that holds, {total['verified']:,} of them verified"
+    baselines = figures.get("baselines") or {}
+    for key, name in _NULLS.items():
+        null = baselines.get(key) or {}
+        if null.get("logic") is not None:
+            said += f"; the same procedure on {name} gives {null['logic']:,} of {null['outputs']:,}, {null.get('verified') or 0:,} verified"
+            break
+    kept = (figures.get("all_replaced") or {}).get("gap_closed")
+    wires = (
+        ""
+        if kept is None
+        else f"All wires together bring the model {percent(max(kept, 0))} of the way back from mean ablation; "
+    )
+    return f"{said}. {f'{wires}{unmeasured}' if wires else unmeasured[0].upper() + unmeasured[1:]}."
 
 
 def _amount(share: float | None) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ..store import replace_file
-from .document import asset, compact_style
-from .isolated import isolated
+from . import legend
+from .isolated import alone, isolated
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,17 @@ class Drawing:
     Attributes:
         svg: the `<svg>` element, styled by whatever page it stands in.
         said: what it shows, in words.
+        marks: that occur in it, for its legend in a notebook.
     """
 
     svg: str
     said: str = ""
+    marks: frozenset[str] = frozenset()
 
     @property
     def alone(self) -> str:
         """The element with its own style: light or dark as its reader likes it, light on paper."""
-        style = compact_style(asset("picture.css") + asset("picture_alone.css"))
-        head, rest = self.svg.split(">", 1)
-        head = head.replace('class="gp"', 'class="gp alone" xmlns="http://www.w3.org/2000/svg"', 1)
-        return f"{head}><style>{style}</style>{rest}"
+        return alone(self.svg)
 
     def show_code(self) -> str:
         """The SVG's code; nothing in it is fetched."""
@@ -44,7 +43,8 @@ class Drawing:
         return path
 
     def _repr_html_(self) -> str:
-        return isolated(Markup('<div class="pic">{}</div>').format(Markup(self.svg)), repr(self))
+        key = legend.drawn(self.marks) if self.marks else ""
+        return isolated(Markup('<div class="pic">{}{}</div>').format(Markup(self.svg), Markup(key)))
 
     def __html__(self) -> str:
         return self.svg
