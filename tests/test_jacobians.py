@@ -135,9 +135,9 @@ def test_measures_worked_by_hand():
     assert found.l4 == pytest.approx(5.0)
     assert found.hoyer == pytest.approx((10**0.5 - 2**0.5) / (10**0.5 - 1))
     assert (found.f90, found.f99) == (0.2, 0.2)
-    assert found.seed[0.5] == pytest.approx(0.8 * 2 + 0.2 / (root + 0.5))
+    assert found.reciprocal[0.5] == pytest.approx(0.8 * 2 + 0.2 / (root + 0.5))
     assert found.above[0.5] == pytest.approx(0.2)
-    assert found.to_dict()["seed"]["0.5"] == found.seed[0.5]
+    assert found.to_dict()["reciprocal"]["0.5"] == found.reciprocal[0.5]
 
 
 def test_a_stack_is_scaled_input_by_input_and_no_scale_counts():

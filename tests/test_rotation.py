@@ -11,7 +11,7 @@ from _rotation_matching import match_rotations, random_match, row_energy
 from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation
 from gatelens.bases.rotation.baselines import baseline_table, verdict
 from gatelens.bases.rotation.checks import check_columns
-from gatelens.bases.rotation.objectives import L4, LogSquare, SeedMeasure, SmoothL1
+from gatelens.bases.rotation.objectives import L4, LogSquare, Reciprocal, SmoothL1
 from gatelens.bases.rotation.quasi_newton import cayley, column_blocks, evaluate
 from gatelens.bases.rotation.stages import Stage, stages
 from gatelens.bases.rotation.starts import distinct_columns, polar, qr_rotation, random_rotation
@@ -29,7 +29,7 @@ def planted(n=16, columns=400, dense=0.1, noise=0.02, seed=0) -> tuple[torch.Ten
 
 
 @pytest.mark.parametrize(
-    ("objective", "start"), [("l1", "svd"), ("l1", "random"), ("log", "svd"), ("log", "random"), ("seed", "svd")]
+    ("objective", "start"), [("l1", "svd"), ("l1", "random"), ("log", "svd"), ("log", "random"), ("reciprocal", "svd")]
 )
 def test_a_planted_rotation_is_found(objective, start):
     columns, q = planted()
@@ -90,9 +90,9 @@ def test_adam_reaches_a_planted_rotation_given_time(method):
     assert match_rotations(found.matrix, q) > 0.97
 
 
-def test_the_seeds_own_descent_raises_the_seed_measure():
+def test_plain_descent_raises_the_reciprocal_measure():
     columns, _ = planted(n=8, columns=100)
-    found = fit_rotation(columns, "expm_sgd", objective="seed", start="random", iterations=60, seed=1)
+    found = fit_rotation(columns, "expm_sgd", objective="reciprocal", start="random", iterations=60, seed=1)
     assert max(found.trace.value) > found.trace.value[0]
 
 
@@ -110,7 +110,7 @@ def test_oblique_directions_need_the_invertible_map():
     torch.testing.assert_close(oblique.decode(oblique.encode(columns.T)), columns.T, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("objective", [SmoothL1(), SeedMeasure(0.3), LogSquare(), L4()])
+@pytest.mark.parametrize("objective", [SmoothL1(), Reciprocal(0.3), LogSquare(), L4()])
 def test_value_gradient_and_curvature_are_those_of_autograd(objective):
     columns, _ = planted(n=5, columns=300)
     columns, rotation = columns.double(), random_rotation(5, 2).double()
@@ -159,8 +159,10 @@ def test_stages_lower_mu_and_eps_step_by_step():
     def plan(*arguments, lead=False):
         return [s.objective.name for s in stages(*arguments, 128, lead)]
 
-    seed = [f"reciprocal measure, eps {e:g}" for e in (1.0, 0.3, 0.3, 0.1)]  # .3 on a sample, and again on all columns
-    assert plan("seed", 0.1, False) == plan("seed", 0.1, False, lead=True) == seed
+    reciprocal = [
+        f"reciprocal measure, eps {e:g}" for e in (1.0, 0.3, 0.3, 0.1)
+    ]  # .3 on a sample, and again on all columns
+    assert plan("reciprocal", 0.1, False) == plan("reciprocal", 0.1, False, lead=True) == reciprocal
     assert plan("l1", 0.1, True) == ["L1, mu 0.02", "reciprocal measure, eps 0.3", "reciprocal measure, eps 0.1"]
     assert plan("l1", 0.5, True) == ["L1, mu 0.02", "reciprocal measure, eps 0.5"]
     assert plan("log", 0.1, False, lead=True) == ["L1, mu 1", "L1, mu 0.3", "log"]
@@ -169,7 +171,7 @@ def test_stages_lower_mu_and_eps_step_by_step():
 
 @pytest.mark.parametrize("eps", [0.0, -0.1, float("nan"), float("inf")])
 def test_an_eps_that_is_not_positive_is_refused_before_the_fit(eps):
-    for objective in ("l1", "seed"):
+    for objective in ("l1", "reciprocal"):
         with pytest.raises(BasisError, match="eps must be positive"):
             fit_rotation(planted()[0], objective=objective, eps=eps)
 
@@ -197,12 +199,12 @@ def test_no_method_makes_a_tensor_on_the_default_device(method):
         assert found.encode(columns.T).device.type == "cpu"
 
 
-def test_the_zeros_polish_trades_l1_for_the_seed_measure():
+def test_the_zeros_polish_trades_l1_for_the_reciprocal_measure():
     # heavy tails around a dense floor: where the two measures disagree
     g = torch.Generator().manual_seed(4)
     columns = random_rotation(12, 1) @ (torch.randn(12, 700, generator=g) ** 3)
     plain, zeros = fit_rotation(columns), fit_rotation(columns, zeros=True)
-    assert sparsity(zeros.matrix @ columns).seed[0.1] >= sparsity(plain.matrix @ columns).seed[0.1]
+    assert sparsity(zeros.matrix @ columns).reciprocal[0.1] >= sparsity(plain.matrix @ columns).reciprocal[0.1]
 
 
 def test_restarts_keep_the_best_and_a_time_budget_is_kept():

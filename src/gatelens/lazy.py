@@ -55,6 +55,14 @@ def renamed(**old: str) -> Callable[[T], T]:
     return decorate
 
 
+def understood(name: str, old: dict[str, str], what: str) -> str:
+    """Today's name of a choice; that of the version before (old -> new) is taken, with a warning."""
+    if name not in old:
+        return name
+    _told(f"{what} {name!r}", repr(old[name]))
+    return old[name]
+
+
 def _told(name: str, new: str) -> str:
     warnings.warn(f"{name} is called {new} now; the old name goes with the next version", DeprecationWarning, 4)
     return new

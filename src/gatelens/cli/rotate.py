@@ -69,12 +69,14 @@ def act(options: argparse.Namespace) -> int:
 
 def table(hook: str, figures: Any) -> str:
     """One hook point's rotation beside its nulls, on held-out inputs."""
+    from ..jacobians.sparsity import reciprocal_in
+
     rows = figures["sparsity"]
-    eps = list(next(iter(rows.values()))["seed"])
+    eps = list(reciprocal_in(next(iter(rows.values()))))
     head = f"{hook} ({figures['side']} of {figures['segment']}): {figures['verdict']}"
     names = f"  {'':<28}{'mean |y|':>10}{'Hoyer':>8}" + "".join(f"{'S(' + str(e) + ')':>10}" for e in eps)
     lines = [
-        f"  {name:<28}{row['l1']:>10.3f}{row['hoyer']:>8.3f}" + "".join(f"{row['seed'][e]:>10.3f}" for e in eps)
+        f"  {name:<28}{row['l1']:>10.3f}{row['hoyer']:>8.3f}" + "".join(f"{reciprocal_in(row)[e]:>10.3f}" for e in eps)
         for name, row in rows.items()
     ]
     return "\n".join([head, names, *lines])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-_ROWS = 2_048
+_ROWS, _COLUMNS = 2_048, 256
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,7 @@ class Codes:
     def encode(cls, basis: Any, x: Float[Tensor, "rows d"]) -> Codes:
         """What a basis makes of activations, a few thousand rows at a time."""
         with torch.no_grad():
-            parts = [cls.of(basis.encode(part)) for part in x.split(_ROWS)]
-        counts = torch.cat([p.crow.diff() for p in parts])
-        crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return cls(crow, torch.cat([p.col for p in parts]), torch.cat([p.value for p in parts]), parts[0].width)
+            return stacked([cls.of(basis.encode(part)) for part in x.split(_ROWS)])
 
     def __len__(self) -> int:
         return len(self.crow) - 1
@@ -116,6 +114,13 @@ class Codes:
         return (total / count.clamp_min(1)).to(self.value.dtype)
 
 
+def stacked(parts: list[Codes]) -> Codes:
+    """Codes of the same width, one under the other."""
+    counts = torch.cat([p.crow.diff() for p in parts])
+    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Codes(crow, torch.cat([p.col for p in parts]), torch.cat([p.value for p in parts]), parts[0].width)
+
+
 def offsets(row: Int[Tensor, " entries"], rows: int) -> Int[Tensor, " rows_and_1"]:
     """Where each row's entries begin, for entries in order of their rows."""
     counts = torch.bincount(row, minlength=rows)
@@ -130,6 +135,14 @@ def weighted_rows(
 ) -> Float[Tensor, "bags d"]:
     """For each bag of entries, the sum of weight * table[index]; derivatives in both table and weight."""
     return F.embedding_bag(index, table, starts, mode="sum", per_sample_weights=weight)
+
+
+def products_by_column(a: Any, b: Any) -> Iterator[tuple[slice, Any]]:
+    """a.T @ b of two scipy matrices, dense, some of its rows at a time: such a product of features is all but dense."""
+    by_column = a.T.tocsr()
+    for start in range(0, a.shape[1], _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        yield part, (by_column[part] @ b).toarray()
 
 
 def scipy_csr(codes: Codes):

@@ -197,13 +197,6 @@ def additions(codes: Codes, counts: Int[Tensor, " rows"], library: Library, gene
     return Codes.from_entries(row, col, library.typical[col], len(codes), codes.width)
 
 
-def stacked(parts: list[Codes]) -> Codes:
-    """Codes of the same width, one under the other."""
-    counts = torch.cat([p.crow.diff() for p in parts])
-    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Codes(crow, torch.cat([p.col for p in parts]), torch.cat([p.value for p in parts]), parts[0].width)
-
-
 def _merged(row: Tensor, col: Tensor, value: Tensor, added: Codes, rows: int, width: int) -> Codes:
     every = torch.cat([row, added.row])
     order = torch.argsort(every, stable=True)

@@ -16,23 +16,25 @@ from ..basis.linear import Basis, check_width, directions
 from ..basis.output import at_output, output_features
 from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
 from ..codes.csr import spread
-from ..codes.rows import Codes
+from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
 from ..edits.counterfactual import Counterfactual, Library
 from ..errors import BasisError
 from ..models import host, there
 from ..segments import Segment
-from ..store.estimate import Estimate, in_all, training
+from ..store.estimate import Estimate
 from .gate_basis import GateBasis, check_finite_codes
-from .gate_start import allowed_parents, check_memory, omp_start, pointing
+from .gate_memory import check_memory, gates_estimate
+from .gate_start import allowed_parents, omp_start, pointing
 from .gate_training import GateRun, GateTraining, Rows
 from .gate_units import Units
-from .given import dictionary_at, refuse_meeting
+from .given import dictionary_at, own, refuse_meeting, shape_of
 from .input_tuning import InputTuning
 from .pair_bypass import PairBypass
 from .product_gates import ProductRun, check_gated
 
 _START_ROWS = 60_000
+_ENCODED_ROWS = 4_096
 BYPASSES = ("none", "dense", "all")
 
 
@@ -153,15 +155,17 @@ class GateDictionary(RecipeDefaults):
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         """Either end: the input dictionary's features, or as many gates as the dictionary has that they start from."""
-        known = [as_recipe(r).shape_at(hook, width) for r in (self.inputs, self.outputs) if is_recipe(r)]
-        return max([*known, *([] if len(known) == 2 else [(8 * width, self.l0)])])
+        return max(shape_of(given, hook, width, self.l0) for given in (self.inputs, self.outputs))
 
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:
-        """The dictionaries' training, and the table in which new parents are found."""
-        features, _ = self.shape_at(hook, width)
-        table = min(8 * features * features, int(self.memory_gib * 2**30))
-        parts = dict(training(rows, width, features, self.batch_size).parts) | {"the table of parents": table}
-        return in_all("bases", parts, disk=4 * (2 * width + 2) * features)
+        """The dictionaries that are yet to be trained, or the gates, whichever takes more."""
+        features, active = self.shape_at(hook, width)
+        work = [gates_estimate(rows, width, features, active, self.fan_in)]
+        work += [as_recipe(r).estimate(hook, rows, width) for r in (self.inputs, self.outputs) if is_recipe(r)]
+        if self.inputs is None or self.outputs is None:
+            work.append(own(width).estimate(hook, rows, width))
+        most = max(work, key=lambda e: e.memory)
+        return Estimate("bases", most.memory, work[0].disk, most.parts)
 
     def watched(self, progress: bool) -> GateDictionary:
         return replace(self, progress=progress)
@@ -195,7 +199,7 @@ class GateDictionary(RecipeDefaults):
         past = there(past, device)
         left = y if past is None else y - past.from_codes(codes)
         some = spread(len(x), _START_ROWS)
-        f_out = Codes.of(output_features(start, x[some], y[some]))
+        f_out = stacked([Codes.of(output_features(start, x[part], y[part])) for part in some.split(_ENCODED_ROWS)])
         if past is not None:
             f_out = pointing(left[some], directions(start, f_out.width), self.l0)
         if not len(f_out.value):

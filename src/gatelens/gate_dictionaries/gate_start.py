@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..bases.sae.pair_training import level
-from ..codes.rows import Codes, scipy_csr
-from ..edits.counterfactual import stacked
-from ..errors import BasisError, TooLargeError
+from ..codes.rows import Codes, products_by_column, scipy_csr, stacked
+from ..errors import BasisError
 from ..solvers.selection import forward_selection
 
 #: above this many entries, a table of inputs x outputs is screened by correlation instead of forward selection
-_SELECTION_ENTRIES = 4_096 * 4_096
+SELECTION_ENTRIES = 4_096 * 4_096
 _SHRINK = 1e-6
 _POINTING = 1_024
 
@@ -55,16 +55,6 @@ def allowed_parents(codes: Codes, dense_share: float, fan_in: int) -> tuple[Bool
     return allowed, {"parents_dead": int((~live).sum()), "parents_dense": int(dense.sum())}
 
 
-def check_memory(m: int, n: int, gib: float) -> None:
-    """Refuse a regrowth table that would not fit, before anything is allocated."""
-    wanted = 8 * m * n / 2**30
-    if wanted > gib:
-        raise TooLargeError(
-            f"{m} input features x {n} gates: the table that finds new parents takes {wanted:.3g} GiB, memory_gib is {gib:g}. "
-            "Raise memory_gib, choose a smaller width, or set rounds=0 to keep the parents of the start"
-        )
-
-
 def omp_start(
     f_in: Codes,
     f_out: Codes,
@@ -100,7 +90,7 @@ def omp_wires(
     columns = allowed.nonzero().squeeze(1)
     covariance, products, mean_in, mean_out = sparse_statistics(f_in, f_out, columns)
     n, k = products.shape[1], min(fan_in, len(columns))
-    if products.numel() <= _SELECTION_ENTRIES:
+    if products.numel() <= SELECTION_ENTRIES:
         chosen = forward_selection(covariance, products, budget=n * k, cap=k).inputs[:, :k]
     else:
         chosen = (products.abs() / covariance.diagonal().clamp_min(1e-12).sqrt()[:, None]).topk(k, dim=0).indices.T
@@ -114,11 +104,16 @@ def omp_wires(
 def sparse_statistics(f_in: Codes, f_out: Codes, columns: Int[Tensor, " p"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Covariance of inputs [p, p], products with outputs [p, n] (both centred sums), and the means; float64, sparse products."""
     a, b = scipy_csr(f_in)[:, columns.cpu().numpy()], scipy_csr(f_out)
-    rows = a.shape[0]
     mean_in, mean_out = np.asarray(a.mean(0)).ravel(), np.asarray(b.mean(0)).ravel()
-    covariance = torch.from_numpy((a.T @ a).toarray() - rows * np.outer(mean_in, mean_in))
-    products = torch.from_numpy((a.T @ b).toarray() - rows * np.outer(mean_in, mean_out))
+    covariance, products = _centred(a, a, mean_in, mean_in), _centred(a, b, mean_in, mean_out)
     return covariance, products, torch.from_numpy(mean_in), torch.from_numpy(mean_out)
+
+
+def _centred(a: Any, b: Any, mean_a: np.ndarray, mean_b: np.ndarray) -> Float[Tensor, "p n"]:
+    out = np.empty((a.shape[1], b.shape[1]))
+    for part, product in products_by_column(a, b):
+        out[part] = product - a.shape[0] * np.outer(mean_a[part], mean_b)
+    return torch.from_numpy(out)
 
 
 def _least_squares(

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from ..bases.sae.pair_training import falling, level, shuffled
 from ..codes.active import Chooser, Seen, decode_active, unit_rows_
-from ..codes.rows import Codes
-from ..edits.counterfactual import stacked
+from ..codes.rows import Codes, stacked
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..models import there
+from ..store.estimate import THRESHOLD_ROWS
 from .gate_start import GateStart
 from .normal_equations import NormalEquations
 
 _REGROWN_UNTIL = 0.75
+_REGROWN = 256  # gates that exchange parents at once
 _SCORED_BATCHES = 16  # batches whose gradients decide which parents come in
-_THRESHOLD_ROWS = 16_384
 _REFIT_BLOCK = 16_384
 _REVIVED_AFTER = 100  # steps before a gate that was never on counts as dead
 
@@ -218,26 +218,28 @@ class GateRun:
         n, k = self.weights.shape
         swap = max(1, round(self.settings.swap * (1 - round_number / max(1, self.settings.rounds))))
         swap = min(swap, k, max(0, int(self.allowed.sum()) - k))
-        slope, mass = self.score.view(2, n, -1)
+        score, self.score = self.score.view(2, n, -1), None
+        for start in range(0, n, _REGROWN):
+            gates = slice(start, start + _REGROWN)
+            self._exchange(gates, swap, *score[:, gates])
+
+    def _exchange(self, gates: slice, swap: int, slope: Float[Tensor, "some m"], mass: Float[Tensor, "some m"]) -> None:
+        """New parents for some of the gates."""
+        parents, weights = self.parents[gates], self.weights[gates]
         slope = slope * self.rows.y.shape[1]  # the loss is a mean over coordinates
-        prior = self.power * (0.1 * self.settings.l0 / n * self.scored_rows)  # a few rows' luck is no evidence
-        gain, mass = slope.square() / (4 * (mass + prior).clamp_min(1e-12)), mass + prior
-        self.score = None
+        # a few rows' luck is no evidence
+        mass = mass + self.power * (0.1 * self.settings.l0 / len(self.weights) * self.scored_rows)
+        gain = slope.square() / (4 * mass.clamp_min(1e-12))
         gain[:, ~self.allowed] = -1.0
-        gain.scatter_(1, self.parents, -1.0)
+        gain.scatter_(1, parents, -1.0)
         best = gain.topk(swap, dim=1)
-        weakest = (self.weights.square() * mass.gather(1, self.parents)).topk(swap, dim=1, largest=False)
-        useful = (
-            best.values > weakest.values
-        )  # the best against the weakest, the second best against the second weakest, ...
-        weakest = weakest.indices
-        incoming = torch.where(useful, best.indices, self.parents.gather(1, weakest))
-        self.parents.scatter_(1, weakest, incoming)
-        new = torch.where(useful, 0.0, self.weights.gather(1, weakest))
-        self.weights.scatter_(1, weakest, new)
-        for moment in ("exp_avg", "exp_avg_sq"):
-            state = self.optimiser.state[self.weights][moment]
-            state.scatter_(1, weakest, torch.where(useful, 0.0, state.gather(1, weakest)))
+        weakest = (weights.square() * mass.gather(1, parents)).topk(swap, dim=1, largest=False)
+        # the best against the weakest, the second best against the second weakest, ...
+        useful, weakest = best.values > weakest.values, weakest.indices
+        parents.scatter_(1, weakest, torch.where(useful, best.indices, parents.gather(1, weakest)))
+        moments = (self.optimiser.state[self.weights][moment][gates] for moment in ("exp_avg", "exp_avg_sq"))
+        for kept in (weights, *moments):
+            kept.scatter_(1, weakest, torch.where(useful, 0.0, kept.gather(1, weakest)))
 
     @torch.no_grad()
     def _revive(self, codes: Codes, error: Float[Tensor, "rows d"]) -> None:
@@ -268,7 +270,7 @@ class GateRun:
     @torch.no_grad()
     def threshold(self) -> tuple[float, Int[Tensor, " n"]]:
         """The threshold at which natural rows have l0 active gates in the mean, and how often each gate passes it."""
-        index = torch.randperm(len(self.rows.y), generator=self.generator)[:_THRESHOLD_ROWS]
+        index = torch.randperm(len(self.rows.y), generator=self.generator)[:THRESHOLD_ROWS]
         counts = torch.zeros(len(self.bias), dtype=torch.long, device=self.rows.y.device)
         parts = (self.pre(self.rows.codes.rows(part)) for part in index.split(1024))
         threshold = level(parts, round(self.settings.l0 * len(index)))

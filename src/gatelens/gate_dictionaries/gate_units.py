@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bases.sae.pair_training import Scale
 from ..codes.rows import Codes
 from ..errors import BasisError
 from .gate_start import GateStart
@@ -23,20 +23,19 @@ class Units:
 
     @classmethod
     def of(cls, codes: Codes, y: Float[Tensor, "rows d"]) -> Units:
-        mean = y.mean(0, dtype=torch.float64).to(y.dtype)
-        size_out = float((y - mean).square().mean(dtype=torch.float64).sqrt())
-        if size_out == 0:
+        out = Scale.of(y)
+        if out.size == 0:
             raise BasisError(
                 "the output is the same in every row: there is nothing to explain. Collect more varied inputs"
             )
         mean_power = float(codes.value.double().square().sum()) / max(len(codes.value), 1)
-        return cls(max(mean_power, 1e-24) ** 0.5, size_out, mean)
+        return cls(max(mean_power, 1e-24) ** 0.5, out.size, out.mean)
 
     def codes(self, codes: Codes) -> Codes:
         return codes.over(self.size_in)
 
     def y(self, y: Tensor) -> Tensor:
-        return (y - self.mean_out) / self.size_out
+        return (y - self.mean_out).div_(self.size_out)
 
     def start(self, first: GateStart) -> GateStart:
         """The start in training units; dictionary rows of another length than 1 hand their length to the gate."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..basis.recipe import is_recipe
+from ..basis.linear import basis_width
+from ..basis.recipe import as_recipe, is_recipe
 from ..errors import BasisError
 from ..segments import Segment
 
@@ -35,8 +36,20 @@ def dictionary_at(given: Any, segment: Segment, hook: str, acts: Mapping[str, Te
             )
         return given[hook]
     if given is None:
-        from ..bases.sae.trained import TrainedSAE
-
-        recipe = TrainedSAE(expansion=8, k=min(32, 4 * acts[hook].shape[1]))
-        return recipe.train(acts[hook], hook)
+        return own(acts[hook].shape[1]).train(acts[hook], hook)
     return given.fit([segment], acts)[hook] if is_recipe(given) else given
+
+
+def shape_of(given: Any, hook: str, width: int, active: float) -> tuple[int, float]:
+    """How many features the dictionary at a hook point has or will have, and how many are active; `active`: where it does not say."""
+    if given is None or is_recipe(given):
+        return as_recipe(own(width) if given is None else given).shape_at(hook, width)
+    basis = given.get(hook) if isinstance(given, Mapping) else given
+    return (0 if basis is None else basis_width(basis, width)), active
+
+
+def own(width: int) -> Any:
+    """The recipe of the dictionaries that nobody gave."""
+    from ..bases.sae.trained import TrainedSAE
+
+    return TrainedSAE(expansion=8, k=min(32, 4 * width))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..codes.rows import Codes, scipy_csr
+from ..codes.rows import Codes, products_by_column, scipy_csr
 from ..errors import BasisError
 
 _SHRINK = 1e-3
@@ -26,7 +26,7 @@ class NormalEquations:
 
     def add(self, codes: Codes, y: Float[Tensor, "rows d"], weight: float = 1.0, constant: bool = True) -> None:
         a = _with_constant(codes, constant)
-        self._add(weight * (a.T @ a), weight * (a.T @ y.double().cpu().numpy()))
+        self._add(a, weight * (a.T @ y.double().cpu().numpy()), weight)
 
     def add_edited(
         self,
@@ -44,12 +44,15 @@ class NormalEquations:
 
     def add_sparse(self, codes: Codes, targets: Codes) -> None:
         a = _with_constant(codes, True)
-        self._add(a.T @ a, (a.T @ scipy_csr(targets)).toarray())
+        self._add(a, (a.T @ scipy_csr(targets)).toarray())
 
-    def _add(self, inner: Any, cross: Any) -> None:
-        inner, cross = torch.from_numpy(inner.toarray()), torch.from_numpy(cross)
-        self.inner = inner if self.inner is None else self.inner.add_(inner)
-        self.cross = cross if self.cross is None else self.cross.add_(cross)
+    def _add(self, a: Any, cross: Any, weight: float = 1.0) -> None:
+        if self.inner is None or self.cross is None:
+            self.inner = torch.zeros(a.shape[1], a.shape[1], dtype=torch.float64)
+            self.cross = torch.zeros(cross.shape, dtype=torch.float64)
+        for part, product in products_by_column(a, a):
+            self.inner[part] += torch.from_numpy(weight * product)
+        self.cross += torch.from_numpy(cross)
 
     def solve(self, shrink: float = _SHRINK) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"]]:
         """Weights and intercept; `shrink` is the penalty in units of the features' mean power.

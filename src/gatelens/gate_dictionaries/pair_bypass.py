@@ -15,9 +15,9 @@ from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width
 from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
 from ..codes.csr import csr, spread
-from ..codes.rows import Codes
+from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
-from ..edits.counterfactual import Counterfactual, stacked
+from ..edits.counterfactual import Counterfactual
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..models import host, there

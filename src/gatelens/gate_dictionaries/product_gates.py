@@ -11,9 +11,8 @@ from torch import Tensor
 from ..bases.sae.pair_training import falling, level, shuffled
 from ..basis.linear import Basis, directions
 from ..codes.active import Seen, decode_active, unit_rows_
-from ..codes.rows import Codes
+from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
-from ..edits.counterfactual import stacked
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve

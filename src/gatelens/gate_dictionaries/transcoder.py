@@ -13,10 +13,12 @@ from torch import Tensor
 from ..bases.sae.files import sae_lens_works
 from ..bases.sae.pair_training import PairTraining, PairWeights, train_pair
 from ..bases.sae.plain import PlainSAE
+from ..bases.sae.training import LARGEST
 from ..basis.linear import Basis
 from ..basis.recipe import AtWork
 from ..models import host
 from ..segments import Segment
+from ..store.estimate import Estimate, training
 from .transcoder_basis import TranscoderBasis as TranscoderBasis
 from .transcoder_basis import read_transcoder as read_transcoder
 
@@ -51,6 +53,11 @@ class Transcoder(PairTraining):
             s.hook_out: self.train(rows[s.hook_in], rows[s.hook_out], s.hook_in, s.hook_out, rows.device)
             for s in segments
         }
+
+    def estimate(self, hook: str, rows: int, width: int) -> Estimate:
+        """The rows of both ends, taken to be of one width, and weights, gradients and moments."""
+        features, active = self.shape_at(hook, width)
+        return training(rows, width, features, self.batch_size or LARGEST, active, ends=2)
 
     def for_null(self, hook: str, width: int, features: int, active: float, seed: int) -> Transcoder | None:
         return None if self.path is not None else self  # a folder's is the other model's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import BasisError, NonFiniteError
+from ..lazy import understood
 
 EPS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -25,7 +26,7 @@ class Sparsity:
             Factorization with Sparseness Constraints").
         l4: mean y^4; 3 for a Gaussian; higher means larger peaks.
         f90, f99: the share of entries that hold 90 and 99 % of the squared mass; lower is sparser.
-        seed: eps -> mean 1 / (|y| + eps), higher is sparser; eps in units of the root mean square.
+        reciprocal: eps -> mean 1 / (|y| + eps), higher is sparser; eps in units of the root mean square.
         above: eps -> share of entries with |y| > eps.
     """
 
@@ -34,17 +35,27 @@ class Sparsity:
     l4: float
     f90: float
     f99: float
-    seed: dict[float, float]
+    reciprocal: dict[float, float]
     above: dict[float, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the eps become text keys."""
         plain = {name: getattr(self, name) for name in ("l1", "hoyer", "l4", "f90", "f99")}
-        return plain | {name: {f"{e:g}": v for e, v in getattr(self, name).items()} for name in ("seed", "above")}
+        return plain | {name: {f"{e:g}": v for e, v in getattr(self, name).items()} for name in ("reciprocal", "above")}
+
+    @property
+    def seed(self) -> dict[float, float]:
+        """The name of `reciprocal` in the version before."""
+        return getattr(self, understood("seed", {"seed": "reciprocal"}, "of a Sparsity,"))
 
     def __repr__(self) -> str:
-        seed = ", ".join(f"{value:.3f} at eps {eps:g}" for eps, value in self.seed.items())
-        return f"Sparsity(L1 {self.l1:.3f}, 90 % of mass in {self.f90:.1%}, 99 % in {self.f99:.1%}; reciprocal measure {seed})"
+        reciprocal = ", ".join(f"{value:.3f} at eps {eps:g}" for eps, value in self.reciprocal.items())
+        return f"Sparsity(L1 {self.l1:.3f}, 90 % of mass in {self.f90:.1%}, 99 % in {self.f99:.1%}; reciprocal measure {reciprocal})"
+
+
+def reciprocal_in(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The reciprocal measure in what a report says of a matrix, also of the version before."""
+    return figures["reciprocal" if "reciprocal" in figures else "seed"]
 
 
 def sparsity(values: Float[Tensor, "*shape"], eps: Sequence[float] = EPS) -> Sparsity:
@@ -73,12 +84,12 @@ def sparsity(values: Float[Tensor, "*shape"], eps: Sequence[float] = EPS) -> Spa
         l4=float(size.double().pow(4).mean()),
         f90=_share(mass, 0.9),
         f99=_share(mass, 0.99),
-        seed={float(e): seed_measure(size, e) for e in eps},
+        reciprocal={float(e): reciprocal_measure(size, e) for e in eps},
         above={float(e): float((size > e).double().mean()) for e in eps},
     )
 
 
-def seed_measure(values: Float[Tensor, "*shape"], eps: float = 0.1) -> float:
+def reciprocal_measure(values: Float[Tensor, "*shape"], eps: float = 0.1) -> float:
     """mean 1 / (|y| + eps) of values as they are; higher is sparser."""
     check_eps([eps])
     return float((values.abs() + eps).reciprocal().mean(dtype=torch.float64))

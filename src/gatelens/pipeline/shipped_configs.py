@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..lazy import understood
+
 #: in an installed package they lie within it; in a checkout they are the repository's own `configs/`
 _PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (_PACKAGE / "configs", _PACKAGE.parents[1] / "configs")
+#: names of the version before
+_OLD = {"mnist_seed": "mnist_tied"}
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -18,4 +22,7 @@ def shipped_configs() -> dict[str, Path]:
 def config_file(given: str | Path) -> Path:
     """The file that is meant: the one at that path, else the shipped config of that name."""
     path = Path(given)
-    return path if path.is_file() else shipped_configs().get(str(given), path)
+    if path.is_file():
+        return path
+    name = understood(str(given), _OLD, "the config")
+    return shipped_configs().get(name, path)

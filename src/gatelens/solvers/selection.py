@@ -79,6 +79,11 @@ def forward_selection(covariance: Float[Tensor, "m m"], products: Float[Tensor, 
     return _stacked(shared(len(parts), selected))
 
 
+def selection_bytes(m: int, cap: int) -> int:
+    """What the search of so many outputs at once holds in float64: what is left, residuals, and factors while one is added."""
+    return 8 * _TOGETHER * m * (2 * cap + 4)
+
+
 def _selected(
     covariance: Float[Tensor, "m m"], products: Float[Tensor, "m n"], budget: int, cap: int, least: float = 0.0
 ) -> Path:

@@ -14,6 +14,8 @@ from . import check_space, readable
 
 #: bytes for each row's document, position and token
 WHERE = 24
+#: rows on which a dictionary's threshold is set
+THRESHOLD_ROWS = 16_384
 #: what the allocator holds back of freed temporaries while batches come and go
 ALLOCATOR = 64 << 20
 
@@ -97,16 +99,22 @@ def reading(rows: int, widths: Iterable[int]) -> int:
     return 2 * 4 * rows * sum(widths)
 
 
-def training(rows: int, d_in: int, d_sae: int, batch_size: int) -> Estimate:
-    """One SAE: its rows, and weights, gradients and two moments of Adam, in float32."""
+def training(rows: int, width: int, d_sae: int, batch_size: int, active: float, ends: int = 1) -> Estimate:
+    """One dictionary: its rows, and weights, gradients and two moments of Adam, in float32.
+
+    Args:
+        active: features in a row; where a threshold is looked for, so many values of `THRESHOLD_ROWS` are held.
+        ends: 2 for a dictionary that reads one hook point and writes another, both of this width.
+    """
     parts = {
-        "the activations": reading(rows, [d_in]),
-        "the same in units of the training": 4 * rows * d_in,
-        "weights and optimiser": 4 * 4 * (2 * d_in + 2) * d_sae,
-        "a batch": 4 * batch_size * (6 * d_sae + 4 * d_in),
+        "the activations": 4 * rows * width * ends,
+        "the same in units of the training": 4 * rows * width * ends,
+        "weights and optimiser": 4 * 4 * (2 * width + 2) * d_sae,
+        "a batch": 4 * batch_size * (6 * d_sae + 4 * width),
+        "values about the threshold": int(48 * min(rows, THRESHOLD_ROWS) * min(active, d_sae)),
         "the order of the rows": 8 * 2 * rows,
     }
-    return _sum("bases", parts, disk=4 * (2 * d_in + 2) * d_sae)
+    return in_all("bases", parts, disk=4 * (2 * width + 2) * d_sae)
 
 
 def features(rows: int, width: int, active: float | None = None) -> int:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from ..bases.rotation.picture import JacobianPicture
 from ..bases.rotation.result import Trace
+from ..jacobians.sparsity import reciprocal_in
 from .document import fragment
 from .figures import table
 from .ink import COLOURS, inked
@@ -76,10 +77,10 @@ def nulls_table(hook: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     found = entry["sparsity"]
     rows = {
         name: {"l1": found[name]["l1"], "hoyer": found[name]["hoyer"]}
-        | {f"S{eps}": value for eps, value in found[name]["seed"].items()}
+        | {f"S{eps}": value for eps, value in reciprocal_in(found[name]).items()}
         for name in sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     }
-    eps = next(iter(found.values()))["seed"]
+    eps = reciprocal_in(next(iter(found.values())))
     columns = [("basis", None), ("mean |y|", "l1"), ("Hoyer", "hoyer"), *((f"S({e})", f"S{e}") for e in eps)]
     what = (
         f"Jacobians of held-out inputs in several bases at {hook}, at a root mean square of 1. Mean |y|: lower is sparser. Hoyer and "

@@ -120,11 +120,11 @@ def verdict(table: Mapping[str, Sparsity]) -> str:
     if abs(change) < _SAME:
         return "the neurons are kept: on the inputs fitted no rotation that was found is sparser"
     said = [f"held out, mean |y| is {abs(change):.1%} {'lower' if change > 0 else 'higher'} than in the neuron basis"]
-    lost = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] >= rotation.seed[e])
-    won = ", ".join(f"{e:g}" for e in rotation.seed if neurons.seed[e] < rotation.seed[e])
+    lost = ", ".join(f"{e:g}" for e in rotation.reciprocal if neurons.reciprocal[e] >= rotation.reciprocal[e])
+    won = ", ".join(f"{e:g}" for e in rotation.reciprocal if neurons.reciprocal[e] < rotation.reciprocal[e])
     if lost and won:
         said.append(f"on the reciprocal measure the neuron basis wins at eps {lost} RMS, the rotation at eps {won} RMS")
-    elif rotation.seed:
+    elif rotation.reciprocal:
         said.append(
             f"on the reciprocal measure the {'neuron basis' if lost else 'rotation'} wins at every eps ({lost or won} RMS)"
         )

@@ -1,4 +1,4 @@
-"""First-order methods over rotations, to compare with: the founding post's own gradient descent, and Adam in three parametrisations."""
+"""First-order methods over rotations, to compare with: plain gradient descent, and Adam in three parametrisations."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def descend(
 ) -> Float[Tensor, "n n"]:
     """Run one of `FIRST_ORDER` and return the best rotation that it passed.
 
-    The objective is "l1" or "seed", the reciprocal measure with its kink. Gradient descent takes the sum over the entries,
-    as the seed does; Adam does not mind the scale and takes the mean.
+    The objective is "l1" or "reciprocal", that measure with its kink. Gradient descent takes the sum over the entries; Adam does
+    not mind the scale and takes the mean.
     """
     kind, optimiser, default = FIRST_ORDER[method]
-    if objective not in ("l1", "seed"):
-        raise BasisError(f'method {method} maximises "l1" or "seed", got objective {objective!r}')
+    if objective not in ("l1", "reciprocal"):
+        raise BasisError(f'method {method} maximises "l1" or "reciprocal", got objective {objective!r}')
     parameters, current = _parametrise(kind, rotation)
     step = optimiser(parameters, lr=default if lr is None else lr)
     best, best_value = rotation, -float("inf")
@@ -48,7 +48,7 @@ def descend(
                 break
             turned = current()
             y = turned @ columns
-            value = (y.abs() + eps).reciprocal().mean() if objective == "seed" else -y.abs().mean()
+            value = (y.abs() + eps).reciprocal().mean() if objective == "reciprocal" else -y.abs().mean()
             loss = -value * y.numel() if method == "expm_sgd" else -value
             step.zero_grad(set_to_none=True)
             loss.backward()

@@ -12,6 +12,7 @@ from ...errors import BasisError, unknown
 from .checks import Reduced, check_columns, reduce, warn_of_few
 from .first_order import FIRST_ORDER, descend
 from .invertible import fit_oblique
+from .objectives import objective_named
 from .power import match_stretch_project
 from .quasi_newton import ascend, column_blocks
 from .result import FittedRotation, Invertible
@@ -79,7 +80,7 @@ def fit_rotation(
             "svd", "qr", "identity", "random" (no fit at all).
         near: [d, k], columns at points near the inputs (`jacobians.points_near`), scaled likewise. The chain ends with an ascent that
             sees them beside the others: the rotation then hangs less on the slopes that these inputs happen to have.
-        objective: "l1", "seed" (mean 1/(|y| + eps), its eps lowered in steps from 1), "l4" or "log".
+        objective: "l1", "reciprocal" (mean 1 / (|y| + eps), its eps lowered in steps from 1), "l4" or "log".
         zeros: polish on the smoothed reciprocal measure at eps .3, then `eps`: more exact zeros for a little L1.
         start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search. None for the SVD, and where
             the neurons are sparser than a random basis, for the chain on "l1" another run from them; the better one is kept,
@@ -102,6 +103,7 @@ def fit_rotation(
     Warns:
         GateLensWarning: fewer than 4 d columns, rank-deficient columns, or so few directions that zeros come for nothing.
     """
+    objective = objective_named(objective)
     settings = Settings(method, objective, zeros, start, eps, iterations, seconds, restarts, lr, barrier, seed)
     watch = Watch(seconds, progress, watcher)
     scaled = check_columns(columns)

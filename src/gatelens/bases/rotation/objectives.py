@@ -13,6 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...lazy import understood
+
+
+def objective_named(name: str) -> str:
+    """The objective that is meant; "seed" is the name of "reciprocal" in the version before."""
+    return understood(name, {"seed": "reciprocal"}, "the objective")
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -43,7 +50,7 @@ class SmoothL1:
 
 
 @dataclass(frozen=True)
-class SeedMeasure:
+class Reciprocal:
     """phi = 1 / sqrt(y^2 + eps^2): 1 / (|y| + eps) without its kink, at which a line search would stop at once."""
 
     eps: float = 0.1

@@ -82,7 +82,9 @@ def rotation_against_neurons(
     table = baseline_table(columns, held_out, fit_rotation(columns), EPS)
 
     def flat(name: str) -> dict[str, float]:
-        return {"mean |y|": table[name].l1} | {f"reciprocal measure, eps {e:g}": v for e, v in table[name].seed.items()}
+        return {"mean |y|": table[name].l1} | {
+            f"reciprocal measure, eps {e:g}": v for e, v in table[name].reciprocal.items()
+        }
 
     beside = {f"{name}, {k}": v for name in table if name != "rotation" for k, v in flat(name).items()}
     return Answer("Does it beat the neuron basis?", verdict(table), flat("rotation"), beside)

@@ -16,9 +16,10 @@ from ...errors import BasisError
 from ...jacobians import jacobian_columns, points_near
 from ...models import host
 from ...segments import Segment
-from ...store.estimate import Estimate, in_all, reading
+from ...store.estimate import Estimate, in_all, only_the_largest, reading
 from .checks import quiet
 from .fit import Settings, fit_rotation
+from .objectives import objective_named
 from .result import FittedRotation, Invertible
 
 Fitted = dict[str, FittedRotation | Invertible]
@@ -87,16 +88,18 @@ class JacobianRotation(RecipeDefaults):
             raise BasisError(
                 f"neighbours must be 0 or more and spread positive, got {self.neighbours} and {self.spread}"
             )
+        object.__setattr__(self, "objective", objective_named(self.objective))
         Settings(self.method, self.objective, self.zeros, None, self.eps, self.iterations, self.seconds, self.restarts)
 
     is_rotation = True
 
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:
-        """The columns of one hook point as drawn, scaled, in blocks and in the optimiser, with those at points nearby."""
+        """The columns of one hook point as drawn, scaled, in blocks and in the optimiser, with those at points nearby; or the
+        activations, of which few rows are kept."""
         near = (3 if width <= 256 else 0) if self.neighbours is None else self.neighbours
         drawn = 4 * width * width * min(self.columns or columns_for(width), self.inputs)
-        parts = {"the activations": reading(rows, [width]), "the columns and their copies": (7 + 4 * near) * drawn}
-        return in_all("bases", parts, disk=4 * width * width)
+        work = {"the activations": reading(rows, [width]), "the columns and their copies": (7 + 4 * near) * drawn}
+        return in_all("bases", only_the_largest(work), disk=4 * width * width)
 
     def watched(self, progress: bool) -> JacobianRotation:
         return replace(self, progress=progress)

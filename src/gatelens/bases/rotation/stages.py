@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import BasisError, unknown
 from ...jacobians.sparsity import check_eps
-from .objectives import L4, LogSquare, Objective, SeedMeasure, SmoothL1
+from .objectives import L4, LogSquare, Objective, Reciprocal, SmoothL1
 
 _LOOSE = 1e-4
 _FEWEST, _LEADING_ENTRIES = 4, 2**22  # the first stage sees so many entries; no fewer than four columns a dimension
@@ -47,25 +47,25 @@ def stages(objective: str, eps: float, zeros: bool, dimensions: int, lead: bool 
     """The plan of a fit.
 
     Args:
-        objective: "l1", "seed" (the reciprocal measure, its eps lowered in steps from 1), "l4" or "log".
+        objective: "l1", "reciprocal" (mean 1 / (|y| + eps), its eps lowered in steps from 1), "l4" or "log".
         eps: the sharpness at which the reciprocal measure ends, in units of the root mean square.
         zeros: polish on the reciprocal measure behind another objective.
         dimensions: of the rotation; in many of them the first stage runs on a sample.
         lead: begin with smooth L1 at mu 1 and .3; without it a start stays near where it is.
     """
     check_eps([eps])
-    if objective == "seed":
+    if objective == "reciprocal":
         return _lowering(eps)
     leading = [Stage(SmoothL1(1.0), columns=max(_FEWEST, _LEADING_ENTRIES // dimensions**2)), Stage(SmoothL1(0.3))]
     plain: dict[str, list[Stage]] = {"l1": [Stage(SmoothL1())], "l4": [Stage(L4())], "log": [Stage(LogSquare())]}
     if objective not in plain:
-        raise BasisError(unknown("objective", objective, [*plain, "seed"]))
-    polish = [Stage(SeedMeasure(e)) for e in ((0.3, eps) if eps < 0.3 else (eps,))]
+        raise BasisError(unknown("objective", objective, [*plain, "reciprocal"]))
+    polish = [Stage(Reciprocal(e)) for e in ((0.3, eps) if eps < 0.3 else (eps,))]
     return (leading if lead and objective != "l4" else []) + plain[objective] + (polish if zeros else [])
 
 
 def _lowering(eps: float) -> list[Stage]:
     """The reciprocal measure at eps 1, .3 and the one wanted; loosely on a sample first, which leads to the last two cheaply."""
     sharpness = [e for e in (1.0, 0.3) if e > eps] + [eps]
-    early = [Stage(SeedMeasure(e), _LOOSE, 16) for e in sharpness[:-1]]
-    return early + [Stage(SeedMeasure(e)) for e in sharpness[-2:]]
+    early = [Stage(Reciprocal(e), _LOOSE, 16) for e in sharpness[:-1]]
+    return early + [Stage(Reciprocal(e)) for e in sharpness[-2:]]

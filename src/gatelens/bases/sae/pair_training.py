@@ -18,15 +18,15 @@ from ...errors import BasisError
 from ...errors.progress import bar
 from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, rows_there, there
+from ...store.estimate import THRESHOLD_ROWS
 from .ridge import ridge as ridge
 from .row_adam import RowAdam
 from .training import DictionaryTraining
 
-_THRESHOLD_ROWS = 16_384
 _BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
 _REVIVED_UNTIL = 0.7
-_PART = 1_024  # directions that are compared with one another in a step
+_PART = 1_024  # directions that are compared with one another in a step; rows that are summed at once
 
 
 @dataclass
@@ -141,11 +141,14 @@ class Scale:
 
     @classmethod
     def of(cls, x: Float[Tensor, "rows d"]) -> Scale:
-        mean = x.mean(0, dtype=torch.float64).to(x.dtype)
-        return cls(mean, float((x - mean).square().mean(dtype=torch.float64).sqrt()))
+        # a few rows at a time: sums in float64 make a float64 copy of what they are given
+        parts = x.split(_PART)
+        mean = (torch.stack([part.sum(0, dtype=torch.float64) for part in parts]).sum(0) / len(x)).to(x.dtype)
+        squares = torch.stack([(part - mean).square_().sum(dtype=torch.float64) for part in parts])
+        return cls(mean, float((squares.sum() / x.numel()).sqrt()))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / max(self.size, 1e-12)
+        return (x - self.mean).div_(max(self.size, 1e-12))
 
     def back(self, x: Tensor) -> Tensor:
         return x * self.size + self.mean
@@ -281,10 +284,10 @@ class PairRun:
     def _threshold(self) -> tuple[float, int]:
         """The threshold at which the mean number of active features is k, and how many features never pass it."""
         if self.settings.activation == "relu":
-            rows = self.x[:_THRESHOLD_ROWS].to(self.device)
+            rows = self.x[:THRESHOLD_ROWS].to(self.device)
             on = ((rows @ self.encoder.T + self.bias) > 0).any(0)
             return 0.0, int((~on).sum())
-        index = torch.randperm(len(self.x), generator=self.generator)[:_THRESHOLD_ROWS]
+        index = torch.randperm(len(self.x), generator=self.generator)[:THRESHOLD_ROWS]
         wanted = round(self.settings.k * len(index))
         threshold = level(self._pre(index), wanted)
         alive = torch.stack([(pre > threshold).any(0) for pre in self._pre(index)]).any(0)

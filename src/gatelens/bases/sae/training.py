@@ -89,7 +89,8 @@ class DictionaryTraining(RecipeDefaults):
 
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:
         """Its rows, and weights, gradients and two moments of Adam, in float32."""
-        return training(rows, width, self.shape_at(hook, width)[0], self.batch_size or LARGEST)
+        features, active = self.shape_at(hook, width)
+        return training(rows, width, features, self.batch_size or LARGEST, active)
 
     def watched(self, progress: bool) -> Any:
         return replace(self, progress=progress)
