@@ -20,6 +20,12 @@ RULES = [
     (Rule((A,), steps=((Op.OR, B), (Op.OR, C))), "or", "IF_3 or IF_7 > 0.5 or IF_9", lambda a, b, c, d: a or b or c),
     (Rule((A,), steps=((Op.AND, B),)), "and", "IF_3 and IF_7 > 0.5", lambda a, b, c, d: a and b),
     (
+        Rule((A,), steps=((Op.OR, B),), also=(C, D)),
+        "mixed",
+        "(IF_3 or IF_7 > 0.5) and (IF_9 or IF_1 > 0.25)",
+        lambda a, b, c, d: (a or b) and (c or d),
+    ),
+    (
         Rule((A,), steps=((Op.AND_NOT, B), (Op.AND_NOT, C))),
         "and_not",
         "IF_3 and not IF_7 > 0.5 and not IF_9",
@@ -87,3 +93,14 @@ def test_literals_by_role():
 def test_what_is_no_rule_is_refused(make, part):
     with pytest.raises(DataError, match=part):
         make()
+
+
+def test_one_of_some_besides():
+    rule = Rule((A,), steps=((Op.OR, B),), also=(C, D))
+    assert str(Rule((A,), also=(C, D))) == "IF_3 and (IF_9 or IF_1 > 0.25)"
+    for place in range(4):  # a literal that is never on might as well not be there
+        never = TABLE[~TABLE[:, place]]
+        assert (rule.without(place).evaluate(np.delete(never, place, axis=1)) == rule.evaluate(never)).all()
+    assert "also" not in Rule((A,)).to_json()
+    with pytest.raises(DataError, match="AND step"):
+        Rule((A,), also=(B,))

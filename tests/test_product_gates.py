@@ -8,7 +8,7 @@ import torch
 import gatelens as gl
 from gatelens.basis.pair import explained
 from gatelens.codes.rows import Codes
-from gatelens.connectors import Connector
+from gatelens.connectors import Connector, ProductConnector
 from gatelens.edits.counterfactual import Counterfactual
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
@@ -88,3 +88,36 @@ def test_bad_input_is_refused():
             recipe().fit([other], {"in": x, "out": other.forward(x)})
     with pytest.raises(BasisError, match="product=True"):
         recipe(bypass="all")
+
+
+def product_of_two_ors(rows=6000, m=12, wrong=0.02):
+    """(IF_0 or IF_1) and (IF_2 or IF_3), as a product of two sums, with a few rows that say the opposite."""
+    generator = torch.Generator().manual_seed(0)
+    f_in = (torch.rand(rows, m, generator=generator) < 0.2) * (0.5 + torch.rand(rows, m, generator=generator))
+    first, second = torch.zeros(1, m), torch.zeros(1, m)
+    first[0, :2], second[0, 2:4] = torch.tensor([1.0, 0.8]), torch.tensor([0.7, 1.2])
+    wires = ProductConnector.of(*(Connector.from_dense(side, torch.zeros(1)) for side in (first, second)))
+    f_out = wires(f_in)
+    flip = torch.rand(rows, generator=generator) < wrong
+    f_out[flip, 0] = torch.where(f_out[flip, 0] > 0, 0.0, 0.5)
+    return wires, f_in, f_out
+
+
+def test_a_product_is_read_as_an_and_of_two_ors():
+    wires, f_in, f_out = product_of_two_ors()
+    [gate] = gl.type_gates(wires, f_in, f_out)
+    sides = {frozenset(literal.feature for literal in half) for half in (gate.rule.literals[:2], gate.rule.also)}
+    assert sides == {frozenset({0, 1}), frozenset({2, 3})}
+    assert (gate.grade, gate.kind) == ("holds", "mixed") and ") and (" in str(gate.rule)
+    assert gate.mcc > 0.85 > 0.1 > max(gate.controls.shuffled, gate.controls.random_parents)
+    assert f"is on when ({' or '.join(f'IF_{i}' for i in gate.rule.features[:2])} is on) and (" in gate._repr_html_()
+    [sum_of_all] = gl.type_gates(Connector.from_dense(wires.weight.to_dense(), torch.zeros(1)), f_in, f_out)
+    assert not sum_of_all.rule.also  # the form is a product's
+
+
+def test_no_rule_of_a_product_in_shuffled_rows():
+    wires, f_in, f_out = product_of_two_ors()
+    for seed in range(3):
+        order = torch.randperm(len(f_out), generator=torch.Generator().manual_seed(seed))
+        [gate] = gl.type_gates(wires, f_in, f_out[order])
+        assert not gate.read and (gate.mcc or 0.0) < 0.1

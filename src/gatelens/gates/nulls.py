@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -39,24 +40,28 @@ class Nulls:
         self._scratch = np.zeros(fit.rows, np.uint32)
         self._levels = cache(lambda feature: feature_thresholds(fit.on(feature)[1], quantiles))
 
-    def random_parents(self, features: Sequence[int], fit: Target, judge: Target) -> float | None:
+    def random_parents(self, rule: Rule, fit: Target, judge: Target) -> float | None:
         """The best rule over as many random features of like firing counts, at all levels; None where there are too few."""
-        drawn = self.matched.draw(features)
+        drawn = self.matched.draw(rule.features)
         if drawn is None:
             return None
         literals = [
             Literal(feature, float(level)) for feature in drawn for level in self._levels(feature) if np.isfinite(level)
         ]
-        return held_out_mcc(self._best(literals[:MOST_LITERALS], fit, len(features)), self.judge, judge)
+        first = len(drawn) - len(rule.also)
+        sides = (frozenset(drawn[:first]), frozenset(drawn[first:])) if rule.also else ()
+        return held_out_mcc(self._best(literals[:MOST_LITERALS], fit, len(drawn), sides), self.judge, judge)
 
-    def shuffled(self, literals: Sequence[Literal], fit: Target, judge: Target) -> float:
-        """The best rule over some candidates with the output's rows shuffled, on either part."""
+    def shuffled(self, table: Patterns, fit: Target, judge: Target) -> float:
+        """The best rule over the candidates of a table with the output's rows shuffled, on either part."""
         fit, judge = (_moved(t, order) for t, order in zip((fit, judge), self.orders, strict=True))
-        return held_out_mcc(self._best(literals, fit, self.terms.most), self.judge, judge)
+        return held_out_mcc(self._best(table.literals, fit, self.terms.most, table.sides), self.judge, judge)
 
-    def _best(self, literals: Sequence[Literal], target: Target, most: int) -> Rule | None:
+    def _best(
+        self, literals: Sequence[Literal], target: Target, most: int, sides: tuple[frozenset[int], ...]
+    ) -> Rule | None:
         columns = [rows_of(self.fit, literal) for literal in literals]
-        table = Patterns.counted(literals, columns, target.on, target.unclear, self._scratch)
+        table = replace(Patterns.counted(literals, columns, target.on, target.unclear, self._scratch), sides=sides)
         terms = Terms(min(most, self.terms.most), self.terms.price, self.terms.support)
         found: Ranked | None = chosen(best_by_size(table, terms, _WIDTH), terms.price)
         return None if found is None else found.rule

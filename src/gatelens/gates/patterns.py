@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt32
 
+from .both_sides import both_sides
 from .rule import Literal, Op, Rule
 from .scores import matthews
 
@@ -44,12 +45,14 @@ class Patterns:
     Attributes:
         literals: the columns; on: [p, k] which are on, the pattern of no literal first; no two rows alike.
         count, fired: [p] rows with the pattern, and those on which the output is on; rows of unclear state are left out.
+        sides: of an output that is a product of two sums, the features of each; rules that ask something of both are then tried too.
     """
 
     literals: tuple[Literal, ...]
     on: Bool[np.ndarray, "p k"]
     count: Float[np.ndarray, " p"]
     fired: Float[np.ndarray, " p"]
+    sides: tuple[frozenset[int], ...] = ()
 
     @classmethod
     def counted(
@@ -98,7 +101,7 @@ class Patterns:
         """The same rows by the patterns of some of the literals."""
         on, which = np.unique(self.on[:, list(places)], axis=0, return_inverse=True)
         count, fired = (np.bincount(which.reshape(-1), weights=w) for w in (self.count, self.fired))
-        return Patterns(tuple(self.literals[j] for j in places), on, count, fired)
+        return Patterns(tuple(self.literals[j] for j in places), on, count, fired, self.sides)
 
     def mcc(self, rule: Rule) -> float:
         """Of a rule over these literals."""
@@ -142,7 +145,23 @@ def _by_size(table: Patterns, terms: Terms, width: int | None, last: int) -> Ite
         if not len(states):
             break
         order = np.argsort(-(states.mcc - terms.price * states.extra), kind="stable")[:last].tolist()
-        yield size, [Ranked(states.rule(i, table.literals), float(states.mcc[i])) for i in order if states.mcc[i] > 0]
+        found = [Ranked(states.rule(i, table.literals), float(states.mcc[i])) for i in order if states.mcc[i] > 0]
+        if table.sides:
+            found += of_both_sides(table, terms, size)[:last]
+            found.sort(key=lambda r: terms.price * cost(r.rule) - r.mcc)
+        yield size, found[:last]
+
+
+def of_both_sides(table: Patterns, terms: Terms, size: int | None = None) -> list[Ranked]:
+    """Rules of so many literals (`terms.most`) that ask for one of some of each side of a product, the best first."""
+    size = terms.most if size is None else size
+    places = [[j for j, literal in enumerate(table.literals) if literal.feature in side] for side in table.sides]
+    feature = [literal.feature for literal in table.literals]
+    found = []
+    for mcc, left, right in both_sides(table.on, table.count, table.fired, places, feature, size, terms.support):
+        (head, *rest), also = ([table.literals[j] for j in some] for some in (left, right))
+        found.append(Ranked(Rule((head,), steps=tuple((Op.OR, literal) for literal in rest), also=tuple(also)), mcc))
+    return found
 
 
 def chosen(by_size: dict[int, Ranked], price: float) -> Ranked | None:

@@ -107,7 +107,7 @@ class Reader:
             return replace(gate, why="it is never on in the fitting rows")
         row, value = self.fit.f_out.on(out)
         targets = [Target.at(row, value, level) for level in levels]
-        finding = self.search.rule(targets, wires.inputs[:WIRES])
+        finding = self.search.rule(targets, wires.strongest(WIRES), wires.sides)
         if finding is None or finding.best is None or finding.best.mcc < LEAST_MCC:
             return replace(gate, why="no input is on with it more than by chance")
         return self._judged(gate, finding, finding.best)
@@ -119,7 +119,8 @@ class Reader:
 
     def suggested(self, out: int, level: float) -> Suggested | None:
         """What the rows suggest for an output above a level; None where that is no rule."""
-        finding = self.search.rule([self._target(out, level)], self.parents.of(out).inputs[:WIRES])
+        wires = self.parents.of(out)
+        finding = self.search.rule([self._target(out, level)], wires.strongest(WIRES), wires.sides)
         if finding is None or finding.best is None or finding.table is None:
             return None
         return Suggested(finding.best, finding.table, finding.by_size)
@@ -230,8 +231,8 @@ class Reader:
             beats = self.documents.better(case.said, tables[rival], here, self.judge.rows)
         exact = None if self.exact is None else rows_of(self.exact, Literal(out, target.level))
         return Controls(
-            random_parents=self.nulls.random_parents(case.best.rule.features, target, here),
-            shuffled=self.nulls.shuffled(case.finding.table.literals, target, here),
+            random_parents=self.nulls.random_parents(case.best.rule, target, here),
+            shuffled=self.nulls.shuffled(case.finding.table, target, here),
             single=None if single is None else self._score(case.rows_of(single.rule), case).mcc,
             **lookups,
             ceiling=None if exact is None else self._score(exact, case).mcc,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -69,7 +69,8 @@ class Rule:
 
     It begins with its `head`: one literal, or of several at least `at_least` (the k-of-n form). Then each step joins one more
     literal to all that stands before it: with steps (OR, b), (AND_NOT, c) a rule that begins with a is (a or b) and not c;
-    `a or (b and c)` begins with b: (b and c) or a. A rule always begins with something that must be on, so that it is off in a
+    `a or (b and c)` begins with b: (b and c) or a. Last, at least one of the literals in `also` must be on besides, as a product of two
+    sums asks: (a or b) and (c or d). A rule always begins with something that must be on, so that it is off in a
     row without literals, and its rows can be found from the literals' rows alone.
 
     >>> rule = Rule((Literal(3),), steps=((Op.OR, Literal(7, 0.5)), (Op.AND_NOT, Literal(9))))
@@ -82,11 +83,13 @@ class Rule:
         head: the literals that the rule begins with, one unless it is k-of-n.
         at_least: how many of the head must be on; strictly between 1 and their number where there are several.
         steps: what joins them, in order.
+        also: literals of which one must be on besides; none, or two and more (one alone is a step).
     """
 
     head: tuple[Literal, ...]
     at_least: int = 1
     steps: tuple[tuple[Op, Literal], ...] = ()
+    also: tuple[Literal, ...] = ()
 
     def __post_init__(self):
         several = len(self.head) > 1
@@ -95,14 +98,18 @@ class Rule:
                 "a rule begins with one literal, or with at_least of several, 1 < at_least < their number; got "
                 f"{len(self.head)} literals and at_least {self.at_least}. Write OR and AND as steps"
             )
+        if len(self.also) == 1:
+            raise DataError(
+                f"`also` holds two literals or more; got {self.also[0].words} alone. Write it as an AND step"
+            )
         features = [literal.feature for literal in self.literals]
         if len(set(features)) < len(features):
             raise DataError(f"a rule names each feature once; got {features}")
 
     @cached_property
     def literals(self) -> tuple[Literal, ...]:
-        """All literals: the head's, then each step's. Columns of `evaluate` and `open_rows` are in this order."""
-        return self.head + tuple(literal for _, literal in self.steps)
+        """All literals: the head's, then each step's, then `also`. Columns of `evaluate` and `open_rows` are in this order."""
+        return self.head + tuple(literal for _, literal in self.steps) + self.also
 
     @cached_property
     def features(self) -> tuple[int, ...]:
@@ -112,7 +119,7 @@ class Rule:
     @property
     def positive(self) -> tuple[Literal, ...]:
         """The literals that help to open the rule: all but those under a NOT."""
-        return self.head + tuple(literal for op, literal in self.steps if op != Op.AND_NOT)
+        return self.head + tuple(literal for op, literal in self.steps if op != Op.AND_NOT) + self.also
 
     @property
     def negative(self) -> tuple[Literal, ...]:
@@ -122,10 +129,10 @@ class Rule:
     def kind(self) -> GateKind:
         """One literal is a copy; steps of one operation give it its kind; k-of-n alone is that; the rest is mixed."""
         ops = {op for op, _ in self.steps}
-        if len(self.head) > 1:
-            return GateKind.MIXED if ops else GateKind.K_OF_N
-        if len(ops) > 1:
+        if len(ops) > 1 or self.also or (ops and len(self.head) > 1):
             return GateKind.MIXED
+        if len(self.head) > 1:
+            return GateKind.K_OF_N
         return GateKind(ops.pop().value) if ops else GateKind.COPY
 
     def evaluate(self, on: Bool[np.ndarray, "rows literals"]) -> Bool[np.ndarray, " rows"]:
@@ -134,9 +141,10 @@ class Rule:
             raise DataError(f"{self} has {len(self.literals)} literals, a column each; got shape {tuple(on.shape)}")
         n = len(self.head)
         says = on[:, :n].sum(1) >= self.at_least
-        for (op, _), column in zip(self.steps, on.T[n:], strict=True):
+        last = n + len(self.steps)
+        for (op, _), column in zip(self.steps, on.T[n:last], strict=True):
             says = says | column if op == Op.OR else says & column if op == Op.AND else says & ~column
-        return says
+        return says & on[:, last:].any(1) if self.also else says
 
     def open_rows(self, columns: Sequence[Int[np.ndarray, " _"]]) -> Int[np.ndarray, " said"]:
         """The rows on which the rule says on, ascending, from the ascending rows on which each literal is on."""
@@ -147,10 +155,16 @@ class Rule:
         for column in columns[:n]:
             times[column] += 1
         says = times >= self.at_least
-        for (op, _), column in zip(self.steps, columns[n:], strict=True):
+        last = n + len(self.steps)
+        for (op, _), column in zip(self.steps, columns[n:last], strict=True):
             if op == Op.AND:
                 column, says = column[says[column]], np.zeros(size, bool)
             says[column] = op != Op.AND_NOT
+        if self.also:
+            besides = np.zeros(size, bool)
+            for column in columns[last:]:
+                besides[column] = True
+            says &= besides
         return np.flatnonzero(says)
 
     def without(self, place: int) -> Rule | None:
@@ -160,17 +174,21 @@ class Rule:
         >>> str(rule.without(0)), str(rule.without(2))
         ('IF_7 and not IF_9', 'IF_3 or IF_7')
         """
-        n = len(self.head)
+        n, last = len(self.head), len(self.head) + len(self.steps)
+        if place >= last:
+            left = tuple(literal for i, literal in enumerate(self.also, last) if i != place)
+            steps = self.steps if len(left) > 1 else (*self.steps, (Op.AND, left[0]))
+            return replace(self, steps=steps, also=left if len(left) > 1 else ())
         if place >= n:
-            return Rule(self.head, self.at_least, self.steps[: place - n] + self.steps[place - n + 1 :])
+            return replace(self, steps=self.steps[: place - n] + self.steps[place - n + 1 :])
         head, steps = self.head[:place] + self.head[place + 1 :], self.steps
         if not head:
             if not steps or steps[0][0] == Op.AND_NOT:
                 return None
-            return Rule((steps[0][1],), steps=steps[1:])
+            return Rule((steps[0][1],), steps=steps[1:], also=self.also)
         if self.at_least >= len(head):  # all that are left
-            return Rule(head[:1], steps=tuple((Op.AND, literal) for literal in head[1:]) + steps)
-        return Rule(head, self.at_least, steps)
+            return Rule(head[:1], steps=tuple((Op.AND, literal) for literal in head[1:]) + steps, also=self.also)
+        return replace(self, head=head)
 
     def words(self, name: Callable[[Literal], str] | None = None) -> str:
         """The rule in plain English: `(IF_3 or IF_7 > 0.5) and not IF_9`; at least 2 of IF_1, IF_2, IF_3.
@@ -189,6 +207,9 @@ class Rule:
                 text = f"({text})"
             text = f"{text} {op.words} {name(literal)}"
             before = op
+        if self.also:
+            text = f"({text})" if len(self.literals) > len(self.also) + 1 else text
+            text = f"{text} and ({' or '.join(map(name, self.also))})"
         return text
 
     def __str__(self) -> str:
@@ -200,6 +221,7 @@ class Rule:
             "head": [[literal.feature, literal.level] for literal in self.head],
             "at_least": self.at_least,
             "steps": [[op.value, literal.feature, literal.level] for op, literal in self.steps],
+            **({"also": [[literal.feature, literal.level] for literal in self.also]} if self.also else {}),
         }
 
     @classmethod
@@ -208,4 +230,5 @@ class Rule:
             tuple(Literal(int(feature), float(level)) for feature, level in values["head"]),
             int(values["at_least"]),
             tuple((Op(op), Literal(int(feature), float(level))) for op, feature, level in values["steps"]),
+            tuple(Literal(int(feature), float(level)) for feature, level in values.get("also", ())),
         )

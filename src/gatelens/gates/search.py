@@ -8,14 +8,14 @@ far, gathers a dozen candidates: those that fire with the output (to begin with,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .levels import GOOD, LEVEL_GAIN
 from .literals import Literals
-from .patterns import MOST_LITERALS, Patterns, Ranked, Terms, best_by_size, chosen
+from .patterns import MOST_LITERALS, Patterns, Ranked, Terms, best_by_size, chosen, of_both_sides
 from .scores import matthews
 
 #: candidates that fire with the output; and of each operation, at each step of the walk
@@ -93,12 +93,14 @@ class Search:
         self._clear = np.ones(literals.rows, bool)
         self._scratch = np.zeros(literals.rows, np.uint32)
 
-    def rule(self, targets: Sequence[Target], wires: Sequence[int] = ()) -> Finding | None:
+    def rule(
+        self, targets: Sequence[Target], wires: Sequence[int] = (), sides: tuple[frozenset[int], ...] = ()
+    ) -> Finding | None:
         """The best rule for an output at the best of its levels.
 
         Args:
             targets: the output at each level that it may have, ascending.
-            wires: features that are candidates whatever the rows say, as far as there is room.
+            wires: features that are candidates whatever the rows say, as far as there is room. sides: see `Patterns`.
 
         Returns:
             None for an output that is never on.
@@ -109,20 +111,24 @@ class Search:
             if len(target.on) == 0 or (best is not None and best[0] >= GOOD):
                 continue
             score, numbers = self._candidates(target, with_on, self.literals.count - with_unclear)
+            numbers = self._with_wires(numbers, wires)
+            if sides:  # the walk knows rules from left to right alone
+                both = of_both_sides(self.table(numbers, target, sides), self.terms)
+                score = max(score, *(ranked.mcc for ranked in both), 0.0)
             if best is None or score >= best[0] + LEVEL_GAIN:
-                best = (score, target, self._with_wires(numbers, wires))
+                best = (score, target, numbers)
         if best is None:
             return None
         _, target, numbers = best
-        table = self.table(numbers, target)
+        table = self.table(numbers, target, sides)
         by_size = best_by_size(table, self.terms) if numbers else {}
         return Finding(target, by_size, chosen(by_size, self.terms.price), table)
 
-    def table(self, numbers: Sequence[int], target: Target) -> Patterns:
+    def table(self, numbers: Sequence[int], target: Target, sides: tuple[frozenset[int], ...] = ()) -> Patterns:
         """The patterns of some literals beside an output."""
         literals = [self.literals.literal(j) for j in numbers]
         columns = [self.literals.on(j) for j in numbers]
-        return Patterns.counted(literals, columns, target.on, target.unclear, self._scratch)
+        return replace(Patterns.counted(literals, columns, target.on, target.unclear, self._scratch), sides=sides)
 
     def _strata(self, targets: Sequence[Target]) -> list[tuple[Float[np.ndarray, " l"], Float[np.ndarray, " l"]]]:
         """For each level: rows of each literal on which the output is on, and on which it is unclear. One pass over its rows."""

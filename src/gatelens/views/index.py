@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,9 @@ def _joined(before: Markup, stage: Stage, grouped: bool) -> Markup:
         )
     if stage.shape == "unknown":
         return Markup("")
+    if stage.shape == "and_any":
+        any_of = _joined(Markup(""), replace(stage, shape="or"), grouped=False)
+        return Markup('({}) <span class="op">{}</span> ({})').format(before, _JOINTS["and"], any_of)
     said = Markup("({})").format(before) if grouped and before else before
     for arm in stage.arms:
         word = f"{_JOINTS.get(stage.shape, '')}{' not' if arm.negated else ''}"

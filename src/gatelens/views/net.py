@@ -128,7 +128,8 @@ def _tall(gate: Sketch) -> float:
 def _shape(gate: Sketch) -> str:
     """The shape that stands for a gate in small: that of its exciters; a copy that is held back is an AND."""
     first = gate.stages[0]
-    return "and" if first.shape == "copy" and len(gate.stages) > 1 else first.shape
+    joined = first.shape == "copy" or gate.stages[-1].shape == "and_any"
+    return "and" if joined and len(gate.stages) > 1 else first.shape
 
 
 def _node(gate: Sketch, y: float) -> str:

@@ -296,6 +296,8 @@ def _here(sketch: Sketch) -> str:
 def _stage_said(stage: Stage, before: str) -> str:
     plain = [_named(arm) for arm in stage.arms if not arm.negated]
     off = [_named(arm) for arm in stage.arms if arm.negated]
+    if stage.shape == "and_any":
+        return f"({before}) and ({' or '.join(plain)} is on)"
     word = " or " if stage.shape == "or" else " and "
     if stage.shape == "k_of_n":
         core = f"at least {stage.at_least} of {', '.join(plain)} are on"

@@ -8,7 +8,7 @@ from functools import cache
 from .lettering import text
 
 #: shape -> what stands in it; k-of-n writes its number
-WORDS = {"or": "OR", "and": "AND", "copy": "", "sum": "Σ", "unknown": "?"}
+WORDS = {"or": "OR", "and": "AND", "and_any": "& ≥1", "copy": "", "sum": "Σ", "unknown": "?"}
 #: how deep the back of an OR is, as a share of its width
 _BACK = 0.26
 
@@ -18,7 +18,7 @@ def outline(shape: str, x: float, y: float, w: float, h: float) -> str:
     if shape == "or":
         back, middle = f"q{2 * _BACK * w:g} {h / 2:g} 0 {h:g}", f"{y + h / 2:g}"
         return f"M{x:g} {y:g}{back}Q{x + 0.72 * w:g} {y + h:g} {x + w:g} {middle}Q{x + 0.72 * w:g} {y:g} {x:g} {y:g}z"
-    if shape == "and":
+    if shape in ("and", "and_any"):
         return f"M{x:g} {y:g}h{0.42 * w:g}a{0.58 * w:g} {h / 2:g} 0 0 1 0 {h:g}h{-0.42 * w:g}z"
     if shape == "copy":
         return f"M{x:g} {y:g}l{w:g} {h / 2:g}l{-w:g} {h / 2:g}z"
@@ -43,7 +43,7 @@ def drawn(
     double = f'<path class="g2" d="{path}"/><path class="g3" d="{path}"/>' if grade == "verified" else ""
     hatch = f'<path class="h" transform="translate({x:g} {y:g})" d="{_hatching(shape, w, h)}"/>' if amounts else ""
     word = f"≥{at_least}" if shape == "k_of_n" else WORDS[shape]
-    middle = x + (0.56 if shape == "or" else 0.46 if shape == "and" else 0.5) * w
+    middle = x + (0.56 if shape == "or" else 0.46 if shape in ("and", "and_any") else 0.5) * w
     letters = text(middle, y + h / 2 + 4, word, "k", "middle") if word and lettered else ""
     return f'<path class="g {grade}" d="{path}"/>{hatch}{double}{letters}'
 
@@ -101,6 +101,6 @@ def _inside(shape: str, x: float, y: float, w: float, h: float) -> bool:
     off = abs(2 * y / h - 1)
     if shape == "or":
         return entry("or", y / h, w) + 1 < x < w * (1 - 0.75 * off**1.6) - 1
-    if shape == "and":
+    if shape in ("and", "and_any"):
         return x < 0.42 * w + 0.58 * w * max(1 - off * off, 0) ** 0.5 - 1
     return x < w * (1 - off) - 1 if shape == "copy" else True

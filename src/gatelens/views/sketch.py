@@ -62,7 +62,7 @@ class Stage:
     """One shape with its arms; a stage after the first also takes what the one before gives.
 
     Attributes:
-        shape: or, and, k_of_n, copy, sum, unknown.
+        shape: or, and, k_of_n, copy, sum, unknown; and_any takes what the one before gives and one of its arms.
     """
 
     shape: str
@@ -258,6 +258,8 @@ def _stages(gate: Gate, arms: dict[int, Arm]) -> tuple[Stage, ...]:
             stages[-1] = Stage(shape, (*last.arms, arm))
         else:
             stages.append(Stage(shape, (arm,)))
+    if rule.also:
+        stages.append(Stage("and_any", tuple(arms[literal.feature] for literal in rule.also)))
     return tuple(stages)
 
 
