@@ -24,6 +24,7 @@ def marks_in(sketch: Sketch) -> frozenset[str]:
         **_common(sketch),
         "cut": any(arm.level for arm in arms),
         "k_of_n": any(stage.shape == "k_of_n" for stage in sketch.stages),
+        "and_any": any(stage.shape == "and_any" for stage in sketch.stages),
         "copy": any(stage.shape == "copy" for stage in sketch.stages),
         "hatched": sketch.hatched,
         "alone": any(not arm.negated for arm in rated),
@@ -76,6 +77,7 @@ MARKS: dict[str, tuple[str, str]] = {
     "ring": (f'<path class="w" stroke-width="2" d="M6 12H22"/>{shapes.ring(30, 12)}', "NOT: this input must be off"),
     "copy": (_shape("copy", "holds"), "one input decides alone"),
     "k_of_n": (_shape("k_of_n", "holds", lettered=True), "on when at least so many inputs are on"),
+    "and_any": (_shape("and_any", "holds", lettered=True), "on when what comes from before it is on, and one of its inputs"),
     "verified": (
         _shape("and", "verified"),
         "double outline: verified, the model did what the rule says when its inputs were set",
