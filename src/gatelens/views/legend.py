@@ -77,7 +77,10 @@ MARKS: dict[str, tuple[str, str]] = {
     "ring": (f'<path class="w" stroke-width="2" d="M6 12H22"/>{shapes.ring(30, 12)}', "NOT: this input must be off"),
     "copy": (_shape("copy", "holds"), "one input decides alone"),
     "k_of_n": (_shape("k_of_n", "holds", lettered=True), "on when at least so many inputs are on"),
-    "and_any": (_shape("and_any", "holds", lettered=True), "on when what comes from before it is on, and one of its inputs"),
+    "and_any": (
+        _shape("and_any", "holds", lettered=True),
+        "on when what comes from before it is on, and one of its inputs",
+    ),
     "verified": (
         _shape("and", "verified"),
         "double outline: verified, the model did what the rule says when its inputs were set",
