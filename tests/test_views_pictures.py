@@ -15,6 +15,7 @@ from gatelens import views
 from gatelens.gates import Gate, GateKind, TruthTable
 from gatelens.gates.agreement import CLEAR
 from gatelens.gates.effects import Effect as GateEffect
+from gatelens.gates.rule import Literal, Op, Rule
 from gatelens.views import legend, lettering, matrix, net, picture, shapes, sketch
 from gatelens.views.labels import Label
 from gatelens.views.sketch import Arm, Effect, Known, Moment, Sketch, Stage, sketch_of
@@ -175,7 +176,8 @@ def seen(svg: str) -> set[str]:
     found |= {mark for mark, name in (("cut", "c"), ("hatched", "h")) if [name] in kinds}
     found |= {mark for mark, name in (("ring", "n"), ("lamp", "z")) if name in classes(svg, "circle")}
     found |= {"copy"} if len([k for k in kinds if k[:1] == ["g"]]) > len(lettered) else set()
-    found |= {"k_of_n"} if any("≥" in "".join(e.itertext()) for e in lettered) else set()
+    counted = ["".join(e.itertext()) for e in lettered if "≥" in "".join(e.itertext())]
+    found |= {"and_any" if word.startswith("&") else "k_of_n" for word in counted}
     found |= {mark for mark in ("alone", "despite", "strong", "favours", "null") if mark in said.split()}
     found |= {"agreement"} if "d" in classes(svg, "rect") else set()
     return found | ({"pixels"} if elements(svg, "image") else set())
@@ -188,10 +190,12 @@ def classes(svg: str, name: str) -> set[str]:
 THUMB = "data:image/png;base64,AAAA"
 #: patterns of inputs 1, 2 and 4
 MANY = table(3, [100, 50, 40, 10, 20, 8, 6, 6], [1, 40, 30, 9, 0, 2, 1, 1])
+OF_A_PRODUCT = Rule((Literal(1),), steps=((Op.OR, Literal(2)),), also=(Literal(3), Literal(4)))
 PICTURED = [
     sketch_of(gate("copy", (1,))),
     sketch_of(gate("k_of_n", (1, 2, 3), at_least=2, mcc=0.9, control_mcc=0.1)),
     sketch_of(gate("and_not", (1,), (4,), verified=True)),
+    sketch_of(replace(gate("mixed", (1, 2, 3, 4)), rule=OF_A_PRODUCT)),
     sketch_of(gate("mixed", (1, 2), (4,), table=MANY)),
     sketch_of(gate("or", (1, 2, 3), table=MANY, magnitude="adder"), Known(picture=lambda side, i: THUMB)),
     replace(
