@@ -9,7 +9,11 @@ import pytest
 import torch
 
 import gatelens as gl
+from gatelens import store
+from gatelens.cli.main import main
+from gatelens.errors import BasisError, ConfigError
 from gatelens.evaluation.report import Report
+from gatelens.pipeline.resume import stored_config
 from gatelens.saving import load_basis
 from gatelens.store import parse_json
 
@@ -58,3 +62,22 @@ def test_a_report_and_a_runs_parts(old):
     assert circuit.info["data"] == "digits"
     acts = gl.Activations.open(old / "run/activations/fit")
     assert acts.rows == 120
+
+
+def test_what_is_read_no_more_names_what_remakes_it(old):
+    """Merged dictionaries, and settings that 0.1.0 had."""
+    store.replace_file(old / "basis.json", b'{"kind": "MergedBasis"}')
+    with store.writing(old / "merged", "basis") as out:
+        out.copy("basis.json", old / "basis.json")
+    with pytest.raises(BasisError, match=r"'MergedBasis', which this version .*--restart"):
+        load_basis(old / "merged")
+    path = old / "run/config.yaml"
+    path.write_text(path.read_text().replace("curve_rows:", "curves:"))
+    with pytest.raises(ConfigError, match=r"'curves'.*made by gatelens 0\.1\.0, this is .*gatelens run CONFIG --restart"):
+        stored_config(old / "run")
+
+
+def test_a_run_of_before_is_read_where_nothing_is_made(old, capsys):
+    assert main(["compare", str(old / "run"), str(old / "run"), "--out", str(old / "c.html")]) == 0
+    assert main(["prompt", str(old / "run"), "a text"]) == 2  # its model reads images
+    assert "image" in capsys.readouterr().err

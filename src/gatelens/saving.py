@@ -98,7 +98,8 @@ def _composite(stored: store.Reading) -> Basis:
     kind = about["kind"]
     if kind not in COMPOSITES:
         raise BasisError(
-            f"{stored.place} holds a basis of kind {kind!r}; known are {', '.join(COMPOSITES)}, rotation and sae_lens"
+            f"{stored.place} holds a basis of kind {str(kind)[:80]!r}, which this version of gatelens does not read (it reads "
+            f"{', '.join(COMPOSITES)}, rotation and sae_lens). Fit it again with one of its recipes; a run: gatelens run CONFIG --restart"
         )
     kinds = about.get("parts", _GATE_PARTS if kind == GateBasis.__name__ else {})
     parts = {

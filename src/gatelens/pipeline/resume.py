@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .. import store
+from .. import __version__, store
 from ..errors import ConfigError, StoreError
 from ..store.shards import differences
 from .config import Config, check_config
@@ -74,18 +74,28 @@ def stored_config(folder: Path) -> Config:
         raise ConfigError(
             f"{folder} is no run folder: expected config.yaml in it. `gatelens run CONFIG --out {folder}` makes one"
         )
-    return check_config(_stored_values(path), str(path))
+    try:
+        return check_config(_stored_values(path), str(path))
+    except ConfigError as error:
+        wrote = _stored_values(path, with_versions=True).get("versions")
+        by = wrote.get("gatelens") if isinstance(wrote, Mapping) else None
+        raise ConfigError(
+            f"{error}. The run was made by gatelens {str(by or 'of another version')[:40]}, this is {__version__}: "
+            "change the setting, and make the run again with gatelens run CONFIG --restart"
+        ) from error
 
 
-def _stored_values(path: Path) -> dict[str, Any]:
-    """What a run's config.yaml holds, without the versions that wrote it."""
+def _stored_values(path: Path, with_versions: bool = False) -> dict[str, Any]:
+    """What a run's config.yaml holds, by default without the versions that wrote it."""
     try:
         found = read_yaml(path.read_text(encoding="utf-8"), path)
     except (ConfigError, UnicodeDecodeError, OSError) as error:
         raise StoreError(
             f"{path} is damaged ({str(error)[:200]}). Give another --out, or --restart to begin again in this folder"
         ) from error
-    return {k: v for k, v in found.items() if k != "versions"} if isinstance(found, Mapping) else {}
+    if not isinstance(found, Mapping):
+        return {}
+    return {k: v for k, v in found.items() if with_versions or k != "versions"}
 
 
 def versions() -> dict[str, str]:

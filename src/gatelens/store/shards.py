@@ -18,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .. import store
+from .. import __version__, store
 from ..errors import StoreError
+from .manifest import load_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -258,9 +259,16 @@ def _compare(found: dict[str, Any], expected: dict[str, Any], folder: Path) -> N
     )
     if changed:
         raise StoreError(
-            f"{folder} was made with other settings: {'; '.join(changed[:6])}{'; ..' if len(changed) > 6 else ''}. "
-            "Give another folder, or delete this one to make it again"
+            f"{folder} was made{_writer(folder)} with other settings: {'; '.join(changed[:6])}"
+            f"{'; ..' if len(changed) > 6 else ''}. Give another folder, or delete this one to make it again"
         )
+
+
+def _writer(folder: Path) -> str:
+    """Which version wrote a finished folder, where it is not this one: it noted what it was made from in its own way."""
+    found = load_manifest(folder)
+    by = __version__ if found is None else str(found[0]["written_by"])[:40]
+    return "" if by == __version__ else f" by gatelens {by} (this is {__version__})"
 
 
 def differences(stored: Any, asked: Any, place: str = "") -> list[str]:
