@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.errors import SegmentError
+from gatelens.errors import ModelError, SegmentError
 from support.small_models import TEXT, gpt2_folder, tokenizer_files
 
 VOCAB = 200
@@ -32,6 +32,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "granite": ("Granite", SHAPE | GROUPED | {"residual_multiplier": 0.22, "embedding_multiplier": 12.0, "logits_scaling": 8.0}),
     "bloom": ("Bloom", {"vocab_size": VOCAB, "hidden_size": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0}),
     "mistral": ("Mistral", SHAPE | GROUPED),
+    "nemotron": ("Nemotron", SHAPE | GROUPED),  # its nonlinearity is relu, squared
+    "gpt-2": ("GPT2", {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32, "bos_token_id": 0, "eos_token_id": 0}),
+    "llama": ("Llama", SHAPE | GROUPED),
     "qwen 2": ("Qwen2", SHAPE | GROUPED),
     "opt": ("OPT", SHAPE | {"word_embed_proj_dim": 32, "ffn_dim": 48, "pad_token_id": 1}),
 }  # fmt: skip
@@ -124,10 +127,28 @@ def test_the_effect_of_a_norm_behind_the_mlp_is_differentiated(folders):
     torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("Cohere", SHAPE | GROUPED | {"pad_token_id": 0}, r"differ from the original's by a relative 0\.\d.*bridge leaves out"),
+        ("Falcon", FAMILIES["falcon"][1] | {"alibi": True, "parallel_attn": False}, "differ from the original's.*bridge leaves out"),
+        ("Falcon", FAMILIES["falcon"][1] | {"new_decoder_architecture": True, "num_kv_heads": 2}, "cannot be loaded as a bridge"),
+        ("Olmoe", SHAPE | GROUPED | {"num_experts": 4}, "transformers cannot run the model itself"),  # 8 experts a token
+    ],
+    ids=["a scale of the logits", "alibi", "another split of heads", "settings that nothing runs with"],
+)  # fmt: skip
+def test_a_bridge_that_is_not_the_original_is_refused(tmp_path, name, settings, says):
+    with pytest.raises(ModelError, match=says):
+        gl.load_model(small(tmp_path / "m", name, settings), bridge=True, **RAW)
+
+
 def test_what_is_no_plain_mlp_is_named(tmp_path):
     experts = small(tmp_path / "experts", "Mixtral", SHAPE | GROUPED | {"num_local_experts": 2})
     with pytest.raises(SegmentError, match="is a mixture of 2 experts, no plain MLP"):
         gl.mlp_segments(gl.load_model(experts, bridge=True, **RAW))
+    mamba = small(tmp_path / "mamba", "Mamba", {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 1})
+    with pytest.raises(SegmentError, match="neither attention nor an MLP"):
+        gl.mlp_segments(gl.load_model(mamba, bridge=True, **RAW))
 
 
 # Half precision

@@ -1,4 +1,4 @@
-"""A converted model against the original beside it: the same logits on random tokens, or it is refused."""
+"""A converted or bridged model against the original beside it: the same logits on random tokens, or it is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ..store.estimate import available_memory
 from ..store.files import readable
 from .protocol import device_of
 
-#: relative difference of log-probabilities, by the type that both compute in
+#: what to do where a conversion, or a bridge, is not the original
+CONVERTED = "Load it as a bridge, which runs the original's own layers: load_model(folder, bridge=True)"
+BRIDGED = "transformer-lens' bridge leaves out something of this family: another version of it may not, or take another model"
+#: relative difference of centred logits, by the type that both compute in
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 
@@ -43,8 +46,8 @@ class Original:
         except ModelError as error:
             self.error = error
 
-    def check(self, model: Any) -> None:
-        """Run the converted model on the same tokens.
+    def check(self, model: Any, advice: str = CONVERTED) -> None:
+        """Run the model on the same tokens.
 
         Raises:
             ModelError: they differ, with the relative error; or the original could not be loaded.
@@ -54,17 +57,17 @@ class Original:
         if self.wanted is None:
             return
         with torch.no_grad():
-            found = model(self.tokens.to(device_of(model))).float().cpu().log_softmax(-1)
+            found = _centred(model(self.tokens.to(device_of(model))))
         if found.shape != self.wanted.shape:
             raise ModelError(
-                f"{self.folder}: the converted model gives logits {list(found.shape)}, the original {list(self.wanted.shape)}"
+                f"{self.folder}: the loaded model gives logits {list(found.shape)}, the original {list(self.wanted.shape)}. {advice}"
             )
-        error, most = float((found - self.wanted).norm() / self.wanted.norm()), TOLERANCES.get(self.dtype, 1e-3)
+        error = float((found - self.wanted).norm() / self.wanted.norm().clamp_min(1e-30))
+        most = TOLERANCES.get(self.dtype, 1e-3)
         if not error <= most:
             raise ModelError(
-                f"{self.folder}: the converted model's log-probabilities differ from the original's by a relative {error:.2g} "
-                f"(at most {most:g} is accepted): something in config.json or the weights is lost on the way. "
-                "Load it as a bridge, which runs the original: load_model(folder, bridge=True)"
+                f"{self.folder}: the loaded model's logits differ from the original's by a relative {error:.2g} "
+                f"(at most {most:g} is accepted): something in config.json or the weights is lost on the way. {advice}"
             )
 
 
@@ -72,15 +75,30 @@ def _said_by_original(folder: Path, dtype: torch.dtype) -> tuple[torch.Tensor, t
     theirs, draw = _original(folder, dtype), torch.Generator().manual_seed(0)
     length = min(16, int(getattr(theirs.config, "max_position_embeddings", 16)))
     tokens = torch.randint(int(theirs.config.vocab_size), (2, length), generator=draw)
-    with torch.no_grad():
-        return tokens, theirs(tokens).logits.float().log_softmax(-1)
+    try:
+        with torch.no_grad():
+            return tokens, _centred(theirs(tokens).logits)
+    except Exception as error:  # settings that no model of its family runs with
+        raise ModelError(
+            f"{folder}: transformers cannot run the model itself on tokens ({type(error).__name__}: {str(error)[:200]}). "
+            "Check its config.json"
+        ) from error
+
+
+def _centred(logits: torch.Tensor) -> torch.Tensor:
+    """Logits less their mean, which no probability depends on. Log-probabilities hide what small logits lack: log n outweighs it."""
+    found = logits.float().cpu()
+    return found - found.mean(-1, keepdim=True)
 
 
 def _original(folder: Path, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
+    """Of the class that wrote the folder: an encoder is no model of the next token."""
+    import transformers
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        named = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True).architectures or [""]
+        kind = getattr(transformers, named[0], transformers.AutoModelForCausalLM)
+        return kind.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, dtype=dtype
         ).eval()
     except Exception as error:  # whatever transformers makes of files that somebody else wrote

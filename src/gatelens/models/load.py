@@ -17,7 +17,7 @@ import torch
 from .. import store
 from ..errors import HubError, ModelError, StoreError, unknown
 from .assembly import Processing, Source, assemble
-from .compared import Original
+from .compared import BRIDGED, Original
 from .gguf_cache import SMOLLM2, gguf_folder, hugging_face_form, smollm2_file
 from .huggingface import HuggingFaceFolder, hooked_config
 from .placing import device_named
@@ -94,7 +94,11 @@ def load_model(
     if bridge or not has_hooked_transformer():
         if first_layers is not None:
             raise ModelError("a bridge loads every block: leave first_layers out, or bridge=False")
-        model, done = _bridge(_bridged(source, name), wanted, device, type_), wanted
+        place = _bridged(source, name)
+        original = Original(Path(place), type_) if source is not None and _is_folder(Path(place)) else None
+        model, done = _bridge(place, wanted, device, type_), wanted
+        if original is not None:
+            original.check(model.eval(), BRIDGED)
     elif source is None:
         model, done = _from_hub(str(name), wanted, device, type_, first_layers), wanted
     else:
@@ -113,10 +117,15 @@ def load_model(
 
 def _is_convertible(source: Path) -> bool:
     """Whether it is a Hugging Face folder, in which the original model lies too, of an architecture that is converted."""
-    if not (source.is_dir() and (source / "config.json").is_file() and any(source.glob("model*.safetensors"))):
+    if not _is_folder(source):
         return False
     hooked_config(source)  # refuses others by name, before anything is loaded
     return True
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder as Hugging Face writes it."""
+    return path.is_dir() and (path / "config.json").is_file() and any(path.glob("model*.safetensors"))
 
 
 def _cut_off(first_layers: int, *_: Any) -> Any:
@@ -177,7 +186,7 @@ def _source(path: Path) -> Source:
     Raises:
         ModelError: neither form is there.
     """
-    if path.is_dir() and (path / "config.json").is_file() and any(path.glob("model*.safetensors")):
+    if _is_folder(path):
         return HuggingFaceFolder(path)
     folder = path if path.is_dir() else path.parent
     if (folder / TL_CONFIG).is_file():
@@ -232,7 +241,13 @@ def _bridge(name: str, wanted: Processing, device: str, dtype: torch.dtype) -> A
         )
     if not Path(name).exists():
         _check_in_reach(name)
-    model = TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
-    if chosen == {True}:
-        model.enable_compatibility_mode()
+    try:
+        model = TransformerBridge.boot_transformers(name, device=device, dtype=dtype)
+        if chosen == {True}:
+            model.enable_compatibility_mode()
+    except Exception as error:  # whatever it makes of a family, or of files that somebody else wrote
+        raise ModelError(
+            f"{name} cannot be loaded as a bridge ({type(error).__name__}: {str(error)[:300]}). "
+            "Check the files, or give a model of another family"
+        ) from error
     return model

@@ -23,6 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "silu": F.silu,
     "solu": lambda x: x * F.softmax(x, dim=-1),
+    "relu2": lambda x: F.relu(x).square(),
     "identity": lambda x: x,
 }
 

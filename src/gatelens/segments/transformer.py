@@ -119,6 +119,8 @@ def _parameter(norm: Any, *names: str) -> Tensor | None:
 def _refuse_other_than_plain(model: Any, layer: int, mlp: Any) -> None:
     """Say by its name what the block has instead of one MLP."""
     advice = "choose other layers, or write a Segment of your own (examples/04_your_own_hook_point.py)"
+    if mlp is None and not hasattr(model.blocks[layer], "attn"):
+        raise SegmentError(f"block {layer} has neither attention nor an MLP, but a mixer of another kind: {advice}")
     if mlp is None or getattr(model.cfg, "attn_only", False):
         raise SegmentError(f"block {layer} has attention only, no plain MLP: {advice}")
     experts = getattr(model.cfg, "num_experts", None)
