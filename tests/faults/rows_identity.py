@@ -372,6 +372,11 @@ def a_setting_that_would_be_dropped(folder: Path) -> Injected:
     return Injected(lambda: load_model(folder / "mini"))
 
 
+def a_setting_that_a_bridge_drops(folder: Path) -> Injected:
+    gpt2_folder(folder / "mini", n_layer=1, scale_attn_weights=False)
+    return Injected(lambda: load_model(folder / "mini", bridge=True))
+
+
 def lost_on_the_way(folder: Path) -> Injected:
     """A conversion that forgets a setting it was given."""
     gpt2_folder(folder / "mini", n_layer=1, layer_norm_epsilon=0.3)
@@ -480,6 +485,14 @@ ROWS = [
         a_setting_that_would_be_dropped,
         ModelError,
         ("scale_attn_by_inverse_layer_idx = 'True'", "bridge=True"),
+    ),
+    Fault(
+        32,
+        "a setting that a bridge drops",
+        a_setting_that_a_bridge_drops,
+        ModelError,
+        ("logits differ from the original's by a relative", "bridge leaves out"),
+        guard={"gatelens.models.load.Original": lambda *arguments: SimpleNamespace(check=lambda model, advice: None)},
     ),
     Fault(
         32,
