@@ -73,7 +73,9 @@ def test_what_is_read_no_more_names_what_remakes_it(old):
         load_basis(old / "merged")
     path = old / "run/config.yaml"
     path.write_text(path.read_text().replace("curve_rows:", "curves:"))
-    with pytest.raises(ConfigError, match=r"'curves'.*made by gatelens 0\.1\.0, this is .*gatelens run CONFIG --restart"):
+    with pytest.raises(
+        ConfigError, match=r"'curves'.*made by gatelens 0\.1\.0, this is .*gatelens run CONFIG --restart"
+    ):
         stored_config(old / "run")
 
 

@@ -185,7 +185,9 @@ def test_a_run_of_before_names_the_command_that_makes_it_again(tmp_path):
     values = {k: v for k, v in yaml.safe_load((folder / "config.yaml").read_text()).items() if k != "versions"}
     with (
         pytest.warns(GateLensWarning, match=r"has no manifest\.json"),
-        pytest.raises(StoreError, match=r"made by gatelens 0\.1\.0 \(this is .*other settings.*gatelens run CONFIG --restart"),
+        pytest.raises(
+            StoreError, match=r"made by gatelens 0\.1\.0 \(this is .*other settings.*gatelens run CONFIG --restart"
+        ),
     ):
         run(check_config(values), folder, until="collect")
     run(check_config(values), folder, until="evaluate", restart=True)

@@ -15,7 +15,9 @@ from .protocol import device_of
 
 #: what to do where a conversion, or a bridge, is not the original
 CONVERTED = "Load it as a bridge, which runs the original's own layers: load_model(folder, bridge=True)"
-BRIDGED = "transformer-lens' bridge leaves out something of this family: another version of it may not, or take another model"
+BRIDGED = (
+    "transformer-lens' bridge leaves out something of this family: another version of it may not, or take another model"
+)
 #: relative difference of centred logits, by the type that both compute in
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
@@ -98,9 +100,7 @@ def _original(folder: Path, dtype: torch.dtype) -> Any:
     try:
         named = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True).architectures or [""]
         kind = getattr(transformers, named[0], transformers.AutoModelForCausalLM)
-        return kind.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, dtype=dtype
-        ).eval()
+        return kind.from_pretrained(str(folder), local_files_only=True, use_safetensors=True, dtype=dtype).eval()
     except Exception as error:  # whatever transformers makes of files that somebody else wrote
         raise ModelError(
             f"{folder} could not be loaded by transformers to be compared with ({type(error).__name__}: {str(error)[:200]}). "
