@@ -407,7 +407,7 @@ FORMS: tuple[Declared, ...] = (
     Declared("gates, 16 inputs, twice as many on", _more_gates, "gates", False),
     Declared("ridge + 2,000 pairs", _pairs(2_000), "dense", False),
     Declared("null: ridge + 2,000 shuffled pairs", _pairs(2_000, shuffled=True), "null", False),
-    Declared("gates, 16 inputs, past 2,000 pairs", _gates_past_pairs, "gates", False),
+    Declared("gates, 16 inputs, past 2,000 pairs", _gates_past_pairs, "dense", False),
     Declared("product gates, 8 inputs a side", _products(8), "gates"),
     Declared("gates, 8 inputs, natural rows", _gates(fan_in=8, counterfactual=False), "gates"),
     Declared(_WIRES_8, lambda s: _of_y(s, _gram(8)), "wires"),

@@ -246,6 +246,8 @@ def figure(case: str, form: Declared, rows: Sequence[Mapping[str, Any]]) -> Figu
 
 
 _KEYS = {"L0": "l0"}
+#: forms whose outputs have few inputs each: gates and wires, but for those that a dense map of the code stands beside
+_FEW = {form.name: form.kind in ("gates", "wires") for form in FORMS}
 
 
 def middle(values: Sequence[float | None]) -> float | None:
@@ -260,21 +262,17 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
         return middle([row.get(key) for row in found.get(name, ())])
 
     def few(most: int) -> list[str]:
-        return [
-            n
-            for n, rows in found.items()
-            if rows[0]["kind"] in ("gates", "wires") and rows[0]["inputs an output"] <= most + 1e-9
-        ]
+        """Of at most so many inputs an output, and nothing dense beside them."""
+        return [n for n, rows in found.items() if _FEW.get(n) and rows[0]["inputs an output"] <= most + 1e-9]
 
     def best(names: Sequence[str], key: str, least: bool) -> str | None:
         known = {n: v for n in names if (v := of(n, key)) is not None}
         return (min if least else max)(known, key=lambda n: known[n]) if known else None
 
-    alike = [n for n in few(8) if not found[n][0]["note"].startswith("not at")]
-    name, dense = best(alike, "fvu", True), of(DENSE, "fvu")
-    sizes = [of(n, "l0") for n in (name, DENSE) if n]
-    apart = len(sizes) == 2 and None not in sizes and abs(sizes[1] / sizes[0] - 1) > ALIKE  # pyright: ignore[reportOptionalOperand, reportArgumentType]
-    ratio = of(name, "fvu") / dense if name and dense and not apart else None  # pyright: ignore[reportOptionalOperand]
+    dense, size = of(DENSE, "fvu"), of(DENSE, "l0")
+    alike = [n for n in few(8) if size and abs((of(n, "l0") or 0.0) / size - 1) <= ALIKE]
+    name = best(alike, "fvu", True)
+    ratio = of(name, "fvu") / dense if name and dense else None  # pyright: ignore[reportOptionalOperand]
     beside = {n: of(n, "fvu") / dense for n in alike if dense}
     if name and (longer := of(SHIPPED, "fvu")):
         beside["best over the transcoder as shipped, trained far longer with fewer on"] = of(name, "fvu") / longer
@@ -285,7 +283,7 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
         "lower",
         beside,
         f"best: {name}, L0 {_l0(of(name, 'l0') if name else None)}; the transcoder reads all of x, L0 {_l0(of(DENSE, 'l0'))}"
-        + ("; not at equal activity, so that the ratio is none" if apart else "")
+        + ("" if name else "; none at equal activity")
         + ". Forms fitted to natural rows foresee no removal, however small their FVU",
     )
     closing = best(few(16), "gap closed", False)
