@@ -17,7 +17,10 @@ import torch
 
 from gatelens.distributed import Worker, spread, this_worker, wait_for
 from gatelens.errors import ConfigError, StoreError
+from gatelens.evaluation.figures import fvu
+from gatelens.saving import load_basis
 from gatelens.store.shards import ShardFolder
+from gatelens.store.tensor_files import load_tensors
 from support.processes import HANGS, ended, launch
 
 ROWS, SIZE, COUNT = 61, 9, 7  # 7 shards, the last one shorter
@@ -208,6 +211,15 @@ CONFIG = {
     "gates": {"min_count": 5, "tried_at_most": 4, "max_literals": 2},
 }
 GRAM = {"use": "GramLasso", "mean_wires": 3}
+#: dictionaries that all processes train together; features are chosen row by row in one, over a batch (its part of it) in the other
+EXACT = {"use": "Transcoder", "activation": "topk", "d_sae": 24, "k": 4, "samples": 4_000, "batch_size": 100}
+ACTS = "activations/held_out/shard-000000.safetensors"
+ALONG = CONFIG | {
+    "bases": {
+        "hook_post.0": CONFIG["bases"] | {"samples": 40_000, "data_parallel": True},
+        "hook_post.1": EXACT | {"data_parallel": True},
+    }
+}
 
 #: runs one after the other in one process, as (config, folder, last room): starting a process costs more than a run of digits
 RUNS = """
@@ -238,7 +250,9 @@ def shared_runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("shared")
     solvers = {"ReluOMP": CONFIG["solver"], "GramLasso": GRAM}
     whole = {w: [(CONFIG | {"solver": s}, f"{n}-{w}", "view") for n, s in solvers.items()] for w in (1, 2, 3)}
+    whole[1] += [(ALONG, "along-alone", "connect")]
     whole[2] += [(CONFIG, f"again-{i}", "connect") for i in range(5)]
+    whole[2] += [(ALONG, f"along-{i}", "connect") for i in range(2)]
     runs = {
         w: json.dumps([(settings, str(root / name), room) for settings, name, room in of]) for w, of in whole.items()
     }
@@ -276,6 +290,20 @@ def test_five_runs_of_two_processes(shared_runs):
     runs = [contents(shared_runs / f"again-{i}") for i in range(5)]
     assert len(runs[0]) > 5
     assert all(found == runs[0] for found in runs)
+
+
+def test_one_dictionary_trained_by_two_processes(shared_runs):
+    """The same bits in every run; what features row by row learn is what one process learns, but for the order of sums."""
+    alone, along = shared_runs / "along-alone", shared_runs / "along-0"
+    assert contents(along) == contents(shared_runs / "along-1")
+    x, y = (load_tensors(alone / ACTS)[hook].float() for hook in ("hook_post.0", "hook_post.1"))
+    saes, pairs = ([load_basis(f / "bases" / hook) for f in (alone, along)] for hook in ("hook_post.0", "hook_post.1"))
+    one, two = (pair.reconstruct(x) for pair in pairs)
+    assert fvu(y, one) < 0.5
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+    missed = [fvu(x, sae.decode(sae.encode(x))) for sae in saes]
+    assert missed[1] == pytest.approx(missed[0], rel=0.1)
+    assert not torch.equal(saes[0].W_enc, saes[1].W_enc)  # or they were not trained together
 
 
 def test_processes_that_cannot_meet_share_collecting_alone(tmp_path, monkeypatch):

@@ -4,7 +4,8 @@ Every process walks through the same rooms and comes to the same results, bit by
 cut into pieces whose bounds depend on the work alone, never on the number of processes: shards of activations,
 dictionaries, columns of Gram matrices, blocks of outputs, gates, batches of an evaluation. Each piece has one owner
 (`Worker.owned`); what it makes goes to all in the order of the pieces (`shared`), so that no sum depends on who added what.
-An all-reduce would: it adds in an order that depends on the number of processes, and float addition then gives other bits.
+An all-reduce would: it adds in an order that depends on the number of processes, and float addition then gives other bits. The one
+exception is asked for by name: a dictionary that all processes train together (`data_parallel=True`, `add_up`).
 
 Processes meet (`meet`) where one reads what another wrote; none waits for a name to appear. What is finished lies in the
 store: torchrun's elastic restarts begin again and find it. Shards and results lie in one file system, which all see.
@@ -18,15 +19,18 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigError, StoreError
 from .store.shards import ShardFolder, read_shards, some
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -252,6 +256,19 @@ def fill_rows(matrix: Any, spans: Sequence[range], work: Callable[[range], Any])
         for i, span in enumerate(spans):
             dist.broadcast(matrix[span.start : span.stop], src=i % _team.world)
     return matrix
+
+
+def add_up(tensors: Iterable[Tensor]) -> None:
+    """Sum each tensor over the processes, in place: the same bits at all of them, and in every run of as many processes.
+
+    Another number of processes gives other bits: for what trains along, not for what must not depend on it.
+    """
+    if _team.alone:
+        return
+    import torch.distributed as dist
+
+    for tensor in tensors:
+        dist.all_reduce(tensor)
 
 
 def from_first(make: Callable[[], T]) -> T:

@@ -140,8 +140,52 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
             note=f"T1 / (2 T2) on {os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}: other work on the machine lowers "
             "it; processor seconds depend on it less, and say what the split itself costs",
         )
+    yield along(seeds)
     yield crashes(100)
     yield from billion_tokens(seeds)
+
+
+ALONG = textwrap.dedent("""
+    import json, sys, time, warnings
+    warnings.simplefilter("ignore")
+    import torch
+    import gatelens as gl
+    from gatelens.distributed import meet, this_worker, together
+    from gatelens.evaluation.figures import fvu
+
+    seed, worker = int(sys.argv[1]), this_worker()
+    torch.set_num_threads(1)
+    model = gl.load_model("gpt2-mini")
+    fit, held_out = gl.text_batches(model, "gpt2-mini-sample", rows=(240, 120), length=64, seed=0)
+    (segment,) = gl.mlp_segments(model, layers=[3])
+    rows, unseen = (gl.collect(model, part, [segment])[segment.hook_in] for part in (fit, held_out))
+    recipe = gl.TrainedSAE(d_sae=2_048, k=24, samples=400_000, batch_size=1_024, seed=seed, data_parallel=True)
+    with together(worker):
+        meet()
+        began = time.perf_counter()
+        sae = recipe.train(rows)
+        meet()
+        seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "fvu": fvu(unseen, sae.decode(sae.encode(unseen))), "sum": sae.W_enc.double().sum().item()}))
+""")
+
+
+def along(seeds: Sequence[int]) -> Figure:
+    """One dictionary that two processes train together, beside one process."""
+    efficiency, apart, alike = [], [], True
+    for seed in seeds:
+        (one,), two, again = ([json.loads(s) for s in ended(launch(n, "-c", ALONG, str(seed)))] for n in (1, 2, 2))
+        efficiency.append(one["seconds"] / (2 * max(f["seconds"] for f in two)))
+        apart.append(two[0]["fvu"] / one["fvu"] - 1)
+        alike &= len({f["sum"] for f in (*two, *again)}) == 1
+    beside = {"FVU over one process's, less one": max(apart, key=abs), "the same bits in both runs": float(alike)}
+    note = "2,048 features of gpt2-mini's layer 3, held-out rows; gradients are added up at every step"
+    return Figure(
+        "efficiency of one dictionary trained by 2 processes",
+        statistics.median(efficiency),
+        baselines=beside,
+        note=note,
+    )
 
 
 WALKS = """

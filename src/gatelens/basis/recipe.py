@@ -63,6 +63,8 @@ class RecipeDefaults:
 
     #: whether each hook point's basis is fitted apart from the others', so that processes can share the hook points
     apart: bool = False
+    #: whether all processes fit each basis together, a part of every batch each
+    data_parallel: bool = False
     #: whether the wires to its output features are built in (a gate dictionary's are)
     has_wires: bool = False
     #: whether its bases are rotations, which a report sets beside their nulls

@@ -19,7 +19,7 @@ from ..activations.collecting import Activations, collect, hook_names
 from ..basis.fitting import completed, fit_bases, preflight
 from ..circuits import Circuit, connect, features_at, read_gates, seen_by
 from ..data import Batches
-from ..distributed import Worker, from_first, meet, team, this_worker
+from ..distributed import Worker, apart, from_first, meet, team, this_worker
 from ..errors import GateLensError, StoreError
 from ..errors.progress import bar
 from ..evaluation.measure import Measuring
@@ -142,15 +142,21 @@ class State:
         return found
 
     def _make_bases(self, folders: dict[str, Path], missing: list[str]) -> None:
-        """One recipe that fits hook points apart is spread over the processes; other bases are fitted by the first."""
-        recipe = self.recipes.get("")
-        if recipe is not None and recipe.apart:
+        """One recipe that fits hook points apart is spread over the processes, data-parallel ones are fitted by all of them together;
+        other bases are fitted by the first process."""
+        recipe, bases = self.recipes.get(""), {}
+        if any(r.data_parallel for r in self.recipes.values()):
+            bases = self._fit(self.acts[0])
+        elif recipe is not None and recipe.apart:
             recipe = recipe if self.progress is None else recipe.watched(self.progress)
             for hook in (missing[i] for i in team().owned(len(missing))):
                 basis = recipe.fit_at(hook, self.segments, self.acts[0])
                 save_basis(taken_in({hook: basis}, self.segments)[hook], folders[hook])
+            return
         elif team().first:
-            bases = self._fit(self.acts[0])
+            with apart():
+                bases = self._fit(self.acts[0])
+        if team().first:
             for hook in missing:
                 save_basis(bases[hook], folders[hook])
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
+from ...distributed import Worker, add_up, from_first, shared, team
 from ...errors import BasisError
 from ...errors.progress import bar
 from ...errors.tracker import tell_curve
@@ -129,7 +130,8 @@ def train_pair(
     scale_x, scale_y = there((scale_x, scale_y), device)
     run = PairRun(in_units, out_units, settings, None if beyond is None else beyond.from_units(scale_y), None, device)
     run.train()
-    return run.weights(scale_x, scale_y)
+    found = run.weights(scale_x, scale_y)
+    return from_first(lambda: found) if settings.data_parallel else found
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,13 @@ class PairRun:
         self.bypass = start.bypass
         features = [self.encoder, self.bias, self.dictionary]
         others = [self.offset, *([] if self.bypass is None else [self.bypass])]
-        for parameter in (*features, *others):
+        self.parameters = (*features, *others)
+        for parameter in self.parameters:
             parameter.requires_grad_()
         self.optimiser = RowAdam(features, others, settings.lr, _BETAS)
         self.choose = Chooser(settings.activation, settings.k)
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=self.device)
+        self.worker = team() if settings.data_parallel else Worker()
 
     def _fresh(self) -> PairWeights:
         linear, d_out = ridge(self.x, self.y, self.device), self.y.shape[1]
@@ -210,15 +214,30 @@ class PairRun:
             error = self._step(rows)
             tell_curve("dictionary", step, error.square().mean().item)
             if step and step % every == 0 and step < _REVIVED_UNTIL * steps:
+                if not self.worker.alone:
+                    error, self.fired = self._of_all(error)
                 self._revive(batch_there(self.x, rows, self.device), error)
 
-    def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch d_out"]:
-        seen = self.see(index)
+    def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "own d_out"]:
+        """One step on a batch, of which each process that trains along sees its part; what this one missed."""
+        own = index.tensor_split(self.worker.world)[self.worker.rank]
+        seen = self.see(own)
         self.optimiser.zero_grad(set_to_none=True)
-        seen.loss.backward()
+        if self.worker.alone:
+            seen.loss.backward()
+        else:
+            (seen.loss * (len(own) / len(index))).backward()
+            add_up(p.grad for p in self.parameters if p.grad is not None)
         self.optimiser.step()
         unit_rows_(self.dictionary)
         return seen.error.detach()
+
+    def _of_all(self, error: Float[Tensor, "own d_out"]) -> tuple[Float[Tensor, "batch d_out"], Bool[Tensor, " f"]]:
+        """What all processes missed in their parts of a batch, in its order; the features that were on at any of them."""
+        parts = shared(self.worker.world, lambda i: error.cpu())
+        fired = self.fired.int()
+        add_up([fired])
+        return torch.cat(parts).to(self.device), fired > 0
 
     def see(self, index: Int[Tensor, " batch"]) -> Seen:
         """The loss of some rows, with derivatives."""

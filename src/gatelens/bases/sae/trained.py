@@ -47,8 +47,8 @@ class TrainedSAE(DictionaryTraining):
             "sae-lens". None: "sparse" where it can. At equal steps it explains at least as much, in a quarter of the time, and
             keeps its L0: sae-lens' threshold is a running mean, which a short training does not bring to an end.
         orthogonality: keeps directions apart, against features that absorb others ("sparse" trainer only; see `PairTraining`).
-        expansion, d_sae, k, samples, batch_size, lr, seed, progress: see `DictionaryTraining`. k is a
-            mean for "batchtopk" and "matryoshka", and exact for "topk".
+        expansion, d_sae, k, samples, batch_size, lr, seed, progress, data_parallel: see `DictionaryTraining` (data_parallel: "sparse"
+            trainer only). k is a mean for "batchtopk" and "matryoshka", and exact for "topk".
 
     Sources: "BatchTopK Sparse Autoencoders", "Learning Multi-Level Features with Matryoshka Sparse Autoencoders", "Scaling and
     evaluating sparse autoencoders", "OrtSAE: Orthogonal Sparse Autoencoders Uncover Atomic Features".
@@ -80,11 +80,12 @@ class TrainedSAE(DictionaryTraining):
             raise BasisError(
                 f"trainer {self.trainer!r} does not train {self.architecture!r}: expected {' or '.join(trainers)}"
             )
-        if self.orthogonality and not self._sparse:
-            raise BasisError(
-                f'orthogonality = {self.orthogonality:g} needs architecture="batchtopk" and trainer="sparse"; got '
-                f"{self.architecture!r} and {self.trainer!r}"
-            )
+        for name in ("orthogonality", "data_parallel"):
+            if getattr(self, name) and not self._sparse:
+                raise BasisError(
+                    f'{name} = {getattr(self, name)} needs architecture="batchtopk" and trainer="sparse"; got '
+                    f"{self.architecture!r} and {self.trainer!r}"
+                )
         super().__post_init__()
 
     @property

@@ -44,6 +44,9 @@ class DictionaryTraining(RecipeDefaults):
         lr: of Adam.
         seed: of the initial weights and of the order of rows.
         progress: bars on standard error; None: where somebody watches.
+        data_parallel: under torchrun all processes train each dictionary together, each on its part of every batch, in place of one
+            dictionary to a process. For fewer dictionaries than processes: the same at every run of as many processes, but not, bit
+            for bit, what one process finds.
     """
 
     expansion: int = 8
@@ -54,6 +57,7 @@ class DictionaryTraining(RecipeDefaults):
     lr: float = 2e-3
     seed: int = 0
     progress: bool | None = None
+    data_parallel: bool = False
 
     def __post_init__(self):
         counts = {name: getattr(self, name) for name in ("expansion", "d_sae", "k", "samples", "batch_size")}
