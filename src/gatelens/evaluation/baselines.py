@@ -19,8 +19,9 @@ from ..segments import Segment
 from ..solvers.protocol import as_solver
 from ..solvers.virtual_weights import VirtualWeights
 
-#: where only shares are told of a baseline, so many outputs are read, and so many rules tried
-SAMPLE = {"read_at_most": 256, "tried_at_most": 64}
+#: where only shares are told of a baseline, so many outputs are read, and so many rules tried; of a circuit that is itself read in
+#: part, a quarter of its outputs
+SAMPLE, PART = {"read_at_most": 256, "tried_at_most": 64}, 4
 
 
 def baseline_circuits(
@@ -73,7 +74,9 @@ def sampled(gate_options: Mapping[str, Any]) -> dict[str, Any]:
 
     Not for what adds up over outputs, as coverage does: what was not read or tried explains nothing, and the null would look worse.
     """
-    return dict(gate_options) | {k: min(most, gate_options.get(k) or most) for k, most in SAMPLE.items()}
+    asked = {"read_at_most": -(-(gate_options.get("read_at_most") or PART * SAMPLE["read_at_most"]) // PART)}
+    asked["tried_at_most"] = gate_options.get("tried_at_most") or SAMPLE["tried_at_most"]
+    return dict(gate_options) | {k: min(most, asked[k]) for k, most in SAMPLE.items()}
 
 
 def random_weights(model: Any, seed: int = 0) -> Any:

@@ -18,6 +18,8 @@ from ..models import host
 
 #: so many outputs are searched at once; more go in blocks of so many numbers, with room for so many times the budget
 _TOGETHER, _CACHED, _ROOM = 512, 2**19, 1.5
+#: inputs of an output that there is room for at first
+_FACTORS = 8
 #: an input of which a smaller share is left, given those before it, is a copy of them
 _TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-8}
 
@@ -95,7 +97,7 @@ def _selected(
     residual = products.T.clone(
         memory_format=torch.contiguous_format
     )  # covariance of each output's residual with each input
-    factors = residual.new_empty(n, 0, m)
+    factors = residual.new_empty(n, min(cap, m, _FACTORS), m)  # room for more than there are: doubled when it is full
     live = torch.arange(n, device=residual.device)
     chosen, gains = [], []
     for _ in range(min(cap, m)):
@@ -110,11 +112,13 @@ def _selected(
         chosen.append(best.new_full((n,), -1).index_copy_(0, live, best))
         gains.append(gain.new_zeros(n).index_copy_(0, live, gain))
         size = _at(left, best).sqrt()[:, None]
-        factor = _orthogonalised(covariance[best], factors, best).div_(size)
+        factor = _orthogonalised(covariance[best], factors[:, : len(gains) - 1], best).div_(size)
         residual.addcmul_(factor, _at(residual, best)[:, None] / size, value=-1)
         left.addcmul_(factor, factor, value=-1)
         left[torch.arange(len(live), device=live.device), best] = 0.0
-        factors = torch.cat([factors, factor[:, None]], 1)
+        if len(gains) > factors.shape[1]:
+            factors = torch.cat([factors, torch.empty_like(factors)], 1)
+        factors[:, len(gains) - 1] = factor
     if not chosen:
         return Path(live.new_empty(n, 0), products.new_empty(n, 0))
     return Path(torch.stack(chosen, 1), torch.stack(gains, 1))
