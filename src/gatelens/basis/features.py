@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,23 +12,38 @@ from ..codes.csr import blocks, stack_csr, to_csr
 from ..models import blockwise, place_of
 from .linear import Basis, basis_width
 
-#: bases wider than this are encoded to sparse rows
-SPARSE_WIDTH = 4_096
-_ROWS = 4_096
+#: codes of bases wider than this, of which fewer than this share is on in the first rows, are held as sparse rows
+SPARSE_WIDTH, SPARSE_SHARE = 1_024, 0.25
+_ROWS, _FIRST = 4_096, 64
 
 
 def encode_rows(basis: Basis, x: Float[Tensor, "rows d"], sparse: bool | None = None) -> Tensor:
-    """[rows, features], a dense tensor or CSR; a few thousand rows at a time, never the dense whole of a wide basis.
+    """[rows, features], a dense tensor or CSR; a few thousand rows at a time, never the dense whole of a wide sparse code.
 
     Encoded where the basis is; the features lie where the rows do.
+
+    Args:
+        sparse: None: where the basis is wide and few of its features are on in the first rows.
     """
-    if sparse is None:
-        sparse = basis_width(basis, x.shape[1]) > SPARSE_WIDTH
     device = place_of(basis, x.device)
+
+    def encoded(part: Tensor) -> Tensor:
+        return basis.encode(part.to(device))
+
     with torch.no_grad():
+        if sparse is None:
+            sparse = held_sparse(basis_width(basis, x.shape[1]), lambda: encoded(x[:_FIRST]))
         if not sparse:
             return blockwise(basis.encode, device, x, size=_ROWS)
-        return stack_csr([to_csr(basis.encode(part.to(device))).to(x.device) for part in x.split(_ROWS)])
+        return stack_csr([to_csr(encoded(part)).to(x.device) for part in x.split(_ROWS)])
+
+
+def held_sparse(width: int, first: Callable[[], Tensor]) -> bool:
+    """Whether a code of so many features is held as sparse rows, by its first rows."""
+    if width <= SPARSE_WIDTH:
+        return False
+    some = first()
+    return some.numel() == 0 or int((some != 0).sum()) < SPARSE_SHARE * some.numel()
 
 
 def decode_rows(basis: Basis, f: Tensor) -> Float[Tensor, "rows d"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..activations.collecting import hook_names
-from ..basis.features import SPARSE_WIDTH
+from ..basis.features import SPARSE_SHARE, SPARSE_WIDTH
 from ..basis.fitting import completed
 from ..data.told import layer_sizes, setting
 from ..evaluation.passes import KEPT_BYTES
@@ -61,7 +61,9 @@ class Shapes:
     def features(self, rows: int) -> int:
         """All hook points' features as `encode_rows` holds them."""
         wide = (self.wide[hook] for hook in hook_names(self.segments))
-        return sum(features(rows, f, active if f > SPARSE_WIDTH else None) for f, active in wide)
+        return sum(
+            features(rows, f, active if f > SPARSE_WIDTH and active < SPARSE_SHARE * f else None) for f, active in wide
+        )
 
     def reading(self, rows: int) -> int:
         """The activations at both ends of a segment, as they are encoded."""
