@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from gatelens.bases.sae.pair_training import falling
+from gatelens.bases.sae.training import falling
 from gatelens.codes.active import decode_active, unit_rows_
 from gatelens.codes.csr import csr
 from gatelens.connectors import Connector

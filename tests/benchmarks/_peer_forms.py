@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelens.bases.sae.pair_training import falling, shuffled
+from gatelens.bases.sae.training import falling, shuffled
 from gatelens.basis.linear import directions
 from gatelens.basis.output import at_output
 from gatelens.codes.active import unit_rows_

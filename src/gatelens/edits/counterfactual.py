@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bases.sae.pair_training import shuffled
+from ..bases.sae.training import shuffled
 from ..basis.linear import Basis, basis_width, directions
 from ..codes.rows import Codes
 from ..errors import BasisError

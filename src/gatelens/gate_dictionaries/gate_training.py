@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bases.sae.pair_training import falling, level, shuffled
+from ..bases.sae.pair_training import level
+from ..bases.sae.training import falling, shuffled
 from ..codes.active import Chooser, Seen, decode_active, unit_rows_
 from ..codes.rows import Codes, stacked
 from ..errors.progress import bar

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bases.sae.pair_training import Beyond, PairRun, PairTraining, PairWeights, Scale, shuffled
+from ..bases.sae.pair_training import Beyond, PairRun, PairTraining, PairWeights, Scale
 from ..bases.sae.trained import as_jumprelu, single_threshold
+from ..bases.sae.training import shuffled
 from ..codes.active import unit_rows_
 from ..codes.rows import Codes
 from ..edits.counterfactual import Counterfactual, Library

@@ -22,7 +22,7 @@ from ...models.placing import batch_there, rows_there, there
 from ...store.estimate import THRESHOLD_ROWS
 from .ridge import ridge as ridge
 from .row_adam import RowAdam
-from .training import DictionaryTraining
+from .training import DictionaryTraining, falling, shuffled
 
 _BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
@@ -341,19 +341,3 @@ def level(parts: Iterable[Tensor], count: int) -> float:
         largest = found if largest is None else torch.cat([largest, found])
         largest = largest.topk(min(count + 1, len(largest)), sorted=False).values
     return 0.0 if largest is None or len(largest) <= count else float(largest.min())
-
-
-def falling(step: int, steps: int) -> float:
-    """The share of the learning rate: rises over the first 2 %, falls to a tenth over the last third."""
-    rise = min(1.0, (step + 1) / max(1.0, 0.02 * steps))
-    return rise * min(1.0, max(0.1, 1 - 0.9 * (step / steps - 2 / 3) * 3))
-
-
-def shuffled(rows: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
-    """Batches of row numbers without end, every row once before any row twice."""
-    batch, kept = min(batch, rows), torch.empty(0, dtype=torch.long)
-    while True:
-        if len(kept) < batch:
-            kept = torch.cat([kept, torch.randperm(rows, generator=generator)])
-        yield kept[:batch]
-        kept = kept[batch:]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...basis.recipe import RecipeDefaults
@@ -111,6 +112,22 @@ class DictionaryTraining(RecipeDefaults):
                 f"k = {self.k} active features were asked of a dictionary of {width}; choose k <= {width}, or a larger d_sae"
             )
         return width
+
+
+def falling(step: int, steps: int) -> float:
+    """The share of the learning rate: rises over the first 2 %, falls to a tenth over the last third."""
+    rise = min(1.0, (step + 1) / max(1.0, 0.02 * steps))
+    return rise * min(1.0, max(0.1, 1 - 0.9 * (step / steps - 2 / 3) * 3))
+
+
+def shuffled(rows: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
+    """Batches of row numbers without end, every row once before any row twice."""
+    batch, kept = min(batch, rows), torch.empty(0, dtype=torch.long)
+    while True:
+        if len(kept) < batch:
+            kept = torch.cat([kept, torch.randperm(rows, generator=generator)])
+        yield kept[:batch]
+        kept = kept[batch:]
 
 
 def check_rows(x: Float[Tensor, "rows d"], what: str) -> None:
