@@ -154,15 +154,20 @@ def test_a_feature_that_never_fires_is_said_not_divided_by(hostile):
 def test_order_is_by_evidence():
     best = [
         ruled(0, (1,), grade="verified", mcc=0.6),
-        ruled(1, (1,), mcc=0.9, firings=5),
-        ruled(2, (1,), mcc=0.9, firings=3),
-        ruled(3, (1,), mcc=None),
-        ruled(4, (1,), grade="weak", mcc=0.99),
-        Gate(5, GateKind.NOT_READ, (), (), 0.0, mcc=0.99),
+        ruled(1, (1,), mcc=0.7, firings=60),
+        ruled(2, (1,), mcc=1.0, firings=5),
+        ruled(3, (1,), mcc=1.0, firings=3),
+        ruled(4, (1,), mcc=None),
+        ruled(5, (1,), grade="weak", mcc=0.99),
+        Gate(6, GateKind.NOT_READ, (), (), 0.0, mcc=0.99),
     ]
     found = best[::-1]
     found.sort(key=cards.order_key)
-    assert [g.out for g in found] == [0, 1, 2, 3, 4, 5]
+    assert [g.out for g in found] == [0, 1, 2, 3, 4, 5, 6]
+    found += [ruled(7, (1, 2), mcc=0.6), ruled(8, (1, 2), grade="weak", mcc=0.6)]
+    assert [g.out for g in sorted(found, key=cards.lead_key)] == [0, 7, 1, 2, 3, 4, 8, 5, 6], (
+        "several inputs lead their grade"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..evaluation.rule_counts import OFTEN
 from ..gates import Gate, GateKind
 from . import card_lines
 from .context_lines import context_line, context_lines
@@ -17,7 +18,7 @@ from .evidence import evidence
 from .index import Row, kind_name, row_of
 from .labels import UNNAMED, Label
 from .picture import drawn
-from .sketch import GRADES, Known, Sketch, grade_of, sketch_of
+from .sketch import GRADES, Known, Sketch, drawn_inputs, grade_of, sketch_of
 from .truth import Pattern, patterns, shown_inputs
 
 
@@ -199,7 +200,7 @@ def card_list(cards: Sequence[Card], opened: int = 0) -> Markup:
 
 
 def order_key(gate: Gate, marks: bool = False) -> tuple:
-    """By evidence: grade, then MCC, then firing count; never by hand.
+    """By evidence: grade, whether the output fires often, MCC, firing count; never by hand. An MCC of a handful of rows says little.
 
     Args:
         marks: the output fires mostly on punctuation: it comes after the others of its grade.
@@ -207,10 +208,17 @@ def order_key(gate: Gate, marks: bool = False) -> tuple:
     return (
         [*GRADES].index(grade_of(gate)),
         marks,
+        gate.firings < OFTEN,
         -(gate.mcc if gate.mcc is not None else -1.0),
         -gate.firings,
         gate.out,
     )
+
+
+def lead_key(gate: Gate) -> tuple:
+    """The order of the gates that are seen first: those of several inputs before copies of the same grade, else by evidence."""
+    grade, *rest = order_key(gate)
+    return (grade, len(drawn_inputs(gate)) == 1, *rest)
 
 
 def rule_in_words(gate: Gate) -> str:

@@ -17,7 +17,7 @@ from ..data import Batches
 from ..data.told import tokenizer_of
 from ..errors.progress import bar
 from ..evaluation.report import Report
-from .cards import order_key
+from .cards import lead_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
 from .examples import source_of_examples
@@ -82,7 +82,7 @@ def page(
         maker = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace)
         sections = maker.sections(max_cards)
         read = prompt_parts(circuit, model, given, acts, {s.name: s.known for s in sections})
-    best = sorted((c for s in sections for c in s.best), key=lambda c: order_key(c.gate))[:BEST]
+    best = sorted((c for s in sections for c in s.best), key=lambda c: lead_key(c.gate))[:BEST]
     title = title or title_of(circuit, figures)
     body = fragment(
         "page.html.j2",

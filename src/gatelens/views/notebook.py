@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from . import images, legend
-from .cards import card_list, card_of, order_key
+from .cards import card_list, card_of, lead_key
 from .document import NOTEBOOK_LIMIT, count, figure, fragment
 from .drawing import glyph_symbols
 from .explained import explained, sentence_of
@@ -108,7 +108,7 @@ def _wired(connector: Any) -> str:
 
 def _pictured(circuit: Any, known: Mapping[str, Known]) -> Markup:
     """The best gates as pictures; known: segment name -> what is known of its features."""
-    gates = sorted(((g, name) for name, gs in circuit.gates.items() for g in gs), key=lambda pair: order_key(pair[0]))
+    gates = sorted(((g, name) for name, gs in circuit.gates.items() for g in gs), key=lambda pair: lead_key(pair[0]))
     sketches = [sketch_of(g, known.get(name)) for g, name in gates[: 3 * BEST]]
     best = [s for s in sketches if s.grade != "none"][:BEST]
     if not best:

@@ -240,8 +240,9 @@ def _output(sketch: Sketch, x: float, room: float) -> tuple[list[Any], float]:
         top, share, mark = y + 7, effect.t / (FULL * effect.clear), 1 / FULL
         lines.append(lambda at, top=top: shapes.bar(x, at + top, min(room, 92), share, mark))
         y += 14
-        for line in wrapped(effect.verdict.split(" "), room, SMALL, 2):
-            put(line, "s", 13)
+        for part in effect.verdict.split("; "):
+            for line in wrapped(part.split(" "), room, SMALL, 2):
+                put(line, "s", 13)
     return lines, y + 2
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ..basis.linear import published_as
 from ..gates import Gate
 from . import labels
-from .cards import Card, Examples, FeatureView, Parent, body_of, card_of, order_key
+from .cards import Card, Examples, FeatureView, Parent, body_of, card_of, lead_key, order_key
 from .document import fragment
 from .drawing import KIND_NAMES
 from .examples import Numbers, mistakes
@@ -154,7 +154,7 @@ class _Part:
         self.known = known_of(self.rows, self.name, self.views, favoured, self.called)
         marks = {g.out: self._marks(g.out) for g in gates}
         self.gates = sorted(gates, key=lambda g: order_key(g, marks[g.out]))
-        self.led = [g for g in self.gates if not marks[g.out]]
+        self.led = sorted((g for g in self.gates if not marks[g.out]), key=lead_key)
         self.sketches: dict[int, Sketch] = {}
 
     def section(self, most: int) -> Section:

@@ -9,6 +9,7 @@ from typing import Any
 from ..activations.collecting import with_origins
 from ..basis.linear import basis_kind
 from ..basis.output import at_output
+from ..evaluation.rule_counts import OFTEN
 from ..gates import Gate
 from .document import count, figure, percent
 from .sketch import grade_of
@@ -60,7 +61,7 @@ def share_read(gates: Sequence[Gate], shown: Sequence[Gate]) -> str:
     if tally.weak or rest:
         text += f" The others: {tally.weak:,} with a weak rule, {rest:,} without any; each says why."
     if len(shown) < len(gates):
-        text += f" Shown: the first {len(shown):,} by evidence (grade, then MCC, firing count)."
+        text += f" Shown: the first {len(shown):,} by evidence (grade, on in {OFTEN} rows or more, then MCC)."
     return text
 
 
