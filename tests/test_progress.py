@@ -55,6 +55,17 @@ def test_one_long_item_gives_signs_of_life_and_the_bar_ends():
     assert shown.count("a clock: 00:") >= 3
 
 
+def test_bars_within_bars_need_no_way_up_where_nothing_is_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "AFTER", 0)
+    for _ in progress.bar(range(2), "outer", progress=True):
+        for _ in progress.bar(range(3), "inner", progress=True):
+            pass
+    shown = capsys.readouterr().err
+    assert "outer: 100%" in shown
+    assert "inner: 100%" in shown
+    assert "\x1b[A" not in shown
+
+
 def test_a_bar_that_an_error_left_open_is_silent():
     shown = on_a_terminal("""
         import time

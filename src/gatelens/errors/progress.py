@@ -67,6 +67,11 @@ class Bar(tqdm):
             self.delay = 0  # once shown, it is also ended as a bar that was shown
             self.refresh()
 
+    def moveto(self, n: int) -> None:
+        """Go to the line of a bar; bars within bars take turns in one where standard error is no terminal: notebooks know no way up."""
+        if sys.stderr.isatty():
+            super().moveto(n)
+
     def close(self) -> None:
         """End it; safe to call twice."""
         over = self.__dict__.get("_over")  # absent when tqdm itself refused the arguments

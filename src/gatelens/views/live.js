@@ -41,7 +41,9 @@ export default {
     };
     const choices = () => gate.replaceChildren(...model.get("gates").map(([value, name]) => { const o = make("option", name); o.value = value; return o; }));
     const level = () => { strength.textContent = slider.value + " × its typical level"; };
-    const ask = () => { level(); if (gate.value) { model.send({ kind: "steer", gate: gate.value, strength: +slider.value }); written.textContent = "…"; } };
+    let soon = 0; // keys move the slider a step at a time: where it rests is asked, not each step
+    const send = () => model.send({ kind: "steer", gate: gate.value, strength: +slider.value });
+    const ask = () => { level(); if (gate.value) { clearTimeout(soon); soon = setTimeout(send, 400); written.textContent = "…"; } };
     form.addEventListener("submit", (event) => { event.preventDefault(); said.textContent = "reading …"; model.send({ kind: "read", text: box.value }); });
     steer.addEventListener("submit", (event) => event.preventDefault());
     slider.addEventListener("input", level);
