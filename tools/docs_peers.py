@@ -10,12 +10,14 @@ from gatelens.views.ink import COLOURS, inked
 
 #: heading -> key of a row, and digits behind the point where it has a fixed number of them
 COLUMNS = {
-    "FVU": "value", "metric": "metric", "gap closed": "gap closed", "KL": "KL", "L0": "L0", "inputs": "inputs an output",
+    "FVU": "value", "spread": "FVU, largest less smallest over seeds",
+    "metric": "metric", "gap closed": "gap closed", "KL": "KL", "L0": "L0", "inputs": "inputs an output",
     "weights": "weights", "removals": "removals", "subsets": "subsets", "restoring": "restoring", "rules": "rules",
     "verified": "verified", "control": "control", "s to fit": "seconds to fit", "ms a row": "seconds a token",
 }  # fmt: skip
 LEGEND = (
-    "FVU: share of the variance of y that is left. Metric: cross-entropy in nats (accuracy for pictures) with the MLP replaced; gap "
+    "FVU: share of the variance of y that is left, the middle of the seeds; spread: its largest less its smallest value over them. "
+    "Metric: cross-entropy in nats (accuracy for pictures) with the MLP replaced; gap "
     "closed: of what its mean in its place costs; KL from the model's own predictions. L0: outputs on a row. Inputs: of an output, in the "
     "mean. Removals, subsets, restoring: R2 of the predicted change in y when one feature goes, each goes with p = .4, one comes back "
     "where an output of the model was closed only for its lack. Rules: outputs with a rule of held-out MCC over .5 at the median level; "
@@ -55,6 +57,7 @@ def _about(model: Mapping[str, Any]) -> str:
         f"{sizes['d_sae']:,} outputs, {sizes['l0']} of them on; dictionaries see {sizes['samples']:,} rows, gates {sizes['pairs']:,} pairs",
         f"input dictionary {model.get('input dictionary', '?')}",
         f"learning rates chosen: {rates}" if rates else "",
+        f"seeds: {model['seeds of most rows']}" if "seeds of most rows" in model else "",
         "" if clean is None else f"metric of the model {clean:.3f}, with the output at its mean {ablated:.3f}",
     ]  # fmt: skip
     return "; ".join(part for part in parts if part) + "."
@@ -81,6 +84,8 @@ def _shown(head: str, value: float | None) -> str:
         return "–"
     if head == "FVU":
         return f"**{value:.3g}**"
+    if head == "spread":
+        return f"{value:.2g}"
     if head == "ms a row":
         return f"{1e3 * value:.2g}"
     if head in ("weights", "s to fit", "inputs"):

@@ -390,6 +390,8 @@ def _shuffled_weights(study: Study) -> Form:
     return of_wires(found, found.connector, segment=segment, note="judged on what the shuffled MLP computes")
 
 
+#: how the names of cases begin whose MLP is gated, as products need
+GATED = "smollm2"
 _DENSE_OUT = "its outputs are dimensions of y"
 _NOT_NAMED = "its outputs are functions of all of x that no single code names"
 _WIRES_8, _WIRES_16 = "SAE of y, 8 wires (Gram)", "SAE of y, 16 wires (Gram)"
@@ -408,7 +410,7 @@ FORMS: tuple[Declared, ...] = (
     Declared("ridge + 2,000 pairs", _pairs(2_000), "dense", False),
     Declared("null: ridge + 2,000 shuffled pairs", _pairs(2_000, shuffled=True), "null", False),
     Declared("gates, 16 inputs, past 2,000 pairs", _gates_past_pairs, "dense", False),
-    Declared("product gates, 8 inputs a side", _products(8), "gates"),
+    Declared("product gates, 8 inputs a side", _products(8), "gates", cases=GATED),
     Declared("gates, 8 inputs, natural rows", _gates(fan_in=8, counterfactual=False), "gates"),
     Declared(_WIRES_8, lambda s: _of_y(s, _gram(8)), "wires"),
     Declared(_WIRES_16, lambda s: _of_y(s, _gram(16)), "wires"),
@@ -426,7 +428,7 @@ FORMS: tuple[Declared, ...] = (
     Declared("gates, 16 inputs, natural rows", _gates(fan_in=16, counterfactual=False), "gates"),
     Declared("SAE of y, 8 wires (ReLU-OMP)", lambda s: _of_y(s, gl.ReluOMP(max_fan_in=8, progress=False)), "wires"),
     Declared("SAE of y, 16 wires (ReLU-OMP)", lambda s: _of_y(s, gl.ReluOMP(max_fan_in=16, progress=False)), "wires"),
-    Declared("product neurons, 16 inputs a side", _products(16, all_on=True), "neurons", False),
+    Declared("product neurons, 16 inputs a side", _products(16, all_on=True), "neurons", False, cases=GATED),
 )
 
 

@@ -128,6 +128,7 @@ def so_far(seeds: Sequence[int]) -> Iterator[tuple[str, Sizes, list[Figure], dic
             figures.append(figure(case, form, rows))
             about |= rows[0]["about"] | {"rates": about.get("rates", {}) | rows[0]["about"]["rates"]}
             about |= {"as it is, ablated": rows[0].get("bounds", about.get("as it is, ablated"))}
+            about |= {"seeds of most rows": max(len(rows), about.get("seeds of most rows", 0))}
         figures += prices(case, found) if found else ()
         if (file := place(case, sizes, STATIC, seeds[0])).is_file():
             figures.append(carried(case, json.loads(file.read_text("utf-8"))))
