@@ -6,14 +6,22 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # a second thread that has nothing to do leaves its core to the other worker
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 
+import typecheck
+
 torch.set_num_threads(1)
+typecheck.install()
+gc.disable()  # imports make a million objects that all stay
 
 #: the files that take longest, in that order: a file is one worker's (its fixtures are made once), and nothing long is left to the end
 LONGEST = """test_estimate test_walk test_readme test_distributed test_device test_smollm2 test_input_tuning test_faults
@@ -24,6 +32,11 @@ test_orthogonality test_progress test_tracking test_rotation_recipe""".split()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {stem: i for i, stem in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

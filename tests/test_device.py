@@ -18,7 +18,7 @@ from support import other_device
 from support.other_device import DEVICE, Mixed
 from support.small_models import TEXT, gpt2_folder
 
-K = {"k": 4, "d_sae": 40, "samples": 4_000}
+K = {"k": 4, "d_sae": 24, "samples": 1_500}
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_a_transformer_is_walked_there(small, how):
     found = []
     for device in (other_device.NAME, "cpu"):
         model = gl.load_model(small, device=device)
-        batches = gl.text_batches(model, TEXT, rows=(24, 8), length=24, seed=0)
+        batches = gl.text_batches(model, TEXT, rows=(16, 8), length=16, seed=0)
         found.append(walk(model, batches, segments=gl.mlp_segments(model, layers=[0]), **TRANSFORMER[how]))
         assert at_rest((found[-1].circuit.bases, found[-1].circuit.connectors))
     same(*found)
@@ -148,11 +148,11 @@ def test_gate_dictionaries_are_trained_there(small):
     found = []
     for device in (other_device.NAME, "cpu"):
         model = gl.load_model(small, device=device)
-        batches = gl.text_batches(model, TEXT, rows=(24, 8), length=24, seed=0)
+        batches = gl.text_batches(model, TEXT, rows=(16, 8), length=16, seed=0)
         recipe = gl.GateDictionary(
-            fan_in=3, l0=4, inputs=gl.TrainedSAE(**K), outputs=gl.TrainedSAE(**K), samples=3_000, rounds=1,
-            counterfactual=gl.Counterfactual(pairs=1_500), refit_rows=500, batch_size=64, dense_share=0.9,
-            tune_inputs=InputTuning(samples=1_000),
+            fan_in=3, l0=4, inputs=gl.TrainedSAE(**K), outputs=gl.TrainedSAE(**K), samples=1_000, rounds=1,
+            counterfactual=gl.Counterfactual(pairs=500), refit_rows=200, batch_size=64, dense_share=0.9,
+            tune_inputs=InputTuning(samples=500),
         )  # fmt: skip
         segments = gl.mlp_segments(model, layers=[0])
         # baselines, coverage and curves are measured there by "autoencoders"
@@ -164,10 +164,11 @@ def test_gate_dictionaries_are_trained_there(small):
 
 def test_rotations_and_a_dense_solver_work_there(digits):
     model, fit, held_out = digits
+    fit, held_out = fit.take(400), held_out.take(200)
     found = []
     for device in (DEVICE, "cpu"):
         model = placing.there(model, device)
-        bases = gl.JacobianRotation(inputs=16, columns=4, iterations=5)
+        bases = gl.JacobianRotation(inputs=8, columns=4, iterations=2)
         evaluation = {"polish": {"epochs": 1}, "baselines": ["neurons", "virtual_weights"]}
         solver = gl.GramLasso(mean_wires=4, signed=True)
         found.append(walk(model, (fit, held_out), bases=bases, solver=solver, evaluation=evaluation))

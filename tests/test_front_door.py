@@ -258,6 +258,16 @@ def test_any_nest_of_numbers_is_ids_or_refused(nest):
     only_our_errors(lambda: gl.text_batches(mini(), nest, length=4), repr(nest))
 
 
+def test_the_sizes_of_a_callers_own_function_are_its_own():
+    from jaxtyping import Float, jaxtyped
+
+    rotation = gl.Rotation(torch.eye(3))
+    with jaxtyped("context"):
+        assert isinstance(torch.zeros(2, 4), Float[torch.Tensor, "rows d"])
+        assert rotation.encode(torch.zeros(5, 3)).shape == (5, 3)
+        assert isinstance(torch.zeros(2, 4), Float[torch.Tensor, "rows d"])
+
+
 def test_what_is_missing_or_unknown_is_named():
     with pytest.raises(GateLensError, match=r"collect: missing a required argument: 'points'.*It takes"):
         gl.collect(model(), data())

@@ -66,8 +66,10 @@ def _imports(path: Path) -> set[str]:
     return found - {"", _module(path)}
 
 
-#: module -> what it imports. A folder's `__init__` hands out names of its files: it is no room that they depend on
-IMPORTS = {_module(path): _imports(path) for path in FILES if path.name != "__init__.py"}
+@cache
+def _all_imports() -> dict[str, set[str]]:
+    """Module -> what it imports. A folder's `__init__` hands out names of its files: it is no room that they depend on."""
+    return {_module(path): _imports(path) for path in FILES if path.name != "__init__.py"}
 
 
 def test_the_corridor_names_every_room_once_and_no_other():
@@ -81,14 +83,16 @@ def _place(module: str) -> int:
 
 
 def test_corridor():
-    pairs = [(module, other) for module, others in IMPORTS.items() for other in sorted(others) if module != "__main__"]
+    pairs = [
+        (module, other) for module, others in _all_imports().items() for other in sorted(others) if module != "__main__"
+    ]
     behind = [f"{module} imports from {other}" for module, other in pairs if _place(other) > _place(module)]
     assert not behind, "these import from what lies behind them"
 
 
 def test_no_circle_of_files():
     """In no folder and between no folders, whatever the imports look like."""
-    left = {module: {_as_file(o) for o in others} - {module} for module, others in IMPORTS.items()}
+    left = {module: {_as_file(o) for o in others} - {module} for module, others in _all_imports().items()}
     while free := [module for module, others in left.items() if not others & set(left)]:
         for module in free:
             del left[module]
@@ -96,7 +100,7 @@ def test_no_circle_of_files():
 
 
 def _as_file(module: str) -> str:
-    return module if module in IMPORTS else f"{module}.__init__"
+    return module if module in _all_imports() else f"{module}.__init__"
 
 
 #: rooms that ask a basis, a recipe, a solver or a model only what its protocol declares (`basis.linear`, `data.told` ask the rest)
