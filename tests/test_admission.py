@@ -63,6 +63,12 @@ SAES = {
     "gated": lambda: sl.GatedSAE(sl.GatedSAEConfig(**SHAPE)),
     "gated, b_dec not at the input": lambda: sl.GatedSAE(sl.GatedSAEConfig(apply_b_dec_to_input=False, **SHAPE)),
     "absolute topk, rescaled": lambda: AbsTopKSAE(AbsTopKSAEConfig(k=4, rescale_acts_by_decoder_norm=True, **SHAPE)),
+    "absolute topk, rescaled, layer norm": lambda: AbsTopKSAE(
+        AbsTopKSAEConfig(k=4, rescale_acts_by_decoder_norm=True, normalize_activations="layer_norm", **SHAPE)
+    ),
+    "matching pursuit, layer norm": lambda: MatchingPursuitSAE(
+        MatchingPursuitSAEConfig(normalize_activations="layer_norm", apply_b_dec_to_input=False, **SHAPE)
+    ),
     "matching pursuit": lambda: MatchingPursuitSAE(MatchingPursuitSAEConfig(**SHAPE)),
     "with an error term": lambda: sl.StandardSAE(sl.StandardSAEConfig(**SHAPE), use_error_term=True),
 }
@@ -114,15 +120,66 @@ def test_directions_read_naively_would_be_far_off():
     assert admitted(sae, HOOK, D) is not sae
 
 
-def test_heads_side_by_side_are_one_row():
+@pytest.mark.parametrize("kind", ["Standard", "JumpReLU", "AbsTopK", "MatchingPursuit"])
+def test_heads_side_by_side_are_one_row(kind):
     """hook_z: sae-lens flattens heads itself and would take rows for heads."""
-    config = sl.StandardSAEConfig(reshape_activations="hook_z", **SHAPE)
+    config = getattr(sl, f"{kind}SAEConfig")(
+        reshape_activations="hook_z", **SHAPE, **({"k": 4} if "TopK" in kind else {})
+    )
     config.metadata.hook_name = "blocks.0.attn.hook_z"
-    sae, x = uneven(sl.StandardSAE(config)), rows()
+    sae, x = uneven(getattr(sl, f"{kind}SAE")(config)), rows()
     basis = admitted(sae, "blocks.0.attn.hook_z", D)
     heads = x.reshape(len(x), 2, D // 2)
     torch.testing.assert_close(basis.encode(x), sae.encode(heads))
     torch.testing.assert_close(basis.decode(basis.encode(x)), sae.decode(sae.encode(heads)).flatten(1))
+
+
+CHANGES = {
+    "encode twice": ("encode", lambda own, x: 2 * own(x)),
+    "encode shifted": ("encode", lambda own, x: own(x - 1)),
+    "decode twice": ("decode", lambda own, f: 2 * own(f)),
+    "decode one feature": ("decode", lambda own, f: own(f * torch.where(torch.arange(F) == 1, 3.0, 1.0).to(f))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "kind", ["standard", "topk, rescaled", "topk, rescaled, layer norm", "gated", "standard, bfloat16"]
+)
+def test_what_was_put_in_the_place_of_encode_or_decode_is_what_counts(kind, change, tmp_path):
+    """Computed by, or refused; and not saved as the weights alone, which say something else."""
+    name, put = CHANGES[change]
+    half = {"standard, bfloat16": lambda: sl.StandardSAE(sl.StandardSAEConfig(dtype="bfloat16", **SHAPE))}
+    sae, x = uneven((SAES | half)[kind]()), rows()
+    own = getattr(sae, name)
+    setattr(sae, name, lambda value: put(own, value))
+    if "layer norm" in kind:
+        with pytest.raises(BasisError, match=f"was given another {name}, beside which it normalises"):
+            admitted(sae, HOOK, D)
+        return
+    basis, like = admitted(sae, HOOK, D), sae.W_dec
+    expected = sae.decode(sae.encode(x.to(like))).float()
+    close = 1e-4 if like.dtype == torch.float32 else 2e-2
+    assert (basis.decode(basis.encode(x)) - expected).norm() <= close * expected.norm()
+    torch.testing.assert_close(
+        basis.decode(torch.eye(F)) - basis.decode(torch.zeros(1, F)), directions(basis, F), atol=1e-4, rtol=1e-3
+    )
+    with pytest.raises(BasisError, match="computes something else than the weights and settings"):
+        save_basis(basis, tmp_path / "kept")
+
+
+def test_a_class_of_ones_own_is_taken_by_what_it_computes():
+    class Theirs3(sl.TopKSAE):
+        def decode(self, feature_acts):
+            return 3 * super().decode(feature_acts)
+
+    sae, x = uneven(Theirs3(sl.TopKSAEConfig(k=4, rescale_acts_by_decoder_norm=True, **SHAPE))), rows()
+    basis = admitted(sae, HOOK, D)
+    torch.testing.assert_close(basis.decode(basis.encode(x)), sae.decode(sae.encode(x)), atol=1e-3, rtol=1e-4)
+    rule = uneven(SAES["topk, rescaled"]())
+    rule.activation_fn = torch.nn.Softplus()
+    with pytest.raises(BasisError, match="something else than its weights in plain form"):
+        admitted(rule, HOOK, D)
 
 
 def test_half_precision_becomes_float32():
@@ -187,6 +244,7 @@ def test_what_cannot_be_a_basis_is_refused(given, says):
     [
         (lambda: sl.StandardSAE(sl.StandardSAEConfig(normalize_activations="expected_average_only_in", **SHAPE)), "expected_average"),
         (lambda: sl.StandardSAE(sl.StandardSAEConfig(normalize_activations="covariance_whitening", **SHAPE)), "covariance_whitening"),
+        (lambda: sl.StandardSAE(sl.StandardSAEConfig(**SHAPE)).to("meta"), "on the device meta"),
         (lambda: sl.BatchTopKTrainingSAE(sl.BatchTopKTrainingSAEConfig(k=2.0, **SHAPE)), "whole batch.*save_inference_model"),
         (lambda: sl.Transcoder(sl.TranscoderConfig(d_out=D, apply_b_dec_to_input=False, **SHAPE)), r"is a transcoder.*Transcoder\(path="),
     ],

@@ -118,7 +118,8 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(BasisError, match="W_enc holds NaN or infinity"):
         PretrainedSAE.from_disk(sae_folder(tmp_path / "inf", plain_config(), tensors))
     with pytest.raises(BasisError, match="expected an SAE that normalises its rows"):
-        RowNormalised(SAE.load_from_disk(sae_folder(tmp_path / "plain", plain_config(), sae_tensors(D, F))))
+        plain = SAE.load_from_disk(sae_folder(tmp_path / "plain", plain_config(), sae_tensors(D, F)))
+        RowNormalised(plain, plain)
 
 
 def test_damaged_and_foreign_folders(tmp_path):

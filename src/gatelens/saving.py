@@ -9,16 +9,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import store
 from .bases.rotation.result import FittedRotation, Invertible
 from .bases.sae.admission import admitted
 from .bases.sae.files import from_folder
 from .basis.linear import Basis, Rotation
-from .basis.trial import AsComputed
+from .basis.trial import AsComputed, off_by, rows_for, tolerance
 from .connectors import Connector
 from .errors import BasisError
 from .gate_dictionaries.gate_basis import GateBasis
 from .gate_dictionaries.transcoder_basis import TranscoderBasis
+
+#: rows on which what is read back is compared
+_PROOF = 256
+_UNSAVEABLE = (
+    "{} cannot be saved: expected a Rotation, a sae-lens SAE or a GateLens dictionary. Keep the basis yourself and build the circuit's "
+    "other parts with `connector.save`"
+)
 
 
 def save_basis(basis: Basis, folder: str | Path) -> None:
@@ -34,21 +43,20 @@ def save_basis(basis: Basis, folder: str | Path) -> None:
 def basis_into(basis: Basis, out: store.Writing) -> None:
     """`save_basis`, as a part of something that is being written."""
     if isinstance(basis, AsComputed):
-        basis_into(basis.source, out)  # read back, it is measured again
+        if not _writes_sae(basis.source):
+            raise BasisError(_UNSAVEABLE.format(basis.label))
+        _sae_into(basis, basis.source, out)  # read back, it is measured again
     elif isinstance(basis, Rotation):
         tensors = {"matrix": basis.matrix} | ({} if basis.mean is None else {"mean": basis.mean})
         fit = {"fit": basis.record()} if isinstance(basis, FittedRotation) else {}
         out.json("basis.json", {"kind": "rotation", "label": basis.label} | fit)
         out.tensors("rotation.safetensors", tensors)
-    elif hasattr(basis, "save_inference_model") or hasattr(basis, "save_model"):
-        _sae_into(basis, out)
+    elif _writes_sae(basis):
+        _sae_into(basis, basis, out)
     elif hasattr(basis, "save_into"):
         _composite_into(basis, out)
     else:
-        raise BasisError(
-            f"{type(basis).__name__} cannot be saved: expected a Rotation, a sae-lens SAE or a GateLens dictionary. "
-            "Keep the basis yourself and build the circuit's other parts with `connector.save`"
-        )
+        raise BasisError(_UNSAVEABLE.format(type(basis).__name__))
 
 
 def _composite_into(basis: Any, out: store.Writing) -> None:
@@ -111,13 +119,34 @@ def _composite(stored: store.Reading) -> Basis:
     return COMPOSITES[kind].load_from(stored, parts)
 
 
-def _sae_into(basis: Any, out: store.Writing) -> None:
+def _writes_sae(basis: Any) -> bool:
+    return hasattr(basis, "save_inference_model") or hasattr(basis, "save_model")
+
+
+def _sae_into(basis: Any, sae: Any, out: store.Writing) -> None:
+    """The files that an SAE writes, when what is read from them again computes what the basis does."""
     with tempfile.TemporaryDirectory() as temporary:
-        save = getattr(basis, "save_model", None) or basis.save_inference_model
+        save = getattr(sae, "save_model", None) or sae.save_inference_model
         save(temporary)
+        _check_same(basis, Path(temporary))
         out.json("basis.json", {"kind": "sae_lens"})
         out.json("cfg.json", store.parse_json((Path(temporary) / "cfg.json").read_bytes(), "cfg.json"))
         out.copy("sae_weights.safetensors", Path(temporary) / "sae_weights.safetensors")
+
+
+def _check_same(basis: Any, folder: Path) -> None:
+    """An encode that was replaced, or a class of somebody's own, is not in a file of weights."""
+    again = admitted(from_folder(folder))
+    x = rows_for(again, int(again.cfg.d_in), _PROOF).float()
+    with torch.no_grad():
+        f, found = basis.encode(x), again.encode(x)
+        same = f.shape == found.shape
+        off = max(off_by(found, f), off_by(again.decode(f), basis.decode(f))) if same else float("inf")
+    if not off <= tolerance(basis.W_dec):
+        raise BasisError(
+            f"{type(basis).__name__} computes something else than the weights and settings that its save_model writes (off by a relative "
+            f"{off:.2g}): read back it would be another basis. Keep the object yourself, and save the circuit by save(folder, bases=False)"
+        )
 
 
 def _load_sae(stored: Any) -> Basis:

@@ -170,19 +170,19 @@ def _directions(
     return torch.cat(parts)
 
 
-def rows_for(basis: Any, d: int) -> Float[Tensor, "rows d"]:
+def rows_for(basis: Any, d: int, count: int = _ROWS) -> Float[Tensor, "rows d"]:
     """Rows on which features are on: large ones, and ones along what the encoder reads where that is known."""
     like = next((m for m in (_matrix(basis, name) for name in ("W_dec", "W_enc", "matrix")) if m is not None), None)
     if like is None:
         like = next(iter(basis.parameters()), None) if isinstance(basis, torch.nn.Module) else None
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn(_ROWS, d, generator=draw) * torch.linspace(0.3, 3, _ROWS)[:, None]
+    x = torch.randn(count, d, generator=draw) * torch.linspace(0.3, 3, count)[:, None]
     if like is None:
         return x
     encoder, threshold = _matrix(basis, "W_enc"), _matrix(basis, "threshold")
     x = x.to(like)
     if encoder is not None and encoder.ndim == 2 and encoder.shape[0] == d and encoder.shape[1]:
-        chosen = encoder[:, torch.arange(_ROWS) * encoder.shape[1] // _ROWS].T.to(x)
+        chosen = encoder[:, torch.arange(count) * encoder.shape[1] // count].T.to(x)
         height = 10 + (0.0 if threshold is None else float(threshold.max()))
         x = x + height * chosen / chosen.square().sum(1, keepdim=True).clamp_min(1e-12)
     return x

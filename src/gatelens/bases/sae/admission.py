@@ -18,11 +18,13 @@ from ...basis.linear import Rotation
 from ...basis.recipe import is_recipe
 from ...basis.trial import TOLERANCE, check_features, off_by, reads_off_by, rows_for, tried
 from ...errors import BasisError
-from .normalised import KINDS, RowNormalised
+from .normalised import KINDS, RowNormalised, bare
 from .plain import ARCHITECTURES, PlainSAE, plain
 
 #: how far R R^T of a rotation may be off the identity: half precision's rounding
 _ORTHONORMAL = 2e-2
+#: how far an SAE in half precision may be off itself in float32: of values that are all but equal a top-k chooses others
+_OTHER_CHOICE = 0.25
 
 
 def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
@@ -117,16 +119,41 @@ def _from_sae_lens(sae: Any, at: str) -> Any:
             f"the SAE{at} is a temporal one: its features depend on the positions before, a basis encodes each row by itself. "
             "Choose another SAE"
         )
+    heads = str(getattr(sae.cfg, "reshape_activations", None) or "none") != "none"
+    if _replaced(sae) and (kind != "none" or heads):
+        raise BasisError(
+            f"the SAE{at} was given another {' and '.join(_replaced(sae))}, beside which it "
+            f"{'takes heads apart' if heads else 'normalises'}, and what comes first is not known. "
+            "Give an object of your own with encode and decode"
+        )
     does_more = (
         architecture == "gated"
         or (bool(getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)) and not _of_unitrows_for(sae.W_dec))
-        or str(getattr(sae.cfg, "reshape_activations", None) or "none") != "none"
         or sae.W_dec.dtype != torch.float32
         or callable(getattr(sae, "training_forward_pass", None))
     )
-    if does_more and architecture in ARCHITECTURES:
-        sae = _in_plain_form(sae, at, kind)
-    return sae if kind == "none" else RowNormalised(sae)
+    made = written = sae
+    if does_more and architecture in ARCHITECTURES and not _of_ones_own(sae):
+        made = plain(sae.cfg.to_dict(), {k: v.float() for k, v in sae.state_dict().items()}).to(sae.W_dec.device)
+        written = made
+    elif heads or kind != "none":
+        made = bare(sae)
+    if kind != "none":
+        # tried: its W_dec may lack a rescaling, its decode leave b_dec out
+        made = RowNormalised(written, tried(made, at, int(made.cfg.d_in)))
+    if made is not sae and not isinstance(sae, PlainSAE):
+        _prove(made, sae, at)
+    return made
+
+
+def _replaced(sae: Any) -> list[str]:
+    """What was put on the object in the place of its class's own."""
+    return [name for name in ("encode", "decode") if name in vars(sae)]
+
+
+def _of_ones_own(sae: Any) -> bool:
+    """Whether it computes by somebody's own code, so that its weights and settings do not say what."""
+    return bool(_replaced(sae)) or not type(sae).__module__.startswith(("sae_lens", "gatelens"))
 
 
 def _of_unitrows_for(matrix: Tensor) -> bool:
@@ -136,6 +163,8 @@ def _of_unitrows_for(matrix: Tensor) -> bool:
 def _check_weights(sae: Any, at: str) -> None:
     """They are finite, and nothing is hooked on that changes what they compute."""
     for name, value in sae.named_parameters():
+        if value.device.type == "meta":
+            raise BasisError(f"the SAE{at}: its {name} is on the device meta and has no values: load its weights first")
         if not torch.isfinite(value).all():
             raise BasisError(
                 f"the SAE{at}: its {name} holds NaN or infinity: expected finite weights. Download or train it again"
@@ -182,20 +211,26 @@ def checked_transcoder(module: Any, at: str = "") -> Any:
     return module
 
 
-def _in_plain_form(sae: Any, at: str, kind: str) -> Any:
-    """The plain form, proved against the object on rows of its own width."""
-    folded = plain(sae.cfg.to_dict(), {k: v.float() for k, v in sae.state_dict().items()})
-    folded = folded.to(sae.W_dec.device)
-    if kind == "none" and sae.W_dec.dtype == torch.float32:
-        theirs = copy.copy(sae)
-        theirs.turn_off_forward_pass_hook_z_reshaping()
-        x = rows_for(folded, folded.cfg.d_in)
-        with torch.no_grad():
-            f, g = theirs.encode(x), folded.encode(x)
-            off = max(off_by(g, f), off_by(folded.decode(g), theirs.decode(f)))
-        if not off <= TOLERANCE:
-            raise BasisError(
-                f"the SAE{at} ({_architecture(sae)}) computes something else than its weights in plain form, by a relative "
-                f"error of {off:.2g}. Give it without its changes, or an object of your own with encode and decode"
-            )
-    return folded
+def _prove(made: Any, sae: Any, at: str) -> None:
+    """The form that stands for an SAE, against the object: what it encodes, and what it decodes of these and of other features."""
+    theirs = copy.copy(sae)
+    theirs.turn_off_forward_pass_hook_z_reshaping()
+    x = rows_for(sae, int(sae.cfg.d_in))
+    with torch.no_grad():
+        f = theirs.encode(x)
+        y = theirs.decode(f)
+        g, n = made.encode(x.float()), f.shape[1]
+        v = torch.rand(f.shape, generator=torch.Generator().manual_seed(1)).to(f)
+        theirs.encode(x)  # whose scale the next decode takes
+        z = theirs.decode(v)
+        scale = g[:, n : n + 1] if g.shape[1] > n else 1.0  # a normalised one holds features in units of x
+        off = max(
+            off_by(g[:, :n], scale * f.float()),
+            off_by(made.decode(g), y.float()),
+            off_by(made.decode(torch.cat([scale * v.float(), g[:, n:]], 1)), z.float()),
+        )
+    if not off <= (TOLERANCE if sae.W_dec.dtype in (torch.float32, torch.float64) else _OTHER_CHOICE):
+        raise BasisError(
+            f"the SAE{at} ({_architecture(sae)}) computes something else than its weights in plain form, by a relative "
+            f"error of {off:.2g}. Give it without its changes, or an object of your own with encode and decode"
+        )

@@ -33,22 +33,25 @@ class RowNormalised:
     Feature d_sae is the row's scale, which is dense; d_sae + 1 and d_sae + 2 are its mean where that is positive and where it
     is negative (zero for "constant_norm_rescale").
 
+    Args:
+        sae: the SAE, whose settings say how it normalises; `save_model` writes it.
+        inner: what it computes apart from that, with a `W_dec` that is its decode's (see `basis.trial`).
+
     Raises:
         BasisError: for an SAE that normalises otherwise.
     """
 
-    def __init__(self, sae: Any):
+    def __init__(self, sae: Any, inner: Any):
         self.kind = str(sae.cfg.normalize_activations)
         if self.kind not in KINDS:
             raise BasisError(f"expected an SAE that normalises its rows ({' or '.join(KINDS)}), got {self.kind!r}")
-        self.source = sae
-        self.plain = copy.copy(sae)  # shares the weights; only its normalisation is taken off
-        self.plain.run_time_activation_norm_fn_in = _same
-        self.plain.run_time_activation_norm_fn_out = _same
-        d_sae, d_in = sae.W_dec.shape
-        ones = torch.ones_like(sae.b_dec)
-        tail = torch.stack([sae.b_dec.detach(), ones, -ones])
-        self.W_dec: Float[Tensor, "f d"] = torch.cat([sae.W_dec.detach(), tail])
+        self.source, self.plain = sae, inner
+        d_sae, d_in = inner.W_dec.shape
+        with torch.no_grad():
+            start = inner.decode(inner.W_dec.new_zeros(1, d_sae))[0]
+        ones = torch.ones_like(start)
+        tail = torch.stack([start, ones, -ones])
+        self.W_dec: Float[Tensor, "f d"] = torch.cat([inner.W_dec.detach(), tail])
         self.cfg = SimpleNamespace(
             d_in=d_in,
             d_sae=d_sae + EXTRA,
@@ -79,5 +82,13 @@ class RowNormalised:
         return f"RowNormalised({self.kind}: {self.cfg.d_in} -> {self.cfg.d_sae - EXTRA} + scale and mean)"
 
 
-def _same(x: Tensor) -> Tensor:
+def bare(sae: Any) -> Any:
+    """The same SAE, sharing its weights, without its normalisation and without taking heads apart."""
+    made = copy.copy(sae)
+    made.run_time_activation_norm_fn_in = made.run_time_activation_norm_fn_out = _same
+    made.reshape_fn_in, made.reshape_fn_out, made.d_head, made.hook_z_reshaping_mode = _same, _same, None, False
+    return made
+
+
+def _same(x: Tensor, d_head: Any = None) -> Tensor:
     return x
