@@ -18,7 +18,8 @@ from gatelens.bases.sae import files as sae_files
 from gatelens.bases.sae.admission import admitted
 from gatelens.bases.sae.plain import plain
 from gatelens.basis.linear import directions
-from gatelens.errors import BasisError
+from gatelens.data import Batches
+from gatelens.errors import BasisError, GateLensWarning
 from gatelens.gate_dictionaries.doors import taken_in
 from gatelens.gate_dictionaries.transcoder_basis import TranscoderBasis
 from gatelens.saving import load_basis, save_basis
@@ -312,6 +313,7 @@ def test_a_transcoder_at_either_end(tmp_path):
         TranscoderBasis(scaled)
 
 
+@pytest.mark.filterwarnings("ignore:the SAE for hook_post.0 explains")
 def test_build_and_evaluate_pass_the_gate(digits):
     model, fit, _ = digits
     segments = gl.mlp_segments(model)[:1]
@@ -328,8 +330,99 @@ def test_build_and_evaluate_pass_the_gate(digits):
     for found in (circuit, by_hand):
         basis = found.bases[segments[0].hook_in]
         torch.testing.assert_close(basis.W_dec.norm(dim=1), torch.ones(2 * width))
+    elsewhere = uneven(SAES["standard"]())
+    elsewhere.cfg.metadata.hook_name = "blocks.9.hook_resid_pre"
+    with pytest.raises(BasisError, match="takes vectors of width 6"):
+        gl.build_circuit(model, segments, {**bases, segments[0].hook_in: elsewhere}, acts, gl.GramLasso())
     with pytest.raises(BasisError, match=r"hook_post\.0 is a recipe"):
         gl.build_circuit(model, segments, {**bases, segments[0].hook_in: gl.PCA()}, acts, gl.GramLasso())
+
+
+def test_a_dictionary_at_hand_is_held_against_the_rows():
+    """As one from a file is: one that says where it was made is refused where it explains less than the mean."""
+    model = gl.HookedMLP((8, D, D, 3))
+    data = Batches(torch.rand(60, 8, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3)
+    acts, s = gl.collect(model, data, segment()), segment()
+    foreign = uneven(SAES["standard"]())
+    bases = {s.hook_in: foreign, s.hook_out: gl.Rotation(torch.eye(D))}
+    build = lambda: gl.build_circuit(model, s, bases, acts, gl.ReluOMP(min_firings=1), gates=False)  # noqa: E731
+    find = lambda: gl.find_circuit(model, (data, data), s, bases, gl.ReluOMP(min_firings=1), quick=True)  # noqa: E731
+    with pytest.warns(GateLensWarning, match="less than their mean does"):
+        build()
+    foreign.cfg.metadata.hook_name = "blocks.9.hook_resid_pre"
+    for walk in (build, find):
+        with (
+            pytest.warns(
+                GateLensWarning, match=r"was trained at blocks\.9\.hook_resid_pre, it is used at hook_post\.0"
+            ),
+            pytest.raises(BasisError, match="less than their mean does"),
+        ):
+            walk()
+
+
+class FromInput:
+    """Features of a segment's input, with the changes that a test makes."""
+
+    def __init__(self, read=None, decode=None, **shown):
+        tensors = sae_tensors(D, F)
+        self.W, self.D = tensors["W_enc"], tensors["W_dec"]
+        self.read, self.back = read, decode
+        vars(self).update(shown)
+
+    def encode(self, x):
+        raise NotImplementedError
+
+    def features_from(self, x):
+        return torch.relu((x if self.read is None else self.read(x)) @ self.W)
+
+    def decode(self, f):
+        return f @ self.D if self.back is None else self.back(f @ self.D)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (FromInput(read=lambda x: x - x.mean(0)), "decides over the whole batch"),
+        (FromInput(decode=torch.tanh), "not affine"),
+        (FromInput(decode=lambda y: y[:, :3]), r"decodes \[8, 20\] to \[8, 3\]"),
+        (FromInput(W_dec=torch.ones(F, D)), "shows a W_dec by which it does not decode"),
+        (FromInput(read=lambda x: x / 0), "NaN or infinity"),
+    ],
+)
+def test_objects_that_read_a_segments_input_are_tried_too(given, says):
+    s = segment()
+    with pytest.raises(BasisError, match=says):
+        taken_in({s.hook_out: given}, [s])
+    taken_in({s.hook_out: FromInput()}, [s])
+    with pytest.raises(BasisError, match="no segment ends there"):
+        taken_in({s.hook_in: FromInput()}, [s])
+
+
+def test_sparse_features_are_read_and_truth_values_are_not():
+    for layout in (torch.sparse_coo, torch.sparse_csr):
+        sparse = Theirs(
+            encode=lambda self, x, layout=layout: torch.relu(x @ self.W_enc).to_sparse(layout=layout),
+            decode=lambda self, f: f.to_dense() @ self.W_dec,
+        )
+        basis = admitted(sparse, HOOK, D)
+        torch.testing.assert_close(basis.encode(rows()), torch.relu(rows() @ sparse.W_enc))
+    with pytest.raises(BasisError, match=r"encodes to torch\.bool; expected real numbers"):
+        admitted(
+            Theirs(encode=lambda self, x: x @ self.W_enc > 0, decode=lambda self, f: f.float() @ self.W_dec), HOOK, D
+        )
+
+
+def test_transcoders_whose_constants_were_changed():
+    moved = transcoder()
+    own = moved.decode
+    moved.decode = lambda f: own(f) + 1
+    with pytest.raises(BasisError, match="more in decode than multiply by its weights"):
+        TranscoderBasis(moved)
+    read = transcoder(dtype="bfloat16")
+    encode = read.encode
+    read.encode = lambda x: 2 * encode(x)
+    with pytest.raises(BasisError, match="more in encode than multiply by its weights"):
+        TranscoderBasis(read)
 
 
 # Files without sae-lens

@@ -30,6 +30,7 @@ from gatelens.data.given import as_batches
 from gatelens.errors import DataError, ModelError
 from gatelens.evaluation.passes import Passes
 from gatelens.models.training import Training
+from gatelens.prompts.prompt import prompt_of
 
 TEXTS = [f"One day the girl number {i} saw a dog. It was big." for i in range(12)]
 
@@ -192,6 +193,19 @@ def labels_of(kind: Any) -> Any:
         assert batches.document.tolist() == list(range(6))
 
     return lambda folder: Injected(act, after)
+
+
+def answered_prompt(folder: Path) -> Injected:
+    """Ids with their mask, padded on the left: the same prompt as its text."""
+    answer = mini().tokenizer("The dog saw the girl", return_tensors="pt")
+    ids = torch.cat([torch.tensor([[9]]), answer["input_ids"]], 1)  # a BOS is in the answer
+    mask = torch.ones_like(ids)
+    mask[0, 0] = 0
+
+    def after(prompt: Any) -> None:
+        assert torch.equal(prompt.inputs, prompt_of(mini(), "The dog saw the girl").inputs)
+
+    return Injected(lambda: prompt_of(mini(), {"input_ids": ids, "attention_mask": mask}), after)
 
 
 def act(function: Callable[[], Any]) -> Any:
@@ -415,6 +429,19 @@ ROWS = [
             lambda: gl.collect(mini(), "The dog saw the girl", HOOKS[0]), lambda: {HOOKS[0]: of_prompts()[HOOKS[0]]}
         ),
     ),
+    Fault(
+        38,
+        "a loader of texts",
+        collected(lambda: gl.collect(mini(), DataLoader(["The dog saw the girl"], batch_size=2), HOOKS), of_prompts),
+    ),
+    Fault(
+        38,
+        "a column of words",
+        act(lambda: gl.text_batches(mini(), [{"text": ["The", "dog"]}, {"text": ["a", "girl"]}], length=4)),
+        DataError,
+        ("row 0 holds a list of texts (['The', 'dog'])", '" ".join(row)'),
+    ),
+    Fault(38, "a tokenizer's answer as a prompt", answered_prompt),
     Fault(38, "one segment", act(lambda: gl.collect(mini(), "The dog", gl.mlp_segments(mini(), 1)[0])), None),
     Fault(
         38,

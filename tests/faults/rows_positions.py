@@ -212,6 +212,20 @@ def added_pad(folder: Path) -> Injected:
     return Injected(act, after)
 
 
+def documents_in_one_window(folder: Path) -> Injected:
+    """Without a BOS between them, the last word of a document predicts nothing of the next one."""
+    texts = [f"the dog {word} it" for word in ("saw", "had", "was", "and", "not", "big")]
+
+    def after(parts: Any) -> None:
+        for part in parts:
+            assert (part.document[:, 1:] != part.document[:, :-1]).any()
+            known = part.targets[:, :-1] >= 0
+            assert (part.document[:, 1:] == part.document[:, :-1])[known].all()
+            assert torch.equal(part.targets[:, :-1][known], part.inputs[:, 1:][known])
+
+    return Injected(lambda: text_batches(mini(), texts, length=8, prepend_bos=False, held_out=texts[::-1]), after)
+
+
 def no_bos_of_its_own(folder: Path) -> Injected:
     """A model whose sentences do not begin with BOS (`default_prepend_bos`) gets windows that do not either."""
     model = mini()
@@ -478,6 +492,14 @@ ROWS = [
     ),
     Fault(31, "BOS and EOS inside rows", inner_special),
     Fault(31, "a model without BOS", no_bos_of_its_own),
+    Fault(31, "documents in one window without BOS", documents_in_one_window),
+    Fault(
+        31,
+        "rows that begin with several PAD which is BOS",
+        lambda folder: Injected(lambda: collect(small("causal", "standard", True), padded("left", BOS), HOOKS)),
+        None,
+        ("the last of each run is taken for the BOS", "Give the attention_mask"),
+    ),
     *(
         Fault(
             31,

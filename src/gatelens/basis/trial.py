@@ -37,7 +37,7 @@ class AsComputed:
         )
 
     def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
-        return self.source.encode(x.to(self.reads)).to(torch.float32)
+        return self.source.encode(x.to(self.reads)).to_dense().to(torch.float32)
 
     def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]:
         return f @ self.W_dec + self.b_dec
@@ -51,9 +51,14 @@ def tried(basis: Any, at: str, width: int | None) -> Any:
     d = _width(basis, width)
     if d is None:
         return basis  # nothing says how wide its rows are: it is tried where it is put to use
+    if width is not None and d != width:
+        raise BasisError(
+            f"the basis{at} takes vectors of width {d}, the hook point has width {width}. "
+            "Choose a basis that was made for this hook point of this model"
+        )
     x = rows_for(basis, d)
     with torch.no_grad(), _said(f"while the basis{at} was tried on {_ROWS} rows of width {d}"):
-        x = _on(basis, x)
+        x = _on(basis.encode, x)
         f = basis.encode(x)
         check_features(f, [basis.encode(row) for row in x.split(1)], at, basis)
         y = basis.decode(f)
@@ -62,14 +67,36 @@ def tried(basis: Any, at: str, width: int | None) -> Any:
                 f"the basis{at} decodes {_shape(f)} to {_shape(y)}; expected {list(x.shape)}, as it was encoded"
             )
         _check_stateless(basis, at, x, f)
-        dense = f.to_dense() if f.layout != torch.strided else f
-        return _with_true_weights(basis, at, x, dense)
+        return _with_true_weights(basis, at, x, f)
 
 
-def _on(basis: Any, x: Tensor) -> Tensor:
+def tried_from_input(basis: Any, at: str, d_in: int, d_out: int) -> Any:
+    """The same of an object of a user's that computes its features from a segment's input: `features_from` and `decode`.
+
+    Raises:
+        BasisError: rows that are not treated one by one, a decode that is not affine or not by the `W_dec` that it shows.
+    """
+    with torch.no_grad(), _said(f"while the basis{at} was tried on {_ROWS} rows of width {d_in}"):
+        x = _on(basis.features_from, rows_for(basis, d_in))
+        f = basis.features_from(x)
+        check_features(f, [basis.features_from(row) for row in x.split(1)], at, basis)
+        y = basis.decode(f)
+        if not isinstance(y, Tensor) or y.shape != (_ROWS, d_out):
+            raise BasisError(f"the basis{at} decodes {_shape(f)} to {_shape(y)}; expected {[_ROWS, d_out]}")
+        _, moved, v = _moved(basis, at, f.to_dense())
+        decoder = _matrix(basis, "W_dec")
+        if decoder is not None and not off_by(v @ decoder.to(v), moved) <= tolerance(moved):
+            raise BasisError(
+                f"the basis{at} ({type(basis).__name__}) shows a W_dec by which it does not decode. Leave W_dec out, or make "
+                "decode(f) what it says, f @ W_dec and a constant"
+            )
+    return basis
+
+
+def _on(encode: Callable[[Tensor], Any], x: Tensor) -> Tensor:
     """The rows, made so long that some feature is on: of what never is, nothing can be said."""
     for longer in (1, 10, 100, 1000):
-        f = basis.encode(longer * x)
+        f = encode(longer * x)
         if not isinstance(f, Tensor) or bool((f.to_dense() != 0).any()):
             return longer * x
     return x
@@ -85,6 +112,8 @@ def check_features(f: Any, alone: list[Tensor], at: str, basis: Any) -> None:
         raise BasisError(
             f"the basis{at} ({type(basis).__name__}) has no features: it encodes [{_ROWS}, d] to {_shape(f)}"
         )
+    if f.dtype == torch.bool or f.is_complex():
+        raise BasisError(f"the basis{at} encodes to {f.dtype}; expected real numbers. Give encode(x).float()")
     f = f.to_dense()
     if not torch.isfinite(f).all():
         raise BasisError(f"the basis{at} encodes finite rows to NaN or infinity. Check its weights")
@@ -118,11 +147,34 @@ def _check_stateless(basis: Any, at: str, x: Tensor, f: Tensor) -> None:
 
 
 def _with_true_weights(basis: Any, at: str, x: Tensor, f: Tensor) -> Any:
-    """The basis, or `AsComputed` where it shows weights by which it does not compute."""
-    n, like = f.shape[1], {"dtype": f.dtype, "device": f.device}
+    """The basis, or `AsComputed` where it shows weights by which it does not compute, or features that are not dense float32."""
+    plain = f.layout == torch.strided
+    f = f.to_dense()
+    n = f.shape[1]
+    start, moved, v = _moved(basis, at, f)
+    matrix, close = _matrix(basis, "matrix"), tolerance(moved)
+    decoder, encoder = _matrix(basis, "W_dec"), _matrix(basis, "W_enc")
+    decoder = matrix if decoder is None else decoder
+    encoder = matrix.T if encoder is None and matrix is not None else encoder
+    decodes = decoder is None or (decoder.shape == (n, x.shape[1]) and off_by(v @ decoder.to(v), moved) <= close)
+    encodes = encoder is None or (encoder.shape == (x.shape[1], n) and _reads_off_by(basis, encoder, x, f) <= close)
+    counted = getattr(getattr(basis, "cfg", None), "d_sae", n) == n
+    if decodes and encodes and counted and plain and f.dtype == start.dtype == x.dtype == torch.float32:
+        return basis
+    return AsComputed(
+        basis, _directions(basis.decode, n, start, {"dtype": f.dtype, "device": f.device}), start[0], x.dtype
+    )
+
+
+def _moved(basis: Any, at: str, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What it decodes of nothing, and how far some drawn features v move that: (decode(0), decode(v) - decode(0), v).
+
+    Raises:
+        BasisError: a decode that is not affine.
+    """
     draw = torch.Generator().manual_seed(1)
-    v = torch.rand(2, n, generator=draw).to(**like)
-    start = basis.decode(torch.zeros(1, n, **like))
+    v = torch.rand(2, f.shape[1], generator=draw).to(f)
+    start = basis.decode(f.new_zeros(1, f.shape[1]))
     moved = basis.decode(v) - start
     off = max(_bent_by(basis, start, v, draw), _bent_by(basis, start, f, draw))
     if not off <= tolerance(moved):
@@ -130,16 +182,7 @@ def _with_true_weights(basis: Any, at: str, x: Tensor, f: Tensor) -> Any:
             f"the basis{at} ({type(basis).__name__}) decodes by a function that is not affine: two features together are off the "
             f"sum of each by a relative {off:.2g}. Directions of features do not exist then; give a basis with an affine decode"
         )
-    matrix, close = _matrix(basis, "matrix"), tolerance(moved)
-    decoder, encoder = _matrix(basis, "W_dec"), _matrix(basis, "W_enc")
-    decoder = matrix if decoder is None else decoder
-    encoder = matrix.T if encoder is None and matrix is not None else encoder
-    decodes = decoder is None or (decoder.shape == (n, x.shape[1]) and off_by(v @ decoder.to(v), moved) <= close)
-    encodes = encoder is None or (encoder.shape == (x.shape[1], n) and reads_off_by(basis, encoder, x, f) <= close)
-    counted = getattr(getattr(basis, "cfg", None), "d_sae", n) == n
-    if decodes and encodes and counted and f.dtype == start.dtype == x.dtype == torch.float32:
-        return basis
-    return AsComputed(basis, _directions(basis.decode, n, start, like), start[0], x.dtype)
+    return start, moved, v
 
 
 def _bent_by(basis: Any, start: Tensor, f: Tensor, draw: torch.Generator) -> float:
@@ -150,7 +193,7 @@ def _bent_by(basis: Any, start: Tensor, f: Tensor, draw: torch.Generator) -> flo
     return max(off_by(apart, whole), off_by(4 * (basis.decode(f / 4) - start), whole))
 
 
-def reads_off_by(basis: Any, encoder: Tensor, x: Tensor, f: Tensor) -> float:
+def _reads_off_by(basis: Any, encoder: Tensor, x: Tensor, f: Tensor) -> float:
     """How far a step of x moves the features that are on before and behind from where `W_enc` says, relative."""
     step = 1e-2 * x.flip(0)
     moved = basis.encode(x + step).to_dense()

@@ -9,9 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from ..activations.again import Seen
+from ..activations.checking import rows_at
 from ..activations.collecting import check_made_by, hook_names, with_origins
+from ..bases.sae.fitness import check_at_hand
 from ..basis.ends import features_at
 from ..basis.linear import Basis
+from ..basis.output import at_output
 from ..connectors import Connector, Solver
 from ..errors import ConfigError, SegmentError
 from ..errors.progress import bar
@@ -73,6 +76,10 @@ def build_circuit(
     check_made_by(model, acts)
     check_made_by(model, held_out, "held_out")
     segments = at_home(model, segments)
+    for segment in segments:
+        for hook, width in ((segment.hook_in, segment.d_in), (segment.hook_out, segment.d_out)):
+            if at_output(bases[hook]).reads_output:
+                check_at_hand(bases[hook], hook, rows_at(acts, hook, width))
     features = features_at(segments, bases, acts, progress)
     connectors = connect(segments, bases, features, solver, sequential, progress)
     made_in = {"model": type(model).__name__, "weights": weights_fingerprint(model, hook_names(segments))}

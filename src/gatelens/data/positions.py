@@ -5,13 +5,14 @@ Text, token tensors, data sets, prompts and splices all ask here.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, GateLensWarning
 from .specials import Specials
 
 NOTHING = -100  # what cross-entropy ignores
@@ -88,6 +89,12 @@ def padding(ids: Tensor, specials: Specials) -> Bool[Tensor, "n T"]:
         # every row begins with it: it is the BOS of each, the last one of a run
         front[:, :-1] &= front[:, 1:].clone()
         front[:, -1] = False
+        if front.any():
+            message = (
+                "rows begin with several PAD tokens, and PAD is BOS too: the last of each run is taken for the BOS of a sentence. "
+                "Give the attention_mask to say which are padding"
+            )
+            warnings.warn(message, GateLensWarning, stacklevel=2)
     return front | pad.flip(1).cumprod(1).flip(1).bool() & ~_begins(ids, front)
 
 

@@ -45,9 +45,10 @@ def rows_in(rows: Any, column: str, name: str) -> Iterator[str | TokenRows]:
     except TypeError as error:
         raise DataError(f"expected documents or token ids, got {type(rows).__name__}") from error
     null = broken = count = 0
+    batched = hasattr(rows, "dataset")  # a loader's row is a batch of them
     try:
         for count, row in enumerate(each, 1):
-            for value in _values(row, column, f"{name}, row {count - 1}"):
+            for value in _values(row, column, f"{name}, row {count - 1}", batched):
                 if value is None:
                     null += 1
                 elif isinstance(value, str):
@@ -66,14 +67,12 @@ def rows_in(rows: Any, column: str, name: str) -> Iterator[str | TokenRows]:
                 warnings.warn(message, GateLensWarning, stacklevel=2)
 
 
-def _values(row: Any, column: str, where: str) -> Iterator[Any]:
+def _values(row: Any, column: str, where: str, batched: bool) -> Iterator[Any]:
     """The text, the token ids, or the texts of a loader's batch, that a row holds."""
-    if isinstance(row, Mapping):
-        row = _column(row, column, where)
-        if isinstance(row, list | tuple) and row and all(isinstance(v, str) for v in row):
-            yield from row
-            return
-    if row is None or isinstance(row, str | TokenRows):
+    row = _column(row, column, where) if isinstance(row, Mapping) else row
+    if batched and isinstance(row, list | tuple) and row and all(v is None or isinstance(v, str) for v in row):
+        yield from row
+    elif row is None or isinstance(row, str | TokenRows):
         yield row
     elif isinstance(row, float) and row != row:
         yield None  # what a data frame holds for null
@@ -82,7 +81,10 @@ def _values(row: Any, column: str, where: str) -> Iterator[Any]:
     elif isinstance(row, list | tuple) and row and isinstance(row[0], Tensor) and row[0].ndim == 2:
         yield _of_a_loader(row, where)
     elif isinstance(row, list | tuple) and any(isinstance(v, str) for v in row):
-        raise DataError(f"{where} holds a list of texts; a list of documents must hold strings, one a document")
+        raise DataError(
+            f"{where} holds a list of texts ({row[:3]!r:.60}); documents must hold strings, one a row. "
+            'Join words by " ".join(row), or give each text a row of its own'
+        )
     else:
         yield token_rows(row, None, where)
 

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import DataError, GateLensWarning
 from .batches import Batches
-from .positions import positions
+from .positions import NOTHING, positions
 from .specials import Specials
 
 
@@ -78,4 +78,7 @@ class Windows:
         real = torch.tensor([len(w) for w in windows])[:, None] > torch.arange(self.length)
         found = positions(inputs, self.specials, real, self.keep_bos)
         document = torch.tensor([s + [s[-1]] * (self.length - len(s)) for s in sources])
-        return Batches(found.inputs, found.targets, found.keep, document, batch_size, "ce", name, found.mask)
+        targets = found.targets
+        # where no BOS stands between them, the last word of a document would predict another's first
+        targets[:, :-1][document[:, :-1] != document[:, 1:]] = NOTHING
+        return Batches(found.inputs, targets, found.keep, document, batch_size, "ce", name, found.mask)

@@ -9,6 +9,9 @@ from typing import Any
 from ..bases.sae.admission import admitted, is_transcoder
 from ..bases.sae.pretrained import PretrainedSAE
 from ..basis.linear import Basis, check_width
+from ..basis.pair import PairBasis
+from ..basis.trial import tried_from_input
+from ..errors import BasisError
 from ..segments import Segment
 from .transcoder_basis import TranscoderBasis
 
@@ -34,7 +37,24 @@ def _taken(basis: Any, hook: str, width: int | None, segments: Sequence[Segment]
     if is_transcoder(basis) and ending is not None:
         basis = TranscoderBasis(basis, ending.hook_in, hook)
         basis.check(ending)
+    if callable(getattr(basis, "features_from", None)) and not isinstance(basis, PairBasis) and width is not None:
+        return _from_input(basis, hook, ending)
     basis = admitted(basis, hook, width)
     if width is not None:
         check_width(basis, hook, width)
     return basis
+
+
+def _from_input(basis: Any, hook: str, ending: Segment | None) -> Any:
+    """An object of a user's whose features are computed from a segment's input, tried as any other is."""
+    name = type(basis).__name__
+    if ending is None:
+        raise BasisError(
+            f"the basis for {hook} ({name}) computes features from a segment's input (features_from), and no segment ends there. "
+            "Give it at a segment's output, or one that encodes the hook point itself"
+        )
+    if not callable(getattr(basis, "decode", None)):
+        raise BasisError(
+            f"the basis for {hook} ({name}) has features_from and no decode. Give decode([rows, f]) -> [rows, d]"
+        )
+    return tried_from_input(basis, f" for {hook}", ending.d_in, ending.d_out)

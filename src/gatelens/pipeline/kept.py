@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..bases.sae.fitness import check_at_hand
 from ..bases.sae.pretrained import PretrainedSAE
 from ..basis.linear import Basis, basis_width
 from ..basis.output import at_output
@@ -24,7 +25,12 @@ class Kept(RecipeDefaults):
     apart = True
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
-        return {hook: self.basis for s in segments for hook in (s.hook_in, s.hook_out)}
+        return {hook: self.fit_at(hook, segments, acts) for s in segments for hook in (s.hook_in, s.hook_out)}
+
+    def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+        if at_output(self.basis).reads_output:
+            check_at_hand(self.basis, hook, acts[hook])
+        return self.basis
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         features = basis_width(self.basis, width)

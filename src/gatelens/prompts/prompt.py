@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from ..data.positions import positions
-from ..data.rows import without_surrogates
+from ..data.rows import IDS, MASK, token_rows, without_surrogates
 from ..data.specials import Specials
 from ..data.told import layer_sizes, setting, tokenizer_of
 from ..errors import DataError, NonFiniteError
@@ -95,6 +96,7 @@ def _ids_of_text(model: Any, text: str) -> list[int]:
 
 
 def _ids(given: Any) -> list[int]:
+    given = _of_tokenizer(given) if isinstance(given, Mapping) else given
     ids = _tensor(given, "a text or token ids")
     if not ids.numel():
         return []
@@ -108,6 +110,17 @@ def _ids(given: Any) -> list[int]:
     if ids.ndim != 1:
         raise DataError(f"a prompt is one row of token ids; got shape {list(ids.shape)}. Read several one by one")
     return [int(i) for i in ids]
+
+
+def _of_tokenizer(answer: Mapping[Any, Any]) -> Tensor:
+    """The ids of a tokenizer's own answer, without what its mask hides."""
+    if IDS not in answer:
+        raise DataError(f"expected token ids under {IDS}, got {', '.join(map(str, answer)) or 'nothing'}")
+    rows = list(token_rows(answer[IDS], answer.get(MASK), "the prompt").each)
+    if len(rows) != 1:
+        raise DataError(f"a prompt is one row of token ids; got {len(rows)}. Read several one by one")
+    ids, seen = rows[0]
+    return ids if seen is None else ids[seen]
 
 
 def _check_ids(model: Any, ids: list[int], vocabulary: int) -> None:

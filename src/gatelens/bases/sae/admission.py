@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...basis.linear import Rotation
 from ...basis.recipe import is_recipe
-from ...basis.trial import TOLERANCE, check_features, off_by, reads_off_by, rows_for, tried
+from ...basis.trial import TOLERANCE, check_features, off_by, rows_for, tried
 from ...errors import BasisError
 from .normalised import KINDS, RowNormalised, bare
 from .plain import ARCHITECTURES, PlainSAE, plain
@@ -40,7 +40,7 @@ def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
     """
     at = f" for {hook}" if hook else ""
     if callable(getattr(basis, "features_from", None)):
-        return basis  # a pair's dictionary: TranscoderBasis and GateBasis are checked where they are made
+        return basis  # a pair's dictionary: those of the house are checked where they are made, others in `doors`
     _refuse_what_is_no_basis(basis, at)
     if _is_sae_lens(basis):
         basis = _from_sae_lens(basis, at)
@@ -190,25 +190,26 @@ def checked_transcoder(module: Any, at: str = "") -> Any:
             f"the transcoder{at} rescales its input ({kind}): what it decodes depends on the last encode. "
             "Fold the scaling into its weights first"
         )
-    if module.W_dec.dtype != torch.float32:
-        module = plain(module.cfg.to_dict(), module.state_dict()).to(module.W_dec.device)
+    if isinstance(module, PlainSAE):
+        return module
+    form = plain(module.cfg.to_dict(), {k: v.float() for k, v in module.state_dict().items()}).to(module.W_dec.device)
     x = rows_for(module, int(module.cfg.d_in))
+    half = module.W_dec.dtype not in (torch.float32, torch.float64)
     with torch.no_grad():
         f = module.encode(x)
         check_features(f, [module.encode(row) for row in x.split(1)], at, module)
-        start = module.decode(torch.zeros_like(f[:1]))
         v = torch.rand(2, f.shape[1], generator=torch.Generator().manual_seed(1)).to(f)
         off = {
-            "decode": off_by(module.decode(v) - start, v @ module.W_dec),
-            "encode": reads_off_by(module, module.W_enc, x, f),
+            "decode": off_by(module.decode(v).float(), form.decode(v.float())),
+            "encode": off_by(f.float(), form.encode(x.float())),
         }
     for what, figure in off.items():
-        if not figure <= TOLERANCE:
+        if not figure <= (_OTHER_CHOICE if half else TOLERANCE):
             raise BasisError(
                 f"the transcoder{at} does more in {what} than multiply by its weights: they are off by a relative {figure:.2g}. "
                 "Fold what it does into its weights first"
             )
-    return module
+    return module if module.W_dec.dtype == torch.float32 else form
 
 
 def _prove(made: Any, sae: Any, at: str) -> None:

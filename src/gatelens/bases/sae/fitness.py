@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import BasisError, GateLensWarning
+from ...models.placing import place_of
 
 LOW = 0.5  # explained variance that calls for a warning when nothing better is known
 SHORTFALL = 0.1  # below what was expected
 CLEARLY = 0.05  # more than the simpler cause
+_ROWS = 1024  # on which a dictionary at hand is tried
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,41 @@ def check_fit(
     elif expected_l0 is not None and not expected_l0 / 2 <= fit.l0 <= expected_l0 * 2:
         warnings.warn(f"{found}, expected an L0 of {expected_l0:.1f}{cause}", GateLensWarning, stacklevel=2)
     return fit
+
+
+def warn_made_for(basis: Any, hook: str, name: str = "") -> None:
+    """Say that a dictionary was trained at another hook point, where its settings tell."""
+    made_for = _made_for(basis)
+    if made_for and made_for != hook:
+        message = f"the SAE {name or type(basis).__name__} was trained at {made_for}, it is used at {hook}"
+        warnings.warn(message, GateLensWarning, stacklevel=3)
+
+
+def check_at_hand(basis: Any, hook: str, x: Float[Tensor, "rows d"]) -> None:
+    """A dictionary that a user gives is held against the rows that it is to encode, as one from a file is.
+
+    Raises:
+        BasisError: it says where it was made, and explains less than the mean here. Of one that does not say this is a warning.
+    """
+    if not hasattr(getattr(basis, "cfg", None), "d_sae") or not callable(getattr(basis, "encode", None)):
+        return
+    warn_made_for(basis, hook)
+    x = x[:_ROWS].to(place_of(basis, x.device))
+    if len(x) < 2 or not (variance := _variance(x)) > 0:
+        return
+    with torch.no_grad():
+        if _explained(basis, x, variance) > 0:
+            return  # how much is in every report
+    try:
+        check_fit(basis, hook, x)
+    except BasisError as error:
+        if _made_for(basis):
+            raise
+        warnings.warn(str(error), GateLensWarning, stacklevel=2)
+
+
+def _made_for(basis: Any) -> str | None:
+    return getattr(getattr(basis.cfg, "metadata", None), "hook_name", None)
 
 
 def _variance(x: Tensor) -> float:

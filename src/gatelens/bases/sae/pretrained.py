@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from ... import store
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis, basis_width, check_width
 from ...basis.recipe import RecipeDefaults
-from ...errors import BasisError, GateLensWarning, unknown
+from ...errors import BasisError, unknown
 from ...segments import Segment
 from .admission import admitted
 from .files import CONFIG, WEIGHTS, from_folder, from_hub
-from .fitness import check_fit
+from .fitness import check_fit, warn_made_for
 from .shipped import shipped_folder
 from .trained import TrainedSAE
 
@@ -110,10 +109,8 @@ class PretrainedSAE(RecipeDefaults):
             BasisError: as `load`; another width; explains less than the mean.
         """
         basis = self.load(hook)
-        made_for = getattr(getattr(basis.cfg, "metadata", None), "hook_name", None)
-        if made_for and made_for != hook:
-            message = f"the SAE {self.release} {self.sae_id or ''} was trained at {made_for}, it is used at {hook}"
-            warnings.warn(message, GateLensWarning, stacklevel=2)
+        said = self.release if isinstance(self.release, str | Path | tuple | list) else ""
+        warn_made_for(basis, hook, f"{said} {self.sae_id or ''}".strip())
         if x is not None:
             check_width(basis, hook, x.shape[1])
             check_fit(basis, hook, x[:_ROWS], self.expected_variance, self.expected_l0)
