@@ -394,6 +394,30 @@ def across_attention(hook_in: str, hook_out: str) -> Any:
     return lambda folder: Injected(lambda: collect(small(), padded("right"), segment))
 
 
+def walked(hook_in: str, hook_out: str, forward: Callable[[Tensor], Tensor] = lambda x: x) -> Any:
+    """A circuit of a segment of one's own, put into the model."""
+
+    def act() -> Any:
+        model, segment = small(), Segment(hook_in, hook_out, forward, 8, 8)
+        acts = collect(model, padded("right"), segment)
+        bases = {hook: Rotation(torch.eye(8)) for hook in acts}
+        wires = {segment.name: Connector.from_dense(torch.eye(8), torch.zeros(8), activation="identity")}
+        model.run_with_hooks(padded("right"), fwd_hooks=splice(Circuit([segment], bases, wires)))
+        return build_circuit(model, segment, bases, acts, GramLasso(mean_wires=2, signed=True), gates=False)
+
+    return lambda folder: Injected(act)
+
+
+def built(hook_in: str, hook_out: str, forward: Callable[[Tensor], Tensor]) -> Any:
+    def act() -> Any:
+        segment = Segment(hook_in, hook_out, forward, 8, 8)
+        acts = collect(small(), padded("right"), segment)
+        bases = {hook: Rotation(torch.eye(8)) for hook in acts}
+        return build_circuit(small(), segment, bases, acts, GramLasso(mean_wires=2, signed=True), gates=False)
+
+    return lambda folder: Injected(act)
+
+
 def attached_sae(hook: str) -> Any:
     def act() -> Any:
         from sae_lens import SAE, HookedSAETransformer
@@ -585,6 +609,35 @@ ROWS = [
         across_attention("blocks.0.hook_resid_mid", "blocks.1.hook_mlp_out"),
         SegmentError,
         ("the attention of block 1",),
+    ),
+    Fault(
+        34,
+        "an end before its start",
+        across_attention("blocks.1.hook_resid_mid", "blocks.0.hook_mlp_out"),
+        SegmentError,
+        ("its end lies before its start", "block 0 before block 1"),
+    ),
+    Fault(
+        34,
+        "an end before its start within a block",
+        walked("blocks.0.hook_mlp_out", "blocks.0.hook_resid_mid"),
+        SegmentError,
+        ("nothing passed through its start before its end",),
+    ),
+    Fault(
+        34,
+        "a forward that the model does not compute",
+        built("blocks.0.hook_resid_mid", "blocks.0.hook_mlp_out", lambda x: 2 * x),
+        SegmentError,
+        ("forward misses what the model computes by a relative error",),
+        guard={"gatelens.circuits.building.check_forwards": lambda *arguments: None},
+    ),
+    Fault(
+        34,
+        "a compiled model",
+        lambda folder: Injected(lambda: collect(torch.compile(small(), backend="eager"), padded("right"), HOOKS)),
+        ModelError,
+        ("the model is compiled", "compiled._orig_mod"),
     ),
     Fault(
         34,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from ..models import Model, check_hook_names, check_model
 from ..models.fingerprint import model_record
 from ..models.placing import HOST, device_named
 from ..segments import Segment
-from ..segments.values import check_rowwise
+from ..segments.segment import no_model
+from ..segments.transformer import TOLERANCES
+from ..segments.values import check_rowwise, rows_for
 from ..store.shards import ShardFolder, read_shards, spans
 from .again import Seen, check_kept
 from .capture import (
@@ -37,6 +39,9 @@ from .capture import (
     split_where,
     where_of,
 )
+
+#: rows on which a segment's forward is held against the model's
+_PROOF = 64
 
 
 @at_the_door
@@ -125,6 +130,21 @@ def check_made_by(model: Model, acts: Any, what: str = "acts", batches: Batches 
         acts.seen.check(
             model, f"`{what}` holds", ". Collect them again with this model, or give the one that they come from"
         )
+
+
+def check_forwards(segments: Sequence[Segment], acts: Any) -> None:
+    """See on a few collected rows that each segment computes what the model does between its ends; plain tensors pass.
+
+    Raises:
+        SegmentError: with the figure.
+    """
+    if not isinstance(acts, Activations):
+        return
+    for segment in segments:
+        if segment.forward is not no_model and segment.hook_in in acts and segment.hook_out in acts:
+            x, y = (acts[hook][:_PROOF] for hook in (segment.hook_in, segment.hook_out))
+            # a model of half precision will do, and activations kept in it
+            segment.check(rows_for(segment, x), y.to(segment.device), max(TOLERANCES.values()))
 
 
 def _rows_of(acts: Activations, batches: Batches) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..activations.again import Seen
 from ..activations.checking import rows_at
-from ..activations.collecting import check_made_by, hook_names, with_origins
+from ..activations.collecting import check_forwards, check_made_by, hook_names, with_origins
 from ..bases.sae.fitness import check_at_hand
 from ..basis.ends import features_at
 from ..basis.linear import Basis
@@ -23,6 +23,7 @@ from ..models import check_model, host, there
 from ..models.fingerprint import weights_fingerprint
 from ..models.placing import HOST
 from ..segments import Segment, at_home, each_segment
+from ..segments.values import check_rowwise
 from ..solvers.protocol import as_solver
 from ..solvers.size_rule import default_solver
 from .circuit import Circuit
@@ -75,7 +76,9 @@ def build_circuit(
     solver = default_solver(segments, bases) if solver is None else as_solver(solver)
     check_made_by(model, acts)
     check_made_by(model, held_out, "held_out")
+    check_rowwise(model, segments)
     segments = at_home(model, segments)
+    check_forwards(segments, acts)
     for segment in segments:
         for hook, width in ((segment.hook_in, segment.d_in), (segment.hook_out, segment.d_out)):
             if at_output(bases[hook]).reads_output:

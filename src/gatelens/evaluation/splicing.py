@@ -11,7 +11,7 @@ from torch import Tensor
 from ..activations.collecting import hook_names
 from ..basis.output import at_output, decoded_output
 from ..data.arrays import flags
-from ..errors import ConfigError, DataError, unknown
+from ..errors import ConfigError, DataError, SegmentError, unknown
 from ..models import there
 from ..segments import Segment, each_segment
 from ..segments.outside import Outside
@@ -198,6 +198,11 @@ class _Chain:
         put = self.where.through(replaced, segment.d_out)
 
         def hook(value: Tensor, hook: Any = None) -> Tensor:
+            if segment.hook_in not in self.features:
+                raise SegmentError(
+                    f"segment {segment.name}: nothing passed through its start before its end; a segment goes the way data flows. "
+                    "Exchange the ends, or begin the pass before it"
+                )
             self._prove(segment.name, value)
             return put(value, hook)
 

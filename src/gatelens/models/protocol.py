@@ -69,9 +69,14 @@ def check_model(model: Any) -> None:
 
 
 def _check_settled(model: Any) -> None:
-    """In training, dropout draws other numbers on each pass, and batch norm mixes the rows and changes itself."""
+    """Compiled code need not call hooks; in training, dropout draws anew on each pass, batch norm mixes the rows and changes itself."""
     modules = model.named_modules() if isinstance(model, torch.nn.Module) else ()
     for name, module in modules:
+        if "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
+            raise ModelError(
+                f"the model is compiled ({name or 'all of it'}): hooks that are put on it afterwards may not run, and nothing would tell. "
+                "Give it as it was before torch.compile (compiled._orig_mod)"
+            )
         draws = isinstance(module, _DropoutNd) and module.p > 0
         if module.training and (draws or isinstance(module, _BatchNorm)):
             raise ModelError(

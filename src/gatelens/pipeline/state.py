@@ -15,7 +15,7 @@ import torch
 
 from .. import store
 from ..activations.capture import data_fingerprint
-from ..activations.collecting import Activations, collect, hook_names
+from ..activations.collecting import Activations, check_forwards, collect, hook_names
 from ..basis.fitting import completed, fit_bases, preflight
 from ..circuits import Circuit, connect, features_at, read_gates, seen_by
 from ..data import Batches
@@ -171,6 +171,7 @@ class State:
 
     @cached_property
     def features(self) -> dict[str, torch.Tensor]:
+        check_forwards(self.segments, self.acts[0])
         return features_at(self.segments, self.bases, self.acts[0])
 
     @cached_property

@@ -60,8 +60,19 @@ def check_rowwise(model: Any, points: Iterable[Any]) -> None:
         ends = [point] if isinstance(point, str) else [point.hook_in, point.hook_out]
         for name in ends:
             refuse_pairs(name)
+        if len(ends) == 2:
+            _refuse_backwards(*ends)
         if len(ends) == 2 and setting(model, "attention_dir", "causal") == "causal":
             _refuse_across(*ends, parallel=bool(setting(model, "parallel_attn_mlp")))
+
+
+def _refuse_backwards(hook_in: str, hook_out: str) -> None:
+    begin, end = _place(hook_in), _place(hook_out)
+    if begin is not None and end is not None and end < begin:
+        raise SegmentError(
+            f"segment {hook_in} -> {hook_out}: its end lies before its start, block {end // 2} before block {begin // 2} or attention; "
+            "a segment goes the way data flows. Exchange the ends"
+        )
 
 
 def _refuse_across(hook_in: str, hook_out: str, parallel: bool) -> None:
