@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import json
@@ -17,6 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 from fault import Fault, Injected
+from PIL import Image
 from rows_positions import HOOKS, SENTENCES, mini, padded, small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -155,6 +157,7 @@ def wrapped(kind: str) -> Any:
         "an array": lambda x: (x / 255).numpy(),
         "bytes of an array": lambda x: x.numpy(),
         "nested lists": lambda x: (x / 255).tolist(),
+        "turned around twice": lambda x: (x.numpy()[:, :, ::-1] / 255)[:, :, ::-1],
     }
 
     def inject(folder: Path) -> Injected:
@@ -181,6 +184,41 @@ def sequential(folder: Path) -> Injected:
         assert network()[1].weight.data_ptr() != model.layers[0].weight.data_ptr()
 
     return Injected(lambda: gl.HookedMLP(network()), after)
+
+
+def images_one_by_one(given: Callable[[Tensor], Any]) -> Any:
+    """The same rows as of the images in one tensor."""
+
+    def inject(folder: Path) -> Injected:
+        model = gl.HookedMLP(network())
+
+        def after(acts: Any) -> None:
+            assert torch.equal(acts["hook_post.0"], gl.collect(model, pixels(), "hook_post.0")["hook_post.0"])
+
+        return Injected(lambda: gl.collect(model, given(pixels()), "hook_post.0"), after)
+
+    return inject
+
+
+def changed_network(change: Callable[[Any], Any]) -> Any:
+    """What a network does beside its layers is not copied without a word."""
+
+    def changed() -> Any:
+        made = copy.deepcopy(network())
+        change(made)
+        return gl.HookedMLP(made)
+
+    return lambda folder: Injected(changed)
+
+
+def column_of_labels(folder: Path) -> Injected:
+    labels = (torch.arange(10) % 3)[:, None]
+
+    def after(batches: Any) -> None:
+        assert torch.equal(batches.targets, labels[:, 0])
+        assert batches.keep.shape == (10,)
+
+    return Injected(lambda: Batches(pixels(), labels), after)
 
 
 def labels_of(kind: Any) -> Any:
@@ -498,8 +536,64 @@ ROWS = [
     ),
     *(
         Fault(38, f"images as {kind}", wrapped(kind))
-        for kind in ("uint8", "float64", "flat", "an array", "bytes of an array", "nested lists")
+        for kind in ("uint8", "float64", "flat", "an array", "bytes of an array", "nested lists", "turned around twice")
     ),
+    *(
+        Fault(38, f"images {name}", images_one_by_one(given))
+        for name, given in {
+            "in a list": list,
+            "in a list of arrays": lambda x: [v.numpy() for v in x],
+            "from a generator": iter,
+            "of another library": lambda x: [Image.fromarray(v[0].numpy()) for v in x],
+        }.items()
+    ),
+    *(
+        Fault(38, f"a network with {name}", changed_network(change), ModelError, says)
+        for name, (change, says) in {
+            "a hook": (
+                lambda n: n[1].register_forward_hook(lambda m, i, o: 2 * o),
+                ("something else than its linear layers", "Take them off"),
+            ),
+            "another forward": (
+                lambda n: setattr(n[1], "forward", lambda x, own=n[1].forward: own(x) + 1),
+                ("something else than its linear layers",),
+            ),
+            "NaN in its weights": (lambda n: n[1].weight.data.fill_(float("nan")), ("not finite",)),
+            "no weights": (lambda n: n.to("meta"), ("on the device meta",)),
+        }.items()
+    ),
+    Fault(
+        38,
+        "a pair of images and labels",
+        act(lambda: gl.collect(gl.HookedMLP(network()), (pixels(), torch.zeros(10).long()), "hook_post.0")),
+        DataError,
+        ("Batches(inputs, labels)",),
+    ),
+    Fault(
+        38,
+        "a loader of records for images",
+        act(
+            lambda: gl.collect(
+                gl.HookedMLP(network()), DataLoader([{"image": v, "label": 0} for v in pixels()]), "hook_post.0"
+            )
+        ),
+        DataError,
+        ("records (image, label)", "TensorDataset"),
+    ),
+    *(
+        Fault(
+            38,
+            f"one-hot labels of {name}",
+            act(lambda x=x: Batches(x, torch.nn.functional.one_hot(torch.arange(10) % 3, 3))),
+            DataError,
+            ("one_hot.argmax(1)",),
+        )
+        for name, x in {
+            "images of as many channels": torch.rand(10, 3, 4, 4),
+            "rows as wide": torch.rand(10, 3),
+        }.items()
+    ),
+    Fault(38, "a column of labels beside images of one channel", column_of_labels),
     Fault(
         38,
         "images of another size",

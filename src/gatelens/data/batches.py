@@ -96,12 +96,14 @@ class Batches:
         parts = {"targets": self.targets, "keep": self.keep, "document": self.document}
         if self.mask is not None:
             parts["mask"] = self.mask
-        fits = shape[1:] in ((), self.inputs.shape[1:2]) and all(v.shape == shape for v in parts.values())
+        # pixels and channels are no positions, though there may be as many of them as there are classes
+        each = self.inputs.shape[1:2] if not self.inputs.is_floating_point() or self.inputs.ndim == 3 else ()
+        fits = shape[1:] in ((), each) and all(v.shape == shape for v in parts.values())
         if not fits:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in parts.items())
             raise DataError(
                 f"{self.name}: expected one label an example, [n], or one a token, [n, T], and keep, document and mask of "
-                f"the same shape; got inputs {list(self.inputs.shape)}, {shapes}"
+                f"the same shape; got inputs {list(self.inputs.shape)}, {shapes}. Of one-hot labels give one_hot.argmax(1)"
             )
         if bool(((self.targets < 0) & (self.targets != NOTHING)).any()):
             raise DataError(
@@ -152,7 +154,7 @@ def _filled(inputs: Any, targets: Any, keep: Any, document: Any, mask: Any, name
     """Every field as the tensor that the rest relies on."""
     targets = whole_numbers(targets, f"{name}: targets")
     inputs = pixels_or_ids(inputs, name, tuple(targets.shape))
-    if targets.ndim == 2 and targets.shape[1] == 1 and inputs.shape[:2] != targets.shape:
+    if targets.ndim == 2 and targets.shape[1] == 1 and not (inputs.ndim == 2 and inputs.shape == targets.shape):
         targets = targets[:, 0]
     mask = None if mask is None else flags(mask, f"{name}: mask")
     if mask is not None and mask.shape != targets.shape and bool(mask.all()):
@@ -169,4 +171,4 @@ def _filled(inputs: Any, targets: Any, keep: Any, document: Any, mask: Any, name
 def _own_documents(targets: Tensor) -> Tensor:
     """Every example is a document."""
     numbers = torch.arange(len(targets))
-    return numbers if targets.ndim == 1 else numbers[:, None].expand(targets.shape)
+    return numbers.reshape(-1, *[1] * (targets.ndim - 1)).expand(targets.shape)

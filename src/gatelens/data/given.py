@@ -57,8 +57,8 @@ def _batches(model: Any, given: Any) -> Batches:
         return _of_numbers(model, tensor_of(given, "the data"))
     if isinstance(given, Mapping) and not hasattr(given, "column_names"):
         return _of_tokens(model, next(_rows([given])))
-    if _holds_features(model, given):
-        return _of_features(given)
+    if _reads_numbers(model) and not isinstance(given, str):
+        return _of_features(given) if hasattr(given, "dataset") else _of_numbers(model, _images(given))
     return _of_rows(model, [given] if isinstance(given, str) else given)
 
 
@@ -117,14 +117,37 @@ def _of_numbers(model: Any, values: torch.Tensor) -> Batches:
     return Batches(values, nothing, name="the data given")
 
 
-def _holds_features(model: Any, given: Any) -> bool:
-    """Whether it is a loader of (inputs, labels) for a model that reads no ids."""
-    return hasattr(given, "dataset") and setting(model, "d_vocab") is None
+def _reads_numbers(model: Any) -> bool:
+    """Whether the model reads no token ids."""
+    return setting(model, "d_vocab") is None and tokenizer_of(model) is None
+
+
+def _images(given: Any) -> torch.Tensor:
+    """Images one by one, in a list or from a generator; not with their labels beside them."""
+    try:
+        each = list(given)
+    except TypeError as error:
+        raise DataError(f"expected images or features, got {type(given).__name__}") from error
+    if (
+        isinstance(given, list | tuple)
+        and len(each) == 2
+        and all(is_numbers(v) for v in each)
+        and len({v.ndim for v in each}) == 2
+    ):
+        raise DataError(
+            "got a pair of tensors, inputs and labels it may be: give Batches(inputs, labels), or the inputs alone"
+        )
+    return tensor_of(each, "the data")
 
 
 def _of_features(loader: Any) -> Batches:
     inputs, labels = [], []
     for batch in loader:
+        if isinstance(batch, Mapping):
+            raise DataError(
+                f"the loader gives records ({', '.join(map(str, batch))}), and which is the input is not known: expected (inputs, labels). "
+                "Give Batches(images, labels), or a loader of a TensorDataset(images, labels)"
+            )
         x, *y = batch if isinstance(batch, list | tuple) else [batch]
         inputs.append(tensor_of(x, "the loader's inputs"))
         labels.append(tensor_of(y[0], "the loader's labels") if y else torch.full((len(inputs[-1]),), NOTHING))

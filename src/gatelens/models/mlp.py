@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from operator import index
@@ -16,6 +17,9 @@ from transformer_lens.hook_points import HookPoint
 from ..errors import ModelError, TooLargeError
 from ..store.estimate import available_memory
 from ..store.files import readable
+
+#: rows on which a network that is copied is compared, and how far its copy may be off, relative
+_PROOF, _SAME, _SAME_IN_HALF = 16, 1e-4, 4e-2
 
 
 class HookedMLP(HookedRootModule):
@@ -53,6 +57,8 @@ class HookedMLP(HookedRootModule):
         self.hook_post = nn.ModuleList(HookPoint() for _ in range(hidden))
         self.hook_logits = HookPoint()
         self.setup()
+        if given is not None:
+            _prove(self, sizes)
 
     @property
     def n_hidden(self) -> int:
@@ -114,6 +120,8 @@ def _widths(sizes: Any) -> tuple[int, ...]:
 
 
 def _copy(theirs: nn.Linear, ours: Any) -> None:
+    if theirs.weight.device.type == "meta":
+        raise ModelError("the network is on the device meta and has no weights: load them first")
     if theirs.weight.shape != ours.weight.shape:
         raise ModelError(
             f"a linear layer reads {theirs.in_features} numbers where the one before it writes {ours.weight.shape[1]}: "
@@ -122,6 +130,29 @@ def _copy(theirs: nn.Linear, ours: Any) -> None:
     with torch.no_grad():
         ours.weight.copy_(theirs.weight)
         ours.bias.zero_() if theirs.bias is None else ours.bias.copy_(theirs.bias)
+
+
+def _prove(ours: HookedMLP, theirs: Any) -> None:
+    """The copy against the network on a few rows: hooks, another forward and settings of its layers are not copied."""
+    with torch.no_grad():
+        x = torch.rand(_PROOF, ours.sizes[0], generator=torch.Generator().manual_seed(0))
+        like = next(theirs.parameters())
+        try:
+            # a copy, whose dropout can be turned off
+            wanted = copy.deepcopy(theirs).eval()(x.to(like)).float().cpu()
+        except Exception as error:  # whatever somebody's layers make of it
+            raise ModelError(
+                f"the network cannot be run on rows {list(x.shape)} ({type(error).__name__}: {error}). "
+                f"Give one that reads [n, {ours.sizes[0]}]"
+            ) from error
+        found = ours(x)
+    same = found.shape == wanted.shape
+    off = float((found - wanted).norm() / wanted.norm().clamp_min(1e-12)) if same else float("inf")
+    if not off <= (_SAME if like.dtype in (torch.float32, torch.float64) else _SAME_IN_HALF):
+        raise ModelError(
+            f"the network computes something else than its linear layers and ReLU, by a relative {off:.2g}: hooks on it, a forward of its "
+            "own, or weights that are not finite. Take them off, or derive the model from transformer_lens.HookedRootModule"
+        )
 
 
 def _check_room(sizes: Sequence[int]) -> None:
