@@ -13,6 +13,7 @@ from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.edits.counterfactual import Counterfactual
 from gatelens.edits.kinds import removal
+from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError, TooLargeError
 from gatelens.evaluation import splice
 from gatelens.evaluation.causal import edit_figures
@@ -20,7 +21,7 @@ from gatelens.evaluation.figures import connector_figures
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_start import GateStart, omp_start
-from gatelens.gate_dictionaries.gate_training import GateRun, GateTraining, Rows, _ActiveGates
+from gatelens.gate_dictionaries.gate_training import GateRun, GateTraining, _ActiveGates
 from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment

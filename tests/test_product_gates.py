@@ -10,9 +10,10 @@ from gatelens.basis.pair import explained
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector, ProductConnector
 from gatelens.edits.counterfactual import Counterfactual
+from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
-from gatelens.gate_dictionaries.gate_training import GateTraining, Rows
+from gatelens.gate_dictionaries.gate_training import GateTraining
 from gatelens.gate_dictionaries.gate_units import Units
 from gatelens.gate_dictionaries.product_gates import ProductRun
 from gatelens.segments import Segment

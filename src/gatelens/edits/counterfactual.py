@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..bases.sae.training import shuffled
-from ..basis.linear import Basis, basis_width, directions
+from ..basis.linear import Basis, directions
 from ..codes.rows import Codes
 from ..errors import BasisError
 from ..segments import Segment
@@ -78,6 +78,10 @@ class Edit:
         new = _merged(row[kept], codes.col[kept], codes.value[kept], added, rows, codes.width)
         change = _merged(row[dropped], codes.col[dropped], -codes.value[dropped], added, rows, codes.width)
         return cls(new, change)
+
+    def step(self, directions: Float[Tensor, "m d"]) -> Float[Tensor, "rows d"]:
+        """The move that the change stands for: each feature along its direction."""
+        return self.change.times(directions)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,30 @@ class Counterfactual:
         decode: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "rows d_in"]:
         """The inputs that the edited codes stand for; `decode`: of the dictionary whose directions are `decoder`."""
-        return x + edit.change.times(decoder) if self.keep_error else decode(edit.codes.dense())
+        return x + edit.step(decoder) if self.keep_error else decode(edit.codes.dense())
+
+    def maker(
+        self,
+        segment: Segment,
+        basis: Basis,
+        x: Float[Tensor, "rows d_in"],
+        codes: Codes,
+        generator: torch.Generator,
+    ) -> Callable[[Int[Tensor, " some"], Codes], tuple[Edit, Float[Tensor, "some d_in"], Float[Tensor, "some d_out"]]]:
+        """(row numbers, codes of these) -> fresh edits, the inputs that they stand for, and what the segment makes of those.
+
+        Args:
+            codes: of all of `x`, from which edits are drawn.
+        """
+        library, decoder = Library.of(codes), directions(basis, codes.width)
+
+        def made(index: Tensor, natural: Codes) -> tuple[Edit, Tensor, Tensor]:
+            with torch.no_grad():
+                edit = self.edit(natural, library, generator)
+                edited = self.edited_inputs(x[index], edit, decoder, basis.decode)
+                return edit, edited, segment.forward(edited)
+
+        return made
 
     def pairs_of(
         self,
@@ -157,18 +184,16 @@ class Counterfactual:
     ) -> Iterator[Pairs]:
         """Pairs in batches, `pairs` in all, with fresh edits; nothing but the codes is kept. `codes`: of `x`, where at hand."""
         codes = Codes.encode(basis, x) if codes is None else codes
-        library, decoder = Library.of(codes), directions(basis, basis_width(basis, x.shape[1]))
         generator = torch.Generator().manual_seed(self.seed)
-        batches = shuffled(len(x), batch_size, generator)
+        made, batches = self.maker(segment, basis, x, codes, generator), shuffled(len(x), batch_size, generator)
         done = 0
         while done < self.pairs:
             rows = next(batches)[: self.pairs - done]
             done += len(rows)
             with torch.no_grad():  # not around the yield: it would reach into the caller
                 natural = codes.rows(rows)
-                edit = self.edit(natural, library, generator)
-                edited = self.edited_inputs(x[rows], edit, decoder, basis.decode)
-                pair = Pairs(x[rows], natural, edited, edit, segment.forward(x[rows]), segment.forward(edited))
+                edit, edited, y_edited = made(rows, natural)
+                pair = Pairs(x[rows], natural, edited, edit, segment.forward(x[rows]), y_edited)
             yield pair
 
 

@@ -127,7 +127,7 @@ def edit_figures(
         part, natural = x[rows], codes.rows(rows)
         made = edit(natural, library, generator)
         f, after, change = natural.dense(), made.codes.dense(), made.change.dense()
-        step = change.to(x) @ steps
+        step = made.step(steps)
         if back:
             part, step, f, after, change = part + step, -step, after, f, -change
         with torch.no_grad():

@@ -18,7 +18,8 @@ from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
 from ..codes.csr import spread
 from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
-from ..edits.counterfactual import Counterfactual, Library
+from ..edits.counterfactual import Counterfactual
+from ..edits.rows import Rows
 from ..errors import BasisError
 from ..models import host, there
 from ..segments import Segment
@@ -26,7 +27,7 @@ from ..store.estimate import Estimate
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_memory import check_memory, gates_estimate
 from .gate_start import allowed_parents, omp_start, pointing
-from .gate_training import GateRun, GateTraining, Rows
+from .gate_training import GateRun, GateTraining
 from .gate_units import Units
 from .given import dictionary_at, own, refuse_meeting, shape_of
 from .input_tuning import InputTuning
@@ -268,15 +269,14 @@ class GateDictionary(RecipeDefaults):
         edits = self.counterfactual
         if edits is None:
             return None
-        library, decoder = Library.of(codes), directions(basis_in, codes.width)
         generator = torch.Generator().manual_seed(edits.seed + 1_000 * self.seed)
+        made = edits.maker(segment, basis_in, x, codes, generator)
 
+        @torch.no_grad()
         def partner(index: Tensor, natural: Codes) -> tuple[Codes, Tensor]:
-            with torch.no_grad():
-                edit = edits.edit(codes.rows(index), library, generator)
-                y = segment.forward(edits.edited_inputs(x[index], edit, decoder, basis_in.decode))
-                y = y if past is None else y - past.from_codes(edit.codes)
-                return units.codes(edit.codes), units.y(y)
+            edit, _, y = made(index, codes.rows(index))
+            y = y if past is None else y - past.from_codes(edit.codes)
+            return units.codes(edit.codes), units.y(y)
 
         return partner
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..bases.sae.pair_training import level
 from ..bases.sae.training import falling, shuffled
 from ..codes.active import Chooser, Seen, decode_active, unit_rows_
 from ..codes.rows import Codes, stacked
+from ..edits.rows import Rows
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..models import there
@@ -24,7 +24,8 @@ from .normal_equations import NormalEquations
 _REGROWN_UNTIL = 0.75
 _REGROWN = 256  # gates that exchange parents at once
 _SCORED_BATCHES = 16  # batches whose gradients decide which parents come in
-_REFIT_BLOCK = 16_384
+#: rows that go into the closed form at a time
+REFIT_BLOCK = 16_384
 _REVIVED_AFTER = 100  # steps before a gate that was never on counts as dead
 
 
@@ -48,19 +49,6 @@ class GateTraining:
     swap: int
     seed: int
     progress: bool | None = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Natural rows in training units, and where their counterfactual partners come from.
-
-    Attributes:
-        partner: (row numbers, codes) -> (edited codes, edited output), or None to fit on natural rows alone.
-    """
-
-    codes: Codes
-    y: Float[Tensor, "rows d"]
-    partner: Callable[[Tensor, Codes], tuple[Codes, Tensor]] | None
 
 
 class _ActiveGates(torch.autograd.Function):
@@ -144,10 +132,7 @@ class GateRun:
         )
 
     def _step(self, index: Int[Tensor, " batch"], scoring: bool) -> tuple[Codes, Float[Tensor, "rows d"]]:
-        codes, y = self.rows.codes.rows(index), self.rows.y[index]
-        if self.rows.partner is not None:
-            edited, y_edited = self.rows.partner(index, codes)
-            codes, y = stacked([codes, edited]), torch.cat([y, y_edited])
+        codes, y = self.rows.together(index)
         seen = self.see(codes.columns(), y, pairs=len(y) - len(index))
         seen.value.retain_grad()
         self.optimiser.zero_grad(set_to_none=True)
@@ -290,13 +275,8 @@ class GateRun:
         """
         normal, n = NormalEquations(), len(self.bias)
         index = torch.randperm(len(self.rows.y), generator=self.generator)[:rows]
-        for part in index.split(_REFIT_BLOCK):
-            codes, y = self.rows.codes.rows(part), self.rows.y[part]
-            natural, edited = (self._terms(codes, threshold), y), None
-            if self.rows.partner is not None:
-                changed, y_changed = self.rows.partner(part, codes)
-                edited = (self._terms(changed, threshold), y_changed)
-            normal.add_edited(natural, edited, self.settings.lam)
+        for both in self.rows.blocks(index, REFIT_BLOCK):
+            normal.add_edited(*both, self.settings.lam, lambda codes: self._terms(codes, threshold))
         found, offset = there(normal.solve(), self.bias.device)
         dictionary, bypass = found[:, :n], found[:, n:]
         length = dictionary.norm(dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..codes.rows import Codes, products_by_column, scipy_csr
+from ..edits.rows import Both
 from ..errors import BasisError
 
 _SHRINK = 1e-3
@@ -30,17 +32,24 @@ class NormalEquations:
 
     def add_edited(
         self,
-        rows: tuple[Codes, Float[Tensor, "rows d"]],
-        edited: tuple[Codes, Float[Tensor, "rows d"]] | None,
+        natural: Both,
+        edited: Both | None,
         lam: float,
+        terms: Callable[[Codes], Codes],
     ) -> None:
-        """Natural rows and, where there are any, their edits and the differences of both: the loss that gates are trained with."""
-        self.add(*rows)
+        """Natural rows and, where there are any, their edits and the differences of both: the loss that gates are trained with.
+
+        Args:
+            terms: what the targets are a weighted sum of, from the features.
+        """
+        f, y = terms(natural[0]), natural[1]
+        self.add(f, y)
         if edited is None:
             return
-        self.add(*edited)
+        f_edited, y_edited = terms(edited[0]), edited[1]
+        self.add(f_edited, y_edited)
         if lam:
-            self.add(_difference(edited[0], rows[0]), edited[1] - rows[1], lam, constant=False)
+            self.add(_difference(f_edited, f), y_edited - y, lam, constant=False)
 
     def add_sparse(self, codes: Codes, targets: Codes) -> None:
         a = _with_constant(codes, True)

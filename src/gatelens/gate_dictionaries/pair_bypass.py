@@ -18,6 +18,7 @@ from ..codes.csr import csr, spread
 from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
 from ..edits.counterfactual import Counterfactual
+from ..edits.rows import Rows
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..models import host, there
@@ -185,6 +186,12 @@ class _Rows:
     edited: Codes | None = None
     y_edited: Float[Tensor, "rows d"] | None = None
 
+    def paired(self) -> Rows:
+        edited, y_edited = self.edited, self.y_edited
+        if edited is None or y_edited is None:
+            return Rows(self.codes, self.y)
+        return Rows(self.codes, self.y, lambda index, _: (edited.rows(index), y_edited[index]))
+
     def few(self, most: int) -> _Rows:
         kept = spread(len(self.y), most)
         if self.edited is None or self.y_edited is None:
@@ -215,11 +222,8 @@ class _Terms:
     def solve(self, rows: _Rows, lam: float, shrink: float) -> tuple[Float[Tensor, "d terms"], Float[Tensor, " d"]]:
         """Weights and intercept of least squares, with the loss of gates."""
         normal = NormalEquations()
-        for part in torch.arange(len(rows.y)).split(_BLOCK):
-            natural, edited = (self.of(rows.codes.rows(part)), rows.y[part]), None
-            if rows.edited is not None and rows.y_edited is not None:
-                edited = self.of(rows.edited.rows(part)), rows.y_edited[part]
-            normal.add_edited(natural, edited, lam)
+        for both in rows.paired().blocks(torch.arange(len(rows.y)), _BLOCK):
+            normal.add_edited(*both, lam, self.of)
         return normal.solve(shrink)
 
 

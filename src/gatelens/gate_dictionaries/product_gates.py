@@ -14,12 +14,14 @@ from ..basis.linear import Basis, directions
 from ..codes.active import Seen, decode_active, unit_rows_
 from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
+from ..edits.rows import Rows
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..segments import Segment
 from ..segments.segment import ACTIVATIONS
-from .gate_training import GateTraining, Rows
+from ..store.estimate import THRESHOLD_ROWS
+from .gate_training import REFIT_BLOCK, GateTraining
 from .gate_units import Units
 from .normal_equations import NormalEquations
 
@@ -28,8 +30,6 @@ _WIDE, _PRUNED_BY = 4, 0.6
 #: neurons move in their own units, in which gates' steps would be long
 _STEP = 0.3
 _BLOCK = 1_024
-_THRESHOLD_ROWS = 16_384
-_REFIT_BLOCK = 16_384
 
 
 def check_gated(segment: Segment) -> None:
@@ -149,10 +149,7 @@ class ProductRun:
                 side.prune(k, self.optimiser)
 
     def _step(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "rows d"]:
-        codes, y = self.rows.codes.rows(index), self.rows.y[index]
-        if self.rows.partner is not None:
-            edited, y_edited = self.rows.partner(index, codes)
-            codes, y = stacked([codes, edited]), torch.cat([y, y_edited])
+        codes, y = self.rows.together(index)
         seen = self.see(codes.columns(), y, len(y) - len(index))
         self.optimiser.zero_grad(set_to_none=True)
         seen.loss.backward()
@@ -189,7 +186,7 @@ class ProductRun:
     def found(self, refit_rows: int) -> tuple[ProductConnector, Tensor, Tensor, dict[str, int]]:
         """The gates as a connector, their directions and offset in the output's units, and how many are never on."""
         index = torch.randperm(len(self.rows.y), generator=self.generator)
-        few = index[:_THRESHOLD_ROWS]
+        few = index[:THRESHOLD_ROWS]
         codes = self.rows.codes.rows(few)
         sizes = (self.values(codes.rows(part).columns()).abs() for part in torch.arange(len(few)).split(_BLOCK))
         least = level(sizes, round(self.settings.l0 * len(few)))
@@ -207,13 +204,8 @@ class ProductRun:
     def _refit(self, index: Int[Tensor, " rows"], least: float) -> Float[Tensor, " n"]:
         """The best dictionary in closed form, with the loss of training; its rows' lengths, which the up side takes."""
         normal = NormalEquations()
-        for part in index.split(_REFIT_BLOCK):
-            codes, y = self.rows.codes.rows(part), self.rows.y[part]
-            natural, edited = (self._active(codes, least), y), None
-            if self.rows.partner is not None:
-                changed, y_changed = self.rows.partner(part, codes)
-                edited = (self._active(changed, least), y_changed)
-            normal.add_edited(natural, edited, self.settings.lam)
+        for both in self.rows.blocks(index, REFIT_BLOCK):
+            normal.add_edited(*both, self.settings.lam, lambda codes: self._active(codes, least))
         dictionary, offset = normal.solve()
         length = dictionary.norm(dim=0)
         live = length > 1e-6
