@@ -57,6 +57,9 @@ class Activations(Mapping[str, Tensor]):
         seen: the first inputs with what became of them, to tell whether a model is the one that they come from; None for
             activations that were opened or put together by themselves.
 
+    Raises:
+        DataError: a hook point that was not collected. StoreError: from `open`, a store that is unfinished or damaged.
+
     Examples:
         >>> unseen
         Activations(2000 rows at hook_resid [64], hook_mlp_out [24])
@@ -214,6 +217,9 @@ def collect(
         shard_rows: positions in a shard, which bounds the memory that a store takes.
         device: where rows in memory are kept; None for the host's memory, from which they are brought to the model's device batch
             by batch when they are worked on.
+
+    Returns:
+        `Activations`: hook name -> [rows, width] in float32, a row for each position that counts, in the order of the data.
 
     Raises:
         HookNameError: before any forward pass, with the nearest names.

@@ -92,6 +92,9 @@ class PCA(RecipeDefaults):
     Attributes:
         components: how many to keep; None for all.
 
+    Raises:
+        ConfigError: fewer than one.
+
     Examples:
         >>> few = gl.PCA(components=8).fit(segments, acts)["hook_resid"]
         >>> few.encode(unseen["hook_resid"]).shape

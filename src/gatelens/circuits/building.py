@@ -47,7 +47,7 @@ def build_circuit(
     Args:
         model: for solvers and interventions that ask the model itself.
         bases: hook name -> basis, a sae-lens SAE or transcoder, a folder, or a pair (release, sae_id).
-        acts: activations of the fitting part at the segments' hook points.
+        acts: hook name -> [rows, width], activations of the fitting part at the segments' hook points.
         solver: makes each connector; None: by size (`BySize`), or the wires that gate dictionaries have built in.
         sequential: where a segment begins at the end of another, fit its connector again on the features that the one
             before predicts (solvers with `refit_on`).
@@ -55,6 +55,9 @@ def build_circuit(
         info: what the circuit says of where it comes from, kept in its files and shown on its page.
         progress: bars on standard error; None: where somebody watches.
         gate_options: for `type_gates`.
+
+    Returns:
+        A `Circuit`; weights and biases in the features' own units.
 
     Raises:
         BasisError: a basis of another width, before anything is computed. ModelError: activations of another model.

@@ -43,6 +43,9 @@ def image_batches(
         seed: of the split of the digits, and of the order of the fitting part.
         batch_size: examples in one forward pass.
 
+    Returns:
+        (fitting part, held-out part), each `Batches` with inputs of [examples, pixels] in 0..1.
+
     Raises:
         DataError: unknown source, missing or damaged files, empty data.
         HubError: when the hub is needed and out of reach.

@@ -67,6 +67,9 @@ def text_batches(
         seed: of the order of documents and of the split.
         batch_size: windows in one forward pass.
 
+    Returns:
+        (fitting part, held-out part), each `Batches` with inputs of [windows, length] token ids.
+
     Raises:
         DataError: nothing there, empty, a single document, a length that the model cannot read.
         HubError: a hub data set that is neither cached nor in reach.

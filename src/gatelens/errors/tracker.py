@@ -32,6 +32,9 @@ def tracking(tracker: Tracker) -> Iterator[Tracker]:
     Args:
         tracker: anything with `log(figures)`: a wandb run, trackio, one of your own.
 
+    Returns:
+        A context that gives the tracker.
+
     Raises:
         ConfigError: it has no `log`.
 

@@ -16,6 +16,9 @@ from .rule_counts import rates_line, removal_line, rules_sentence
 class Report:
     """What `report.json` holds; the keys are fixed, a figure that is missing is None.
 
+    Accuracies, FVU, R2, MCC and shares have no unit (1 is all); cross-entropies ("ce") are in nats a token, l0 in features a row, times
+    in seconds.
+
     Attributes:
         model: name, metric ("accuracy" or "ce"), clean, ablated (all segments' outputs replaced by their means); missing: why its own
             predictions could not be had, None where they were.

@@ -44,6 +44,9 @@ def splice(
         keep: bool over positions; where False (BOS, padding) the model's own value stays. None: it is read off each pass where
             special tokens stand, as `evaluate` knows it from the data; a model without a tokenizer has all replaced.
 
+    Returns:
+        (hook name, function) pairs, as `run_with_hooks` takes them.
+
     Raises:
         ConfigError: what is no circuit, another `how`, or means that are lacking. DataError: means of another width.
         SegmentError: while it runs, in a model that computes something else between a segment's ends than the circuit's did.

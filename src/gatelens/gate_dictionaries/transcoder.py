@@ -33,6 +33,9 @@ class Transcoder(PairTraining):
             `DictionaryTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
             transcoder with a sparsity rule.
 
+    Raises:
+        BasisError: settings out of range; from `fit`, no rows, ends of different rows, an output that never varies.
+
     Source: "Transcoders Find Interpretable LLM Feature Circuits".
 
     Examples:

@@ -26,8 +26,13 @@ def feature_jacobian(
     """encode'_out J(x) decode'_in for every row: how each output feature moves with each input feature; where the rows lie.
 
     Args:
-        x: activations at the segment's input; the Jacobian is taken there (pass a basis' reconstruction to take it there).
+        x: [rows, d_in] activations at the segment's input; the Jacobian is taken there (pass a basis' reconstruction to take it there).
         basis_in, basis_out: coordinates at the two ends; None for the model's own.
+
+    Returns:
+        [rows, f_out, f_in], in units of output per unit of input, in x's precision.
+
+    Source: "Jacobian Sparse Autoencoders: Sparsify Computations, Not Just Activations".
 
     Raises:
         TooLargeError: when it would take over 2 GiB; use `active_block` or `jacobian_columns`.

@@ -61,6 +61,12 @@ def reciprocal_in(figures: Mapping[str, Any]) -> dict[str, float]:
 def sparsity(values: Float[Tensor, "*shape"], eps: Sequence[float] = EPS) -> Sparsity:
     """Measure a matrix, or a stack of matrices [inputs, out, in] of which each is scaled by itself.
 
+    Args:
+        eps: sizes in units of the root mean square, for the measures that need one.
+
+    Returns:
+        A `Sparsity`; all of it without unit.
+
     Raises:
         BasisError: eps <= 0, or nothing but zeros.
         NonFiniteError: NaN or infinity among the values.

@@ -87,6 +87,9 @@ def find_circuit(
         name: of the circuit, on its page.
         gate_options: for `type_gates`.
 
+    Returns:
+        What was found: `.circuit`, `.report`, `.held_out` (activations), `.page()`.
+
     Raises:
         ConfigError: a recipe without `fit`, a keyword that nobody has. SolverError: a solver without `fit`.
 

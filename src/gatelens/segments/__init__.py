@@ -51,6 +51,9 @@ def mlp_segments(model: Any, layers: Any = None, mlp_in: str = "mlp_in", frozen_
         mlp_in: for transformers, "mlp_in" (what W_in multiplies) or "resid_mid" (LayerNorm inside the segment).
         frozen_norm: with "resid_mid", hold LayerNorm's scale at its value instead of differentiating through it.
 
+    Returns:
+        A list of `Segment`, each a function [rows, d_in] -> [rows, d_out].
+
     Raises:
         SegmentError: for a layer that the model does not have.
         ModelError: for a model without hook points, with how to wrap it.

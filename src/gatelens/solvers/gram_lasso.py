@@ -53,6 +53,9 @@ class GramLasso(SolverDefaults):
             (`fitted_where_on`). Without, outputs are on several times too often.
         progress: bars on standard error; None: where somebody watches.
 
+    Sources: "Orthogonal Least Squares Methods and Their Application to Non-linear System Identification" ("omp"), "A Fast Iterative
+    Shrinkage-Thresholding Algorithm for Linear Inverse Problems" ("lasso").
+
     Raises:
         SolverError: settings out of range. NonFiniteError: NaN or infinity among the features.
 

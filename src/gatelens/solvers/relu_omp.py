@@ -60,6 +60,9 @@ class ReluOMP(SolverDefaults):
         seed: of the choice of rows.
         progress: bars on standard error; None: where somebody watches.
 
+    Source: "Orthogonal Matching Pursuit: Recursive Function Approximation with Applications to Wavelet Decomposition", here behind
+    a ReLU.
+
     Raises:
         SolverError: settings out of range, or features over different rows. NonFiniteError: NaN or infinity among them.
 

@@ -93,6 +93,10 @@ def label(
         most: features to name.
         cache: a JSON file in which answers are kept, so that no question is asked twice.
 
+    Returns:
+        `Names`: call it with (hook name, feature), or hand it to `views.page(labels=...)`. A name is judged by balanced accuracy,
+        .5 for one that says nothing.
+
     Raises:
         DataError: activations without documents to hold out, or an answer that is no text.
 

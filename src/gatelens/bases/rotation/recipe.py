@@ -48,6 +48,9 @@ class JacobianRotation(RecipeDefaults):
         seed: of the choice of inputs and columns, and of random starts.
         progress: bars on standard error; None: where somebody watches.
 
+    Sources: "Faster ICA under Orthogonal Constraint" and "Complete Dictionary Learning via l4-Norm Maximization over the Orthogonal Group",
+    whose steps and whose "msp" are used.
+
     Raises:
         BasisError: settings out of range; from `fit`, segments that are not in the order in which data flows.
 
