@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,7 +17,7 @@ from ..data.given import as_batches
 from ..data.readable import check_targets
 from ..data.told import pads_left, setting
 from ..distributed import from_first, shared
-from ..models import prove_padding, run_hooked, starts_at
+from ..models import block_of, entering_hook, prove_padding, run_hooked, starts_at
 from .splicing import Hook
 
 HooksFor = Callable[[Tensor], Sequence[Hook]]
@@ -56,7 +55,7 @@ class Passes:
         keeps = self._can_start()
 
         def logits(i: int, batch: Batch) -> Tensor:
-            hooks = [(f"blocks.{self.first}.hook_resid_pre", partial(self._keep, i))] if keeps else []
+            hooks = [(entering_hook(self.first or 0), partial(self._keep, i))] if keeps else []
             return self._whole(batch, hooks)
 
         clean = self._metric(logits)
@@ -109,7 +108,7 @@ class Passes:
         """Whether there are blocks to spare, the model can start behind them, and there is room for what enters them."""
         return bool(
             self.first
-            and f"blocks.{self.first}.hook_resid_pre" in self.model.hook_dict
+            and entering_hook(self.first) in self.model.hook_dict
             # padding on the left is masked by the embedding too, which a later start leaves out
             and not pads_left(self.model)
             and self.batches.keep.numel() * setting(self.model, "d_model", 2**31) * 4 <= KEPT_BYTES
@@ -175,5 +174,5 @@ class Tally:
 
 def _first_block(names: Iterable[str]) -> int | None:
     """The first block that holds one of the hook points; None when one lies in no block, or there is none."""
-    blocks = [re.match(r"blocks\.(\d+)\.", name) for name in names]
-    return min((int(b[1]) for b in blocks if b), default=None) if all(blocks) else None
+    blocks = [block_of(name) for name in names]
+    return None if None in blocks else min((b for b in blocks if b is not None), default=None)

@@ -7,7 +7,6 @@ is above that is the output's own doing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 from ..data import Batches
 from ..errors import DataError
 from ..errors.progress import bar
-from ..models import run_cached, run_hooked, starts_at
+from ..models import block_of, entering_hook, run_cached, run_hooked, starts_at
 
 #: windows in which an output is removed
 WINDOWS = 4
@@ -120,8 +119,7 @@ class _From:
 
     def __init__(self, model: Any, hook: str):
         self.model, self.hook = model, hook
-        block = re.match(r"blocks\.(\d+)\.", hook)
-        self.first = int(block[1]) if block else 0
+        self.first = block_of(hook) or 0
         self._starts: bool | None = None
         self._last: tuple[Batches, Tensor] | None = None
 
@@ -137,7 +135,7 @@ class _From:
 
     def _can_start(self, part: Batches) -> bool:
         """Whether there are blocks to spare; proved on the first windows that come."""
-        name = f"blocks.{self.first}.hook_resid_pre"
+        name = entering_hook(self.first)
         if not self.first or name not in self.model.hook_dict or (part.mask is not None and not part.mask.all()):
             return False
         if self._starts is None:
@@ -147,7 +145,7 @@ class _From:
 
     def _entering(self, part: Batches) -> Tensor:
         if self._last is None or self._last[0] is not part:
-            name = f"blocks.{self.first}.hook_resid_pre"
+            name = entering_hook(self.first)
             _, cache = run_cached(self.model, part.inputs, None, [name], stop_at_layer=self.first + 1)
             self._last = part, cache[name]
         return self._last[1]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width
-from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
+from ..basis.recipe import RecipeDefaults, check_there
 from ..codes.csr import csr, spread
 from ..codes.rows import Codes, stacked
 from ..connectors import Connector, ProductConnector
@@ -25,7 +25,7 @@ from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all
 from .gate_basis import GateBasis, check_finite_codes
-from .given import dictionary_at, refuse_meeting
+from .given import dictionary_at, refuse_meeting, shape_of
 from .normal_equations import NormalEquations
 from .products import Candidates, Products, Residuals, beside, scaled
 
@@ -102,8 +102,7 @@ class PairBypass(RecipeDefaults):
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         """Either end: the input dictionary's features, or the products."""
-        inputs = as_recipe(self.inputs) if is_recipe(self.inputs) else None
-        features, active = (8 * width, 32.0) if inputs is None else inputs.shape_at(hook, width)
+        features, active = shape_of(self.inputs, hook, width, 32.0)
         return max(features, self.pairs), active
 
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:

@@ -1,6 +1,8 @@
 """Models: the protocol that every room asks of a model, our own hooked MLP, and loading."""
 
 from ..lazy import lazy_names
+from .calling import block_of as block_of
+from .calling import entering_hook as entering_hook
 from .calling import prove_padding as prove_padding
 from .calling import run_cached as run_cached
 from .calling import run_hooked as run_hooked

@@ -8,6 +8,7 @@ closed by hooks, and whether it worked is proved: a padded row must be what the 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,17 @@ _MASKS = ("attention_mask", "one_zero_attention_mask")
 _SAME = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 #: the same between a run that begins at a block and a whole one
 _STARTED = 1e-4
+
+
+def block_of(hook: str) -> int | None:
+    """The block that a hook point lies in; None before and behind the blocks, and where there are none."""
+    block = re.match(r"blocks\.(\d+)\.", hook)
+    return int(block[1]) if block else None
+
+
+def entering_hook(block: int) -> str:
+    """The hook point of what enters a block: where a run that begins there is given its input."""
+    return f"blocks.{block}.hook_resid_pre"
 
 
 def run_cached(model: Any, inputs: Tensor, mask: Tensor | None, names: Sequence[str], **how: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calling import block_of
+
 #: a parameter's place: HookedTransformer's blocks, and those of the architectures that a TransformerBridge wraps
 _BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|layer|h)\.(\d+)\.")
 _AFTER = re.compile(r"(?:^|\.)(?:ln_final|unembed|lm_head|ln_f|model\.norm|final_layer_norm)\.")
@@ -28,10 +30,10 @@ def blocks_needed(names: Iterable[str]) -> int | None:
     """How many blocks, from the first, the hook points depend on; None when one lies behind the blocks or in none."""
     needed = 0
     for name in names:
-        block = re.match(r"blocks\.(\d+)\.", name)
+        block = block_of(name)
         if block is None and not name.startswith(_BEFORE_BLOCKS):
             return None
-        needed = max(needed, int(block[1]) + 1 if block else 0)
+        needed = max(needed, 0 if block is None else block + 1)
     return needed
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..circuits import Circuit
 from ..errors import ModelError, SegmentError
-from ..models import check_hook_names
+from ..models import block_of, check_hook_names
 from ..segments import MLPWeights, Segment
 
 
@@ -55,13 +55,13 @@ def _own(model: Any, segment: Segment) -> Segment | None:
     from ..segments.hidden import hidden_maps
     from ..segments.transformer import transformer_segments
 
-    block, hidden = re.match(r"blocks\.(\d+)\.", segment.hook_in), re.fullmatch(r"hook_post\.(\d+)", segment.hook_in)
+    block, hidden = block_of(segment.hook_in), re.fullmatch(r"hook_post\.(\d+)", segment.hook_in)
     try:
         if hidden and hasattr(model, "n_hidden"):
             found = hidden_maps(model, [int(hidden[1])])
-        elif block and hasattr(model, "blocks"):
+        elif block is not None and hasattr(model, "blocks"):
             begin = "resid_mid" if segment.hook_in.endswith("resid_mid") else "mlp_in"
-            found = transformer_segments(model, [int(block[1])], begin, check=False)
+            found = transformer_segments(model, [block], begin, check=False)
         else:
             return None
     except SegmentError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..models import device_of, run_cached, run_hooked, starts_at
+from ..models import block_of, device_of, entering_hook, run_cached, run_hooked, starts_at
 from .prompt import Prompt
 
 #: token positions in one forward pass
@@ -104,13 +103,13 @@ class Runner:
         with torch.no_grad():
             if begin < 0:
                 return run_hooked(self.model, self._inputs(runs), None, hooks)
-            entering = self.clean[_entering(begin)].to(device_of(self.model))
+            entering = self.clean[entering_hook(begin)].to(device_of(self.model))
             inputs = entering.expand(runs, -1, -1).clone()
             return self.model.run_with_hooks(inputs, fwd_hooks=hooks, start_at_layer=begin)
 
     def _begin(self, block: int, watch: list[str]) -> int:
         """The block to start from: the first that is changed, where all before it is known and a start there is proved; else -1."""
-        known = [_entering(block), *(hook for hook in watch if _layer(hook) < block)]
+        known = [entering_hook(block), *(hook for hook in watch if _layer(hook) < block)]
         if block <= 0 or any(hook not in self.clean for hook in known):
             return -1
         if block not in self._starts:
@@ -120,7 +119,7 @@ class Runner:
     def _proved(self, block: int) -> bool:
         """Whether a run from a block on gives the logits of a whole one."""
         whole = self._untouched([]).logits if self.logits is None else self.logits
-        return starts_at(self.model, block, self.clean[_entering(block)].to(device_of(self.model))[None], whole)
+        return starts_at(self.model, block, self.clean[entering_hook(block)].to(device_of(self.model))[None], whole)
 
     def _rows(self, value: Tensor, runs: int) -> Tensor:
         return value.detach().reshape(runs, len(self.prompt), -1).float().cpu()
@@ -167,11 +166,7 @@ class Runner:
 
 def entering(hooks: Iterable[str]) -> list[str]:
     """What enters the blocks that some hook points lie in; none for those outside of blocks."""
-    return sorted({_entering(_layer(hook)) for hook in hooks if _layer(hook) > 0})
-
-
-def _entering(block: int) -> str:
-    return f"blocks.{block}.hook_resid_pre"
+    return sorted({entering_hook(_layer(hook)) for hook in hooks if _layer(hook) > 0})
 
 
 def _hooks(changes: Iterable[Change]) -> list[str]:
@@ -180,5 +175,5 @@ def _hooks(changes: Iterable[Change]) -> list[str]:
 
 def _layer(hook: str) -> int:
     """The block that a hook point lies in; -1 for one before the blocks or without any."""
-    block = re.match(r"blocks\.(\d+)\.", hook)
-    return int(block[1]) if block else -1
+    block = block_of(hook)
+    return -1 if block is None else block
