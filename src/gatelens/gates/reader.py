@@ -234,7 +234,7 @@ class Reader:
         exact = None if self.exact is None else rows_of(self.exact, Literal(out, target.level))
         return Controls(
             random_parents=self.nulls.random_parents(case.best.rule, target, here),
-            shuffled=self.nulls.shuffled(case.finding.table, target, here),
+            shuffled=self.nulls.shuffled(case.finding.table, target, here),  # pyright: ignore[reportArgumentType]
             single=None if single is None else self._score(case.rows_of(single.rule), case).mcc,
             **lookups,
             ceiling=None if exact is None else self._score(exact, case).mcc,

@@ -177,8 +177,9 @@ class Rule:
         n, last = len(self.head), len(self.head) + len(self.steps)
         if place >= last:
             left = tuple(literal for i, literal in enumerate(self.also, last) if i != place)
-            steps = self.steps if len(left) > 1 else (*self.steps, (Op.AND, left[0]))
-            return replace(self, steps=steps, also=left if len(left) > 1 else ())
+            if len(left) > 1:
+                return replace(self, also=left)
+            return replace(self, steps=(*self.steps, *((Op.AND, literal) for literal in left)), also=())
         if place >= n:
             return replace(self, steps=self.steps[: place - n] + self.steps[place - n + 1 :])
         head, steps = self.head[:place] + self.head[place + 1 :], self.steps
