@@ -61,19 +61,23 @@ def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
             "50 cards in one file, MB", statistics.median(p.stat().st_size / 1e6 for p, _ in few), 1.0, "lower"
         )
         yield Figure(
-            "2,000 cards in one file, MB", many[0][0].stat().st_size / 1e6, 6.0, "lower", note="first seed only"
+            "2,000 cards in one file, MB", many[0][0].stat().st_size / 1e6, 5.0, "lower", note="first seed only"
         )
         yield Figure(
-            "drawing 2,000 cards, CPU seconds", many[0][1], note="first seed only, contexts searched and rendered"
+            "drawing 2,000 cards, CPU seconds",
+            many[0][1],
+            4.0,
+            "lower",
+            note="first seed only, contexts searched and rendered",
         )
         if PROGRAM is None:
-            yield Figure("2,000 cards: seconds until interactive", None, 1.0, "lower", note=REASON)
+            yield Figure("2,000 cards: seconds until interactive", None, 0.5, "lower", note=REASON)
             return
         opened = [timing(many[0][0]) for _ in range(3)]
         yield Figure(
             "2,000 cards: seconds until interactive",
             statistics.median(opened),
-            1.0,
+            0.5,
             "lower",
             note="navigation start to the end of the page's script, headless Chromium, median of three openings",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import os
@@ -156,7 +157,38 @@ def test_every_value_shows_itself_whole_and_fetches_nothing(executed):
         assert not re.search(r'(?:src|href)="(?!data:|#)[^"]', markup)
     assert "".join(found.values()).count("var CircuitsVis=") == 1, "the bundle is in a notebook once"
     assert "&lt;b&gt;" in found["panels"]
-    assert "w" in re.search(r'<text class="l"[^>]*>([^<]*)<', found["drawing"])[1], "names, not numbers"
+    drawing = base64.b64decode(re.search(r'src="data:image/svg\+xml;base64,([^"]*)"', found["drawing"])[1]).decode()
+    assert "w" in re.search(r'<text class="l"[^>]*>([^<]*)<', drawing)[1], "names, not numbers"
+
+
+def sanitized(text: str) -> str:
+    """An output as a front end leaves it of a notebook that is not trusted: without scripts, styles, SVG and frames."""
+    text = re.sub(r"<(script|style|svg|template)\b.*?</\1>", "", text, flags=re.S)
+    return re.sub(r"</?iframe\b[^>]*>", "", text)
+
+
+def test_a_notebook_that_is_not_trusted_shows_its_drawings_and_fetches_nothing(executed, tmp_path):
+    found = {name: sanitized(text) for name, text in shown(executed[0]).items()}
+    page = tmp_path / "untrusted.html"
+    body = "".join(f'<div id="{name}">{text}</div>' for name, text in found.items())
+    count = """window.addEventListener("load", function () { document.title = JSON.stringify(Array.from(document.querySelectorAll("body > div")).map(function (d) {
+  var images = Array.from(d.querySelectorAll("img.drawing"));
+  return [d.id, images.length, images.every(function (i) { return i.naturalWidth > 0 && i.alt; }), d.innerText.length]; })); });"""
+    page.write_text(f'<!doctype html><meta charset="utf-8"><body>{body}<script>{count}</script></body>', "utf-8")
+    seen = open_page(page)
+    assert (seen.console, seen.requests) == ([], [])
+    kept = {name: rest for name, *rest in json.loads(html.unescape(re.search(r"<title>(.*?)</title>", seen.dom)[1]))}
+    assert all(loaded for _, loaded, _ in kept.values())
+    assert {n: kept[n][0] for n in ("drawing", "neighbourhood", "gate")} == {
+        "drawing": 2,
+        "neighbourhood": 2,
+        "gate": 2,
+    }
+    assert kept["circuit"][0] > 5 < kept["found"][0]
+    assert all(
+        words > 20 for name, (_, _, words) in kept.items() if name not in ("drawing", "neighbourhood", "panels again")
+    )
+    assert "shows when the notebook is trusted" in found["page"]
 
 
 @pytest.mark.parametrize("template", ["lab", "classic"])
