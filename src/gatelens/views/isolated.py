@@ -13,6 +13,8 @@ from .document import asset, compact_script, compact_style, fragment
 
 #: pixels across of a drawing where no style of ours reaches
 _WIDE = 460
+#: figures stay as they are where a cell would hold more characters than this with them as pictures
+_MOST = 250_000
 
 
 def isolated(body: Markup) -> str:
@@ -34,7 +36,9 @@ def alone(svg: str) -> str:
 def _pictured(body: str) -> str:
     """The markup with every drawing of ours as a picture that holds its own style, and without the controls of a page's script."""
     body = re.sub(r"<form[^>]* hidden>.*?</form>", "", body, flags=re.DOTALL)
-    return re.sub(r'<svg class="gp.*?</svg>', lambda found: _picture(found[0]), body, flags=re.DOTALL)
+    drawings = re.sub(r'<svg class="gp.*?</svg>', lambda found: _picture(found[0]), body, flags=re.DOTALL)
+    figures = re.sub(r"<svg xmlns.*?</svg>", lambda found: _figure(found[0]), drawings, flags=re.DOTALL)
+    return figures if len(figures) < _MOST else drawings
 
 
 def _picture(svg: str) -> str:
@@ -43,6 +47,13 @@ def _picture(svg: str) -> str:
     return (
         f'<img class="drawing" width="{_WIDE}" alt="{said[1] if said else ""}" src="data:image/svg+xml;base64,{code}">'
     )
+
+
+def _figure(svg: str) -> str:
+    """Curves or matrices as a picture, on white: their ink is the page's, which a picture does not know."""
+    alone = svg.replace(' style="', ' style="background:#fff;', 1)
+    code = base64.b64encode(alone.encode("utf-8", "replace")).decode()
+    return f'<img class="drawing" width="720" alt="figure" src="data:image/svg+xml;base64,{code}">'
 
 
 @cache

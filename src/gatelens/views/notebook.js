@@ -6,8 +6,9 @@
       page.querySelectorAll("img.drawing").forEach(function (img) {
         var code = Uint8Array.from(atob(img.src.split(",")[1]), function (c) { return c.charCodeAt(0); });
         var svg = document.importNode(new DOMParser().parseFromString(new TextDecoder().decode(code), "image/svg+xml").documentElement, true);
-        svg.querySelector("style").remove();
+        if (svg.classList.contains("alone")) { svg.querySelector("style").remove(); }
         svg.classList.remove("alone");
+        svg.style.background = "";
         img.replaceWith(svg);
       });
       host.attachShadow({ mode: "open" }).append(style, page);
