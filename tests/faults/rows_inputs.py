@@ -401,6 +401,11 @@ ROWS = [
         rows_of_ids(lambda folder: {"input_ids": padded("left"), "attention_mask": (padded("left") != 9).long()}),
     ),
     Fault(
+        38,
+        "the tokenizer's own answer without padding",
+        rows_of_ids(lambda folder: {"input_ids": SENTENCES, "attention_mask": [[1] * len(s) for s in SENTENCES]}),
+    ),
+    Fault(
         38, "a loader of tensors", rows_of_ids(lambda folder: DataLoader(TensorDataset(padded("right")), batch_size=2))
     ),
     Fault(

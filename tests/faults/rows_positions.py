@@ -473,6 +473,13 @@ ROWS = [
         ("unknown part of the circuit", "blocks.1"),
     ),
     Fault(34, "true for a layer", layers(True, ()), SegmentError, ("layers must be whole numbers", "got True")),
+    Fault(
+        34,
+        "a tensor of flags for layers",
+        layers(torch.tensor([True, False]), ()),
+        SegmentError,
+        ("layers must be whole numbers",),
+    ),
     *(
         Fault(31, f"padding on the {side} {what}", rows_of_the_sentence(model, given))
         for side in ("left", "right")

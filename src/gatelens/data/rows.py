@@ -114,6 +114,11 @@ def token_rows(ids: Any, mask: Any, where: str) -> TokenRows:
     Raises:
         DataError: no whole numbers, or a mask of another shape.
     """
+    if _of_several_lengths(ids):
+        masks = [None] * len(ids) if mask is None else list(mask)
+        if len(masks) != len(ids):
+            raise DataError(f"{where}: {len(ids)} rows of {IDS}, {len(masks)} of {MASK}; expected as many")
+        return stacked([token_rows(row, seen, where) for row, seen in zip(ids, masks, strict=True)])
     found = tensor_of(ids, where)
     if found.ndim not in (1, 2) or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise DataError(
@@ -123,6 +128,12 @@ def token_rows(ids: Any, mask: Any, where: str) -> TokenRows:
     if seen is not None and seen.shape != found.shape:
         raise DataError(f"{where}: {IDS} has shape {list(found.shape)}, {MASK} {list(seen.shape)}; expected the same")
     return TokenRows(found.long(), seen)
+
+
+def _of_several_lengths(ids: Any) -> bool:
+    """What a tokenizer answers for several texts that it was not asked to pad."""
+    rows = isinstance(ids, list | tuple) and all(isinstance(row, list | tuple) for row in ids)
+    return rows and len({len(row) for row in ids}) > 1
 
 
 def stacked(rows: Sequence[TokenRows]) -> TokenRows:

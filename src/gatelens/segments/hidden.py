@@ -30,7 +30,7 @@ def chosen_layers(layers: Any, count: int) -> list[int]:
         return list(range(count))
     try:
         each = list(layers) if _several(layers) else [layers]
-        if any(isinstance(layer, bool) for layer in each):
+        if any(isinstance(layer, bool) or str(getattr(layer, "dtype", "")) in ("bool", "torch.bool") for layer in each):
             raise TypeError("true and false are no numbers")
         chosen = [index(layer) for layer in each]  # pyright: ignore
     except TypeError as error:
