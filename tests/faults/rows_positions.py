@@ -418,6 +418,12 @@ def built(hook_in: str, hook_out: str, forward: Callable[[Tensor], Tensor]) -> A
     return lambda folder: Injected(act)
 
 
+def hook_left_on(folder: Path) -> Injected:
+    model = copy.deepcopy(small())
+    model.add_hook("blocks.1.hook_mlp_out", lambda value, hook: 0 * value)
+    return Injected(lambda: mlp_segments(model))
+
+
 def attached_sae(hook: str) -> Any:
     def act() -> Any:
         from sae_lens import SAE, HookedSAETransformer
@@ -616,6 +622,13 @@ ROWS = [
         across_attention("blocks.0.hook_resid_mid", "blocks.1.hook_mlp_out"),
         SegmentError,
         ("the attention of block 1",),
+    ),
+    Fault(
+        34,
+        "segments of a model with a hook on it",
+        hook_left_on,
+        SegmentError,
+        ("the model has hooks on it (blocks.1.hook_mlp_out)", "reset_hooks"),
     ),
     Fault(
         34,

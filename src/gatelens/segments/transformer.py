@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import SegmentError
 from ..models import check_hook_names, device_of
+from ..models.fingerprint import active_hooks
 from .bridged import POINTS, bridged_segment
 from .hidden import chosen_layers
 from .norms import Chain as Chain
@@ -161,5 +162,10 @@ def _proof(model: Any, layer: int, segment: Segment, cache: Any, frozen: bool) -
         return other
     if missing:
         raise SegmentError(f"{missing[0]} exists but nothing passes through it in this model: choose other ends")
+    if hooked := active_hooks(model):
+        raise SegmentError(
+            f"segment {segment.name}: the model has hooks on it ({', '.join(list(hooked)[:5])}), and the MLP's weights do not say what it "
+            "computes. Take them off: model.reset_hooks(including_permanent=True)"
+        )
     segment.check(rows[segment.hook_in], rows[segment.hook_out], tolerance)
     return segment
