@@ -14,7 +14,8 @@ from torch import Tensor
 
 from . import store
 from .codes.csr import blocks, csr, stack_csr, to_csr
-from .errors import NonFiniteError, SolverError
+from .errors import DataError, NonFiniteError, SolverError, unknown
+from .errors.door import at_the_door
 from .lazy import shows_itself
 from .models import place_of
 from .segments.segment import ACTIVATIONS
@@ -23,6 +24,7 @@ from .segments.segment import ACTIVATIONS
 _DENSE = 0.05
 
 
+@at_the_door
 @shows_itself
 @dataclass(frozen=True)
 class Connector:
@@ -36,7 +38,7 @@ class Connector:
         solver: how it was made, for reports.
 
     Raises:
-        SolverError: a weight that is not sparse CSR, or another number of biases than outputs.
+        SolverError: a weight that is not sparse CSR, another number of biases than outputs, or an unknown activation.
         NonFiniteError: NaN or infinity in either.
 
     Examples:
@@ -62,6 +64,8 @@ class Connector:
             raise SolverError(
                 f"weight has {self.weight.shape[0]} rows (outputs) and bias {len(self.bias)} entries; give one bias per output"
             )
+        if self.activation not in ACTIVATIONS:
+            raise SolverError(unknown("activation", self.activation, ACTIVATIONS))
         if not (torch.isfinite(self.weight.values()).all() and torch.isfinite(self.bias).all()):
             raise NonFiniteError(
                 "a connector's weights and bias must be finite; got NaN or infinity. Look at the features it was fitted on"
@@ -90,9 +94,16 @@ class Connector:
         weight = csr(counts.cumsum(0), columns.long(), values.to(bias.dtype), (len(rows), m), check=True)
         return cls(weight, bias, **rest)
 
-    def pre(self, f_in: Tensor) -> Float[Tensor, "rows n"]:
-        """W f_in + b, before the activation. `f_in` is dense or sparse CSR, [rows, m]."""
+    def pre(self, f_in: Float[Tensor, "rows m"]) -> Float[Tensor, "rows n"]:
+        """W f_in + b, before the activation. `f_in` is dense or sparse CSR.
+
+        Raises:
+            DataError: another number of features than there are inputs.
+        """
         n, m = self.weight.shape
+        if f_in.shape[1] != m:
+            raise DataError(f"this connector reads {m} features, got {f_in.shape[1]}: give the features of its own input")
+        f_in = f_in.to(self.weight.dtype)
         if f_in.layout == torch.sparse_csr or len(self.weight.values()) > _DENSE * n * m:
             return (f_in @ self.weight.to_dense().T) + self.bias
         return (self.weight @ f_in.T).T + self.bias
@@ -149,7 +160,13 @@ class Connector:
         return self.weight.crow_indices().diff()
 
     def parents(self, out: int) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
-        """Output `out`'s input features and weights, the strongest wire first."""
+        """Output `out`'s input features and weights, the strongest wire first.
+
+        Raises:
+            DataError: no such output.
+        """
+        if not 0 <= out < len(self.bias):
+            raise DataError(f"there is no output {out}: they are 0..{len(self.bias) - 1}")
         start, stop = self.weight.crow_indices()[out : out + 2].tolist()
         columns, values = self.weight.col_indices()[start:stop], self.weight.values()[start:stop]
         order = torch.argsort(values.abs(), descending=True, stable=True)

@@ -75,7 +75,7 @@ class Activations(Mapping[str, Tensor]):
     seen: Seen | None = field(default=None, repr=False)
 
     def __getitem__(self, hook: str) -> Float[Tensor, "rows width"]:
-        if hook not in self.tensors:
+        if not isinstance(hook, str) or hook not in self.tensors:
             raise DataError(
                 f"no activations were collected at {hook!r}; there are {', '.join(self.tensors)}. "
                 "Give `collect` the segments or hook names that you need"

@@ -18,7 +18,7 @@ from ..models import host, place_of
 from ..segments import Segment
 from .protocol import Basis as Basis
 from .protocol import BasisRecipe as BasisRecipe
-from .recipe import AtWork, RecipeDefaults
+from .recipe import AtWork, RecipeDefaults, check_there
 
 
 @shows_itself
@@ -77,6 +77,7 @@ class Neurons(RecipeDefaults):
 
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """hook name -> the identity, at both ends of every segment."""
+        check_there(acts, hook_names(segments))
         return {h: neurons(acts[h].shape[1], acts[h]) for h in hook_names(segments)}
 
 

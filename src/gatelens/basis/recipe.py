@@ -74,8 +74,14 @@ class RecipeDefaults:
         """Refuse what can be refused without activations."""
 
     def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
-        """The basis of one hook point alone."""
-        return self.fit(segments, acts)[hook]  # pyright: ignore[reportAttributeAccessIssue]
+        """The basis of one hook point alone.
+
+        Raises:
+            DataError: no end of these segments.
+        """
+        found = self.fit(segments, acts)  # pyright: ignore[reportAttributeAccessIssue]
+        check_there(found, [hook])
+        return found[hook]
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         """How many features there will be, and how many of them are active in a row."""

@@ -32,11 +32,14 @@ _CHECKED: set[type] = set()
 
 
 def at_the_door(thing: T) -> T:
-    """What a user reaches: a function whose arguments are checked, a class whose making and whose own methods are."""
+    """What a user reaches: a function whose arguments are checked, a class whose making and methods are, those of our bases too."""
     if inspect.isfunction(thing) or isinstance(thing, _CACHED):
         return checked(thing)
     if isinstance(thing, type) and not issubclass(thing, BaseException | Enum) and thing not in _CHECKED:
         _CHECKED.add(thing)
+        for base in thing.__bases__:
+            if base.__module__.split(".")[0] == __package__.split(".")[0]:
+                at_the_door(base)
         _check_made(thing)
         for name, method in _own_methods(thing).items():
             setattr(thing, name, method)

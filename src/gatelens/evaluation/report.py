@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..errors.door import at_the_door
 from ..lazy import shows_itself
 from .rule_counts import rates_line, removal_line, rules_sentence
 
 
+@at_the_door
 @shows_itself
 @dataclass(frozen=True)
 class Report:

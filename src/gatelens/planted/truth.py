@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..errors import ConfigError, unknown
+from ..errors.door import at_the_door
 from ..gates.gate import GateKind
 
 #: code of one inhibitor in a gate's sum: above the largest sum that exciters can reach
@@ -75,6 +76,7 @@ class PlantedGate:
         return GateKind.NOT_READ in self.accepted
 
 
+@at_the_door
 @dataclass(frozen=True)
 class Noise:
     """What blurs the planted outputs.

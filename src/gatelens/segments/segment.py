@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import SegmentError
+from ..errors.door import at_the_door
 from ..models.placing import HOST, blockwise
 from .outside import Outside
 
@@ -53,6 +54,7 @@ class MLPWeights:
         return y if self.b_out is None else y + self.b_out
 
 
+@at_the_door
 @dataclass(frozen=True)
 class Segment:
     """A function between two hook points of a model, acting on each row (image or token position) by itself.
@@ -114,7 +116,15 @@ class Segment:
         return self.home or (HOST if self.mlp is None else self.mlp.W_in.device)
 
     def outputs(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
-        """`forward` without derivatives, a few thousand rows at a time on its device; the answer lies where the rows do."""
+        """`forward` without derivatives, a few thousand rows at a time on its device; the answer lies where the rows do.
+
+        Raises:
+            SegmentError: rows of another width.
+        """
+        if x.shape[1] != self.d_in:
+            raise SegmentError(f"segment {self.name} reads rows of {self.d_in} numbers, got {x.shape[1]}")
+        if self.mlp is not None:
+            x = x.to(self.mlp.W_in.dtype)
         with torch.no_grad():
             return blockwise(self.forward, self.device, x)
 

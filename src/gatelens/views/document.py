@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..errors import NonFiniteError
+from ..errors.door import at_the_door
 from ..store import replace_file
 
 #: the page's own programs, run as one
@@ -35,6 +36,7 @@ _UNTRUSTED = "A page of GateLens stands here; it shows when the notebook is trus
 FRAME_LIMIT = 4_000_000
 
 
+@at_the_door
 @dataclass(frozen=True)
 class Html:
     """A whole page (`save` it) or a fragment (put it into a page or a notebook).

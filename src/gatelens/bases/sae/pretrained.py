@@ -12,7 +12,7 @@ from torch import Tensor
 from ... import store
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis, basis_width, check_width
-from ...basis.recipe import RecipeDefaults
+from ...basis.recipe import RecipeDefaults, check_there
 from ...errors import BasisError, unknown
 from ...segments import Segment
 from .admission import admitted
@@ -86,6 +86,7 @@ class PretrainedSAE(RecipeDefaults):
     apart = True
 
     def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+        check_there(acts, [hook])
         return self.load_for(hook, acts[hook])
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
@@ -124,6 +125,7 @@ class PretrainedSAE(RecipeDefaults):
                 f"sae_id {self.sae_id!r} names one SAE, the segments have {len(hooks)} hook points: "
                 "give a recipe for each (bases: {hook name: {use: PretrainedSAE, ...}}), or leave sae_id out"
             )
+        check_there(acts, hooks)
         return {hook: self.load_for(hook, acts[hook]) for hook in hooks}
 
     @staticmethod
