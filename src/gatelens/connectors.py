@@ -102,7 +102,9 @@ class Connector:
         """
         n, m = self.weight.shape
         if f_in.shape[1] != m:
-            raise DataError(f"this connector reads {m} features, got {f_in.shape[1]}: give the features of its own input")
+            raise DataError(
+                f"this connector reads {m} features, got {f_in.shape[1]}: give the features of its own input"
+            )
         f_in = f_in.to(self.weight.dtype)
         if f_in.layout == torch.sparse_csr or len(self.weight.values()) > _DENSE * n * m:
             return (f_in @ self.weight.to_dense().T) + self.bias

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """As far as pages ask: the text of token ids."""
+
+    def decode(self, ids: Any, /) -> str: ...
 
 
 def tokenizer_of(model: Any) -> Any:

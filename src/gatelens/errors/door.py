@@ -161,10 +161,9 @@ def fits(value: Any, hint: Any) -> bool:
         return value is None
     if hint is bool:
         return isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, Integral) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, Real) and not isinstance(value, bool)
+    if hint is int or hint is float:  # more than 63 bits are no number of anything here
+        kind = isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+        return kind and not (isinstance(value, Integral) and abs(int(value)) >= 2**63)
     return _fits_container(value, origin or hint, inner)
 
 
@@ -174,7 +173,7 @@ def _fits_container(value: Any, kind: Any, inner: tuple[Any, ...]) -> bool:
             return False
         if kind is tuple and inner and inner[-1] is not Ellipsis:
             return len(list(value)) == len(inner) and all(map(fits, value, inner))
-        readable = isinstance(value, list | tuple)  # a stream is read once, by whom it is for
+        readable = isinstance(value, list | tuple | set | frozenset | dict)  # a stream is read once, by whom it is for
         return not inner or not readable or all(fits(v, inner[0]) for v in value)
     if kind in (dict, Mapping):
         # what is no dict may read each value from the disk
@@ -196,7 +195,10 @@ def _is(value: Any, kind: Any) -> bool:
             there = isinstance(value, kind)
     except TypeError:  # an annotation that cannot be asked
         return True
-    return there and getattr(getattr(value, "device", None), "type", "") != "meta"
+    scattered = "sparse_coo" in str(
+        getattr(value, "layout", "")
+    )  # of the sparse forms, rows (CSR) alone are computed with
+    return there and not scattered and getattr(getattr(value, "device", None), "type", "") != "meta"
 
 
 def _names_a_path(value: Any, hint: Any) -> bool:
@@ -230,6 +232,7 @@ def spelled(hint: Any) -> str:
 def found(value: Any) -> str:
     """A value in a few words."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{value.dtype} of shape {list(value.shape)} on {getattr(value, 'device', 'cpu')}"
+        form = ", sparse in another form than CSR" if "sparse_coo" in str(getattr(value, "layout", "")) else ""
+        return f"{value.dtype} of shape {list(value.shape)} on {getattr(value, 'device', 'cpu')}{form}"
     kind = type(value).__name__
     return f"{kind} {value!r:.60}" if isinstance(value, str | bool | int | float | Path) or value is None else kind

@@ -130,7 +130,9 @@ def segment_jacobians(
     Raises:
         TooLargeError: when they would not fit in memory; sketch them instead.
     """
-    forward = function.forward if isinstance(function, Segment) else function
+    forward = function
+    if isinstance(function, Segment):
+        forward, x = function.forward, function.taken(x)
     with torch.no_grad():
         o = forward(x[:1]).shape[1]
     n, i = x.shape
@@ -152,9 +154,10 @@ def segment_ranks(
     Args:
         metric: "raw", or "whitened" by the covariance of `covariance_of` (default: x) and of what the segment makes of it.
     """
+    x = segment.taken(x)
     jacobians = segment_jacobians(segment, x)
     if metric == "whitened":
-        rows = x if covariance_of is None else covariance_of
+        rows = x if covariance_of is None else segment.taken(covariance_of)
         with torch.no_grad():
             jacobians, _ = whiten_jacobians(jacobians, rows, segment.forward(rows))
     elif metric != "raw":
@@ -190,8 +193,10 @@ def covariance_roots(
     Eigenvalues below `ridge` times their mean are raised to that; a warning says how many.
 
     Raises:
-        DataError: fewer than two rows, or rows that are all the same.
+        DataError: fewer than two rows, or rows that are all the same. NonFiniteError: NaN or infinity among them.
     """
+    if not torch.isfinite(x).all():
+        raise NonFiniteError(f"the {what} rows hold NaN or infinity, of which no covariance can be taken")
     if len(x) < 2:
         raise DataError(f"a covariance needs at least two rows, got {len(x)}. Collect more activations")
     centred = x.double() - x.double().mean(0)

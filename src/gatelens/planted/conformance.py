@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..connectors import Connector, Solver
-from ..errors import BasisError, GateLensError, SolverError
+from ..errors import BasisError, ConfigError, GateLensError, SolverError
 from .features import PlantedFeatures
 from .scores import score_wires
 from .truth import Noise
@@ -26,8 +26,10 @@ def check_solver(solver: Solver, width: int = 64, rows: int = 4000, least_recall
         The names of the checks, all passed.
 
     Raises:
-        SolverError: naming the first check that failed, what was expected and what came.
+        SolverError: naming the first check that failed, what was expected and what came. ConfigError: no rows.
     """
+    if rows < 1:
+        raise ConfigError(f"check_solver: expected rows to check on, got {rows}")
     planted = PlantedFeatures(
         width_in=width, width_out=width // 2, cluster=16, shadows=0.0, background_l0=1.0, active_clusters=1.0,
         mix={"copy": 0.5, "or": 0.5}, noise=Noise(0.0, 0.0, 0.0, 0.02),
@@ -77,8 +79,10 @@ def check_basis(basis: Any, width: int, rows: int = 256, seed: int = 0) -> list[
         The names of the checks, all passed.
 
     Raises:
-        BasisError: naming the first check that failed, what was expected and what came.
+        BasisError: naming the first check that failed, what was expected and what came. ConfigError: no rows, or no width.
     """
+    if rows < 1 or width < 1:
+        raise ConfigError(f"check_basis: expected rows of some width, got {rows} of {width}")
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
     before, passed = x.clone(), []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -85,7 +85,7 @@ class WireScores:
 
 
 def score_wires(
-    truth: Iterable[PlantedGate],
+    truth: Sequence[PlantedGate],
     connector: Connector,
     firings: Int[Tensor, " n"] | None = None,
     min_firings: int = 0,
@@ -175,7 +175,7 @@ class GateScores:
 
 
 def score_gates(
-    truth: Iterable[PlantedGate],
+    truth: Sequence[PlantedGate],
     read: Sequence[Gate] | Mapping[int, GateKind],
     firings: Int[Tensor, " n"] | None = None,
     min_firings: int = 0,

@@ -121,12 +121,19 @@ class Segment:
         Raises:
             SegmentError: rows of another width.
         """
-        if x.shape[1] != self.d_in:
-            raise SegmentError(f"segment {self.name} reads rows of {self.d_in} numbers, got {x.shape[1]}")
-        if self.mlp is not None:
-            x = x.to(self.mlp.W_in.dtype)
+        x = self.taken(x)
         with torch.no_grad():
             return blockwise(self.forward, self.device, x)
+
+    def taken(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_in"]:
+        """Rows as `forward` takes them, in the type of the weights where these are known.
+
+        Raises:
+            SegmentError: rows of another width.
+        """
+        if x.shape[1] != self.d_in:
+            raise SegmentError(f"segment {self.name} reads rows of {self.d_in} numbers, got {x.shape[1]}")
+        return x if self.mlp is None else x.to(self.mlp.W_in.dtype)
 
     def __repr__(self) -> str:
         kind = f", {self.mlp.act} MLP of {self.mlp.W_in.shape[1]}" if self.mlp else ""

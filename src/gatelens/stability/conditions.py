@@ -11,6 +11,7 @@ import torch
 from ..data import Batches
 from ..errors import DataError
 from ..evaluation.baselines import random_weights
+from ..models import Model
 from .perturb import fine_tuned, noise_for_rise, noisy_model
 
 
@@ -37,7 +38,7 @@ class Condition:
 
 
 def standard_conditions(
-    model: Any,
+    model: Model,
     fit: Batches,
     seed: int = 0,
     rises: Sequence[float] = (0.001, 0.01),

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from ..data import Batches
 from ..errors import ConfigError, DataError
 from ..evaluation.passes import metric
-from ..models import device_of, run_hooked
+from ..models import Model, device_of, run_hooked
 
 
-def noisy_model(model: Any, relative: float, seed: int = 0) -> Any:
+def noisy_model(model: Model, relative: float, seed: int = 0) -> Any:
     """A copy whose parameters each got Gaussian noise of `relative` times the root mean square of their tensor."""
     if not (math.isfinite(relative) and relative >= 0):
         raise ConfigError(f"expected relative noise of zero or more, got {relative}")
@@ -30,7 +30,7 @@ def noisy_model(model: Any, relative: float, seed: int = 0) -> Any:
 
 
 def noise_for_rise(
-    model: Any, batches: Batches, rise: float, seed: int = 0, steps: int = 10
+    model: Model, batches: Batches, rise: float, seed: int = 0, steps: int = 10
 ) -> tuple[float, float, Any]:
     """The noise that raises the mean cross-entropy by the share `rise` (0.001 for .1 %), found by bisection.
 
@@ -60,10 +60,10 @@ def noise_for_rise(
     return high, risen(high), noisy_model(model, high, seed)
 
 
-def fine_tuned(model: Any, batches: Batches, steps: int, lr: float = 1e-4, seed: int = 0) -> Any:
+def fine_tuned(model: Model, batches: Batches, steps: int, lr: float = 1e-4, seed: int = 0) -> Any:
     """A copy trained for `steps` more batches by Adam on cross-entropy; in evaluation mode, its weights frozen."""
-    if steps < 1:
-        raise ConfigError(f"expected at least one step of fine-tuning, got {steps}")
+    if steps < 1 or not 0 < lr < math.inf:
+        raise ConfigError(f"expected at least one step of fine-tuning at a rate above 0, got {steps} at {lr}")
     changed = copy.deepcopy(model).requires_grad_(True)
     optimiser = torch.optim.Adam([p for p in changed.parameters() if p.is_floating_point()], lr=lr)
     generator = torch.Generator().manual_seed(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,12 @@ class Card:
 
 
 def card_of(
-    gate: Gate, segment: str = "", labels: Any = None, anchor: str = "", sketch: Sketch | None = None, **rest: Any
+    gate: Gate,
+    segment: str = "",
+    labels: Callable[[str, int], Any] | None = None,
+    anchor: str = "",
+    sketch: Sketch | None = None,
+    **rest: Any,
 ) -> Card:
     """What a card shows of a gate by itself.
 
@@ -175,7 +180,7 @@ def card_of(
     )
 
 
-def card(gate: Gate, segment: str = "", labels: Any = None) -> Html:
+def card(gate: Gate, segment: str = "", labels: Callable[[str, int], Any] | None = None) -> Html:
     """One gate's card by itself, as a fragment without examples."""
     return Html(str(card_list([card_of(gate, segment, labels)], opened=1)), whole=False)
 

@@ -14,9 +14,10 @@ from ..basis.linear import basis_kind
 from ..basis.output import at_output
 from ..circuits import Circuit
 from ..data import Batches
-from ..data.told import tokenizer_of
+from ..data.told import Tokenizer, tokenizer_of
 from ..errors.progress import bar
 from ..evaluation.report import Report
+from ..models import Model
 from .cards import lead_key
 from .document import Html, document, fragment
 from .drawing import glyph_symbols
@@ -42,13 +43,13 @@ def page(
     report: Report | Mapping[str, Any] | None = None,
     *,
     batches: Batches | None = None,
-    model: Any = None,
-    tokenizer: Any = None,
+    model: Model | None = None,
+    tokenizer: Tokenizer | None = None,
     title: str | None = None,
     max_cards: int = 50,
     labels: Callable[[str, int], str] | None = None,
     token_panels: bool = False,
-    trace: Any = None,
+    trace: Sequence[Any] | Mapping[str, Any] | None = None,
     rotations: Mapping[str, Any] | None = None,
     saved: Mapping[str, Any] | None = None,
     pending: bool = False,

@@ -9,7 +9,7 @@ from typing import Any
 from .. import __version__
 from ..basis.linear import directions
 from ..circuits import Circuit
-from ..errors import BasisError, GateLensError
+from ..errors import BasisError, ConfigError, GateLensError
 from ..stability import Matching, gate_agreement, match_directions, wire_jaccard
 from .document import Html, count, document, figure, fragment, percent, visible
 from .drawing import KIND_NAMES, glyph_symbols
@@ -61,8 +61,10 @@ def compare(first: Circuit, second: Circuit, names: Sequence[str] = ("first", "s
     features. Segments are taken in order.
 
     Raises:
-        GateLensError: another number of segments.
+        GateLensError: another number of segments. ConfigError: not two names.
     """
+    if len(names) != 2:
+        raise ConfigError(f"compare: `names` are those of the two circuits, got {len(names)}")
     if len(first.segments) != len(second.segments):
         raise GateLensError(
             f"circuits to compare must have as many segments as each other; {names[0]} has {len(first.segments)} and "

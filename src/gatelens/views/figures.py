@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from markupsafe import Markup
+from torch import Tensor
 
+from ..basis.linear import Basis
+from ..errors import DataError
+from ..errors.door import fits, found
+from ..segments import Segment
 from . import images
 from .document import figure, fragment, percent
 
@@ -145,6 +151,9 @@ def heat_maps(matrices: Mapping[str, Any], what: str = "", size: int = 320) -> M
         matrices: name -> values; sizes are in units of the first one's root mean square, so that rescaling wins nothing.
         what: one line on what is shown.
     """
+    for name, values in matrices.items():
+        if np.ndim(values) != 2 or 0 in np.shape(values) or not fits(values, Tensor | np.ndarray | Sequence):
+            raise DataError(f"heat_maps: {name!r} must be a matrix [out, in] that is not empty; got {found(values)}")
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in matrices.items()}
     clean = {name: np.where(np.isfinite(a), a, 0.0) for name, a in arrays.items()}
     top = max((float(np.abs(a).max()) for a in clean.values()), default=0.0)
@@ -157,7 +166,13 @@ def heat_maps(matrices: Mapping[str, Any], what: str = "", size: int = 320) -> M
     return fragment("heat.html.j2", maps=maps, top=top, eps=EPS, what=what)
 
 
-def jacobian_maps(segment: Any, basis_in: Any, basis_out: Any, held_out: Any, fit: Any = None) -> Markup:
+def jacobian_maps(
+    segment: Segment,
+    basis_in: Basis,
+    basis_out: Basis,
+    held_out: Float[Tensor, "rows d_in"],
+    fit: Float[Tensor, "others d_in"] | None = None,
+) -> Markup:
     """A segment's Jacobian in the model's coordinates and in the bases', on held-out rows and, where given, fitting rows.
 
     Empty for bases too wide to be seen, and for a segment whose function is not at hand.

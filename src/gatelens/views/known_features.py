@@ -10,8 +10,10 @@ from typing import Any
 from ..activations import Activations
 from ..basis.output import at_output
 from ..circuits import Circuit
-from ..data.told import tokenizer_of
+from ..data import Batches
+from ..data.told import Tokenizer, tokenizer_of
 from ..gates import Gate
+from ..models import Model
 from .cards import FeatureView
 from .contexts import FeatureRows
 from .document import percent
@@ -96,9 +98,9 @@ def known(
     acts: Activations,
     *,
     segment: str | None = None,
-    model: Any = None,
-    tokenizer: Any = None,
-    batches: Any = None,
+    model: Model | None = None,
+    tokenizer: Tokenizer | None = None,
+    batches: Batches | None = None,
 ) -> Known:
     """What a drawing shows beside a gate's own fields: names, typical values, contexts, favoured tokens.
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from torch import Tensor
 
+from ..connectors import Connector
+from ..errors import DataError
+from ..errors.door import fits, found
 from . import images
 from .document import count, fragment
 from .net import Net, drawn
@@ -37,10 +41,15 @@ def layer_map(
         net: gates to draw beside the matrix; None for the matrix alone.
         targets: output -> the anchor of its card, for links.
     """
-    whole = Wires.of(connector)
+    matrix = connector.detach().float().cpu() if fits(connector, Tensor) else connector
+    if not fits(matrix, Connector | Tensor | np.ndarray) or (
+        not isinstance(matrix, Connector) and np.ndim(matrix) != 2
+    ):
+        raise DataError(f"layer_map: expected a Connector or a matrix [out, in]; got {found(connector)}")
+    whole = Wires.of(matrix)
     if not len(whole):
         return Markup('<p class="soft">This connector has no wires.</p>')
-    outs = list(outs) if outs is not None else sorted(set(whole.out.tolist()))
+    outs = list(outs) if outs else sorted(set(whole.out.tolist()))
     part = whole.into_outputs(outs)
     matrix = _matrix(part, outs)
     return fragment(
