@@ -23,7 +23,7 @@ class Model(Protocol):
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-def check_hook_names(model: Model, names: Iterable[str]) -> None:
+def check_hook_names(model: Any, names: Iterable[str]) -> None:
     """Raise `HookNameError` for the first name that the model lacks.
 
     transformer-lens itself drops an unknown name in silence and returns an empty cache.

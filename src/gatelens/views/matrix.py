@@ -7,11 +7,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from torch import Tensor
 
-from ..connectors import Connector
-from ..errors import DataError
-from ..errors.door import fits, found
 from . import images
 from .document import count, fragment
 from .net import Net, drawn
@@ -41,12 +37,7 @@ def layer_map(
         net: gates to draw beside the matrix; None for the matrix alone.
         targets: output -> the anchor of its card, for links.
     """
-    matrix = connector.detach().float().cpu() if fits(connector, Tensor) else connector
-    if not fits(matrix, Connector | Tensor | np.ndarray) or (
-        not isinstance(matrix, Connector) and np.ndim(matrix) != 2
-    ):
-        raise DataError(f"layer_map: expected a Connector or a matrix [out, in]; got {found(connector)}")
-    whole = Wires.of(matrix)
+    whole = Wires.of(connector)
     if not len(whole):
         return Markup('<p class="soft">This connector has no wires.</p>')
     outs = list(outs) if outs else sorted(set(whole.out.tolist()))

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from ..connectors import Connector
+from ..errors import DataError
+from ..errors.door import fits, found
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,11 @@ class Wires:
 
     @classmethod
     def of(cls, connector: Any) -> Wires:
-        """From a `Connector`, or from a dense matrix [out, in] as array or nested lists."""
+        """From a `Connector`, or from a dense matrix [out, in] as array or nested lists.
+
+        Raises:
+            DataError: neither.
+        """
         weight = connector.weight if isinstance(connector, Connector) else connector
         if isinstance(weight, torch.Tensor) and weight.layout == torch.sparse_csr:
             crow, col, value = (
@@ -32,7 +38,7 @@ class Wires:
             )
             out, shape = np.repeat(np.arange(len(crow) - 1), np.diff(crow)), tuple(weight.shape)
         else:
-            dense = np.asarray(weight, dtype=np.float64)
+            dense = _matrix(weight)
             out, col = np.nonzero(dense)
             value, shape = dense[out, col], dense.shape
         keep = np.flatnonzero((value != 0) & np.isfinite(value))
@@ -46,3 +52,14 @@ class Wires:
 
     def __len__(self) -> int:
         return len(self.weight)
+
+
+def _matrix(weight: Any) -> np.ndarray:
+    try:
+        whole = weight.detach().double().cpu() if fits(weight, torch.Tensor) else weight
+        dense = np.asarray(whole, dtype=np.float64)
+    except (TypeError, ValueError):  # ragged, of texts, on no device
+        dense = np.zeros(0)
+    if dense.ndim != 2:
+        raise DataError(f"expected a Connector or a matrix [out, in]; got {found(weight)}")
+    return dense
