@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import pytest
 
 from gatelens import bench
 from gatelens.errors import ConfigError
+from support import warm
 
 
 def test_every_benchmark_is_importable_by_the_command():
     """In a process of its own, in which no test has put anything on the path."""
     program = "from gatelens import bench\nfor n in bench.names(): print(n, bench.load(n).SEEDS, bench.load(n).measure)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
+    done = warm.run("-c", program, folder=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == bench.names()
 

@@ -22,6 +22,7 @@ from gatelens.saving import load_basis
 from gatelens.store.shards import ShardFolder
 from gatelens.store.tensor_files import load_tensors
 from support.processes import HANGS, ended, launch
+from support.warm import Program
 
 ROWS, SIZE, COUNT = 61, 9, 7  # 7 shards, the last one shorter
 
@@ -221,7 +222,7 @@ ALONG = CONFIG | {
     }
 }
 
-#: runs one after the other in one process, as (config, folder, last room): starting a process costs more than a run of digits
+#: runs one after the other in one process, as (config, folder, last room)
 RUNS = """
 import json, sys
 from gatelens.pipeline import run
@@ -256,7 +257,7 @@ def shared_runs(tmp_path_factory):
     runs = {
         w: json.dumps([(settings, str(root / name), room) for settings, name, room in of]) for w, of in whole.items()
     }
-    for processes in [launch(world, "-c", RUNS, wanted) for world, wanted in runs.items()]:
+    for processes in [launch(world, "-c", RUNS, wanted, start=Program) for world, wanted in runs.items()]:
         ended(processes)
     return root
 
@@ -276,12 +277,12 @@ def test_one_two_and_three_processes_leave_the_same(shared_runs, solver):
 def test_one_process_speaks_and_a_restart_finds_what_is_stored(tmp_path):
     (tmp_path / "c.yaml").write_text(json.dumps(CONFIG))
     command = ["-m", "gatelens", "connect", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
-    first = ended(launch(2, *command))
+    first = ended(launch(2, *command, start=Program))
     assert "ReluOMP" in first[0]
     assert first[1] == ""
     weights = tmp_path / "run" / "bases" / "hook_post.0" / "sae_weights.safetensors"
     made = weights.stat().st_mtime_ns
-    assert ended(launch(3, *command))[0] == first[0]
+    assert ended(launch(3, *command, start=Program))[0] == first[0]
     assert weights.stat().st_mtime_ns == made
 
 

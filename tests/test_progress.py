@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import select
 import textwrap
 
 import pytest
 
 from gatelens.errors import progress
+from support.warm import Program
 
 pty = pytest.importorskip("pty")  # not there on Windows
 
@@ -19,18 +19,13 @@ HURRY = "from gatelens.errors import progress; progress.AFTER, progress.EVERY = 
 def on_a_terminal(script: str) -> str:
     """What a script shows on standard error, where that is a terminal."""
     here, there = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", HURRY + textwrap.dedent(script)], stdout=there, stderr=there)
-    os.close(there)
+    process = Program(["-c", HURRY + textwrap.dedent(script)], os.environ, shown=os.ttyname(there))
     shown = b""
-    while True:
-        try:
-            part = os.read(here, 65_536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        shown += part
+    while (ready := select.select([here], [], [], 0.05)[0]) or process.poll() is None:
+        if ready:
+            shown += os.read(here, 65_536)
     os.close(here)
+    os.close(there)
     assert process.wait() == 0, shown.decode()
     return shown.decode(errors="replace")
 

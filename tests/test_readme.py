@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from support import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def test_it_shows_the_script_that_is_run():
 def test_its_code_runs_and_prints_what_is_shown(tmp_path):
     """All blocks one after the other, as somebody would paste them."""
     marked = ["\nprint('--- rest')\n".join(PYTHON[:2]), *PYTHON[2:]]
-    done = subprocess.run([sys.executable, "-c", "\n".join(marked)], capture_output=True, text=True, cwd=tmp_path)
+    done = warm.run("-c", "\n".join(marked), folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "gates.html").stat().st_size > 100_000
     printed, shown = done.stdout.split("--- rest")[0].split(), OUTPUT.split()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from gatelens.cli import main
 from gatelens.errors import ConfigError, DataError, GateLensWarning, HubError, StoreError
 from gatelens.pipeline import finishing, read_config, run
 from gatelens.pipeline.config import check_config
+from support import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -301,18 +300,13 @@ def test_a_users_own_solver_goes_by_module_and_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["01_planted_gates.py"])  # 00_readme.py: tests/test_readme.py
 def test_examples_run_whole(name, tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / name], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    done = warm.run(str(ROOT / "examples" / name), folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_mnist_example_runs_whole(data_folder, tmp_path):
     """Real MNIST, 3,000 images of it: the same script, smaller."""
-    environment = {**os.environ, "GATELENS_DATA": str(data_folder), "GATELENS_EXAMPLE_ROWS": "3000"}
-    script = ROOT / "examples" / "02_mnist.py"
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False, env=environment
-    )
+    smaller = {"GATELENS_DATA": str(data_folder), "GATELENS_EXAMPLE_ROWS": "3000"}
+    done = warm.run(str(ROOT / "examples" / "02_mnist.py"), folder=tmp_path, **smaller)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "accuracy" in done.stdout
