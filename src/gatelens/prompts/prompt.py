@@ -115,7 +115,9 @@ def _ids(given: Any) -> list[int]:
 def _of_tokenizer(answer: Mapping[Any, Any]) -> Tensor:
     """The ids of a tokenizer's own answer, without what its mask hides."""
     if IDS not in answer:
-        raise DataError(f"expected token ids under {IDS}, got {', '.join(map(str, answer)) or 'nothing'}")
+        raise DataError(
+            f"expected a text or token ids as a prompt, got {', '.join(map(str, answer)) or 'nothing'} without {IDS}"
+        )
     rows = list(token_rows(answer[IDS], answer.get(MASK), "the prompt").each)
     if len(rows) != 1:
         raise DataError(f"a prompt is one row of token ids; got {len(rows)}. Read several one by one")
