@@ -80,7 +80,8 @@ class RecipeDefaults:
             DataError: no end of these segments.
         """
         found = self.fit(segments, acts)  # pyright: ignore[reportAttributeAccessIssue]
-        check_there(found, [hook])
+        if hook not in found:
+            raise DataError(f"{hook} is no end of these segments: expected one of {', '.join(found)}")
         return found[hook]
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
