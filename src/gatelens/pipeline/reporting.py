@@ -67,7 +67,8 @@ def _ladder(state: State, circuit: Circuit) -> dict[str, Any]:
     for segment in circuit.segments:
         fit, held_out = (Rows(part[segment.hook_in], part[segment.hook_out]) for part in state.acts)
         entry = Entry(circuit.bases[segment.hook_out], circuit.connectors[segment.name])
-        measure = replace(settings, replaced=replaced_metric(state.model, state.batches[1], segment))
+        # on the tokens of the report's own cross-entropies: a rung costs a pass through the model
+        measure = replace(settings, replaced=replaced_metric(state.model, state.measuring.passes.batches, segment))
         ladder = measure_ladder(
             segment, circuit.bases[segment.hook_in], {"this circuit": entry}, fit, held_out, measure
         )
