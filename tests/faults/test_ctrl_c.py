@@ -14,6 +14,8 @@ import yaml
 from fault import HOOKS, config_values, files_in, forty_rows, hooks_on, tiny_model
 
 import gatelens as gl
+import gatelens.pipeline.hooks
+import gatelens.pipeline.prompting  # before anything is patched, which these would keep
 from gatelens.cli.main import main
 from gatelens.errors.interrupt import kept
 
