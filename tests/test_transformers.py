@@ -248,7 +248,7 @@ def test_what_would_not_fit_is_refused_first(model, batches, tmp_path, monkeypat
 
 
 def test_nothing_kept(model):
-    tokens = torch.zeros(2, 3, dtype=torch.long)
+    tokens = torch.ones(2, 3, dtype=torch.long)
     empty = Batches(tokens, tokens, torch.zeros(2, 3, dtype=torch.bool), tokens, 2, "ce", "empty")
     with pytest.raises(DataError, match="no position is kept"):
         collect(model, empty, ["hook_embed"])

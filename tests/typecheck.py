@@ -16,8 +16,8 @@ from typing import Any
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-#: an int is taken where a float is asked for, as Python does
-shapes = beartype(conf=BeartypeConf(is_pep484_tower=True))
+#: an int is taken where a float is asked for, as Python does, and what is refused is refused as Python does
+shapes = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _jaxtyped = jaxtyping.jaxtyped
 
 

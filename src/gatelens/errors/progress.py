@@ -52,6 +52,8 @@ class Bar(tqdm):
         clock = total is None and items is None
         how: dict[str, Any] = {"bar_format": "{desc}: {elapsed}{postfix}"} if clock else {}
         how |= {"dynamic_ncols": True} if _columns() else {"ncols": 80, "nrows": 24}
+        if not sys.stderr.isatty():  # bars within bars take turns in one line: notebooks know no way up
+            how["position"] = 0
         super().__init__(items, room, total, disable=not shown, unit=unit, delay=AFTER, file=sys.stderr, **how)
         self._over = threading.Event()
         if shown:
@@ -66,11 +68,6 @@ class Bar(tqdm):
         if not self.disable and time.time() - self.start_t >= self.delay:
             self.delay = 0  # once shown, it is also ended as a bar that was shown
             self.refresh()
-
-    def moveto(self, n: int) -> None:
-        """Go to the line of a bar; bars within bars take turns in one where standard error is no terminal: notebooks know no way up."""
-        if sys.stderr.isatty():
-            super().moveto(n)
 
     def close(self) -> None:
         """End it; safe to call twice."""

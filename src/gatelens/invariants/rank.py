@@ -130,9 +130,10 @@ def segment_jacobians(
     Raises:
         TooLargeError: when they would not fit in memory; sketch them instead.
     """
-    forward = function
     if isinstance(function, Segment):
         forward, x = function.forward, function.taken(x)
+    else:
+        forward = function
     with torch.no_grad():
         o = forward(x[:1]).shape[1]
     n, i = x.shape
