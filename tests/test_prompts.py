@@ -91,7 +91,7 @@ def test_literals_of_a_gate(reading):
     assert firing.position == len(reading) - 1
     assert [on for _, on, _ in firing.literals] == [True, True]
     assert firing.said is True
-    assert "rule on" in repr(firing)
+    assert "rule says on" in repr(firing)
     assert "holds" in repr(firing)
     elsewhere = reading.at(1, f"OF_{gate.out}")
     f = reading.layer().f_in[1, list(gate.rule.features)]

@@ -277,10 +277,10 @@ def raw_model() -> Any:
     return GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, n_positions=8, vocab_size=16))
 
 
-def ascii_terminal(encoding: str, command: Callable[[], int]) -> Any:
+def ascii_terminal(encoding: str, command: Callable[[], int], errors: str = "strict") -> Any:
     def inject(folder: Path) -> Injected:
         raw = io.BytesIO()
-        terminal = io.TextIOWrapper(raw, encoding=encoding, errors="strict")
+        terminal = io.TextIOWrapper(raw, encoding=encoding, errors=errors)
 
         def write() -> int:
             with mock.patch.object(sys, "stdout", terminal), mock.patch.object(sys, "stderr", terminal):
@@ -727,6 +727,7 @@ ROWS = [
         rows_of_ids(lambda folder: parquet_of_ids(folder / "a.parquet"), column="input_ids"),
     ),
     Fault(42, "a terminal of ASCII", ascii_terminal("ascii", says_or("hooks"))),
+    Fault(42, "a terminal of the C locale", ascii_terminal("ascii", says_or("hooks"), "surrogateescape")),
     Fault(42, "a terminal of Latin-1", ascii_terminal("latin-1", says_or("hooks"))),
     Fault(
         42,

@@ -131,7 +131,9 @@ class Firing:
         parts = [f"{self.came:.3g}"]
         if self.said is not None:
             held = ", ".join(f"{name} {'on' if on else 'off'}" for name, on, _ in self.literals)
-            parts.append(f"rule {'on' if self.said else 'off'} ({held}; {grade_of(self.gate)})")
+            on = self.came > (self.gate.level if self.gate is not None else 0.0)
+            came = "" if on == self.said or 0 < self.came and not on else f", but it was {'on' if on else 'off'}"
+            parts.append(f"rule says {'on' if self.said else 'off'}{came} ({held}; {grade_of(self.gate)})")
         elif self.predicted is not None:
             parts.append(f"wires {self.predicted:.3g}, no rule")
         if self.effect is not None:
