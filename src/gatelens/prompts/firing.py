@@ -131,14 +131,19 @@ class Firing:
         parts = [f"{self.came:.3g}"]
         if self.said is not None:
             held = ", ".join(f"{name} {'on' if on else 'off'}" for name, on, _ in self.literals)
-            on = self.came > (self.gate.level if self.gate is not None else 0.0)
-            came = "" if on == self.said or 0 < self.came and not on else f", but it was {'on' if on else 'off'}"
-            parts.append(f"rule says {'on' if self.said else 'off'}{came} ({held}; {grade_of(self.gate)})")
+            parts.append(f"rule says {'on' if self.said else 'off'}{self._wrong()} ({held}; {grade_of(self.gate)})")
         elif self.predicted is not None:
             parts.append(f"wires {self.predicted:.3g}, no rule")
         if self.effect is not None:
             parts.append(f"{self.effect:+.2g} to `{shown(self.target)}`")
         return "   ".join(parts)
+
+    def _wrong(self) -> str:
+        """Words where what came is not what the rule said; between zero and its level an output is neither on nor off."""
+        if self.said and self.came <= 0:
+            return ", but it was off"
+        on = self.gate is not None and self.came > self.gate.level
+        return ", but it was on" if on and not self.said else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and words."""
