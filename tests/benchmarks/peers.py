@@ -293,7 +293,7 @@ def prices(case: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
         None if closing is None else of(closing, "gap closed"),
         0.80,
         baselines={n: of(n, "gap closed") for n in found},
-        note=f"best: {closing}; the exact MLP on the same code closes {_share(of(CEILING, 'gap closed'))}: no form of this code does better but by chance",
+        note=f"best: {closing}; the exact MLP on the same code closes {_share(of(CEILING, 'gap closed'))}, which a fitted form may pass",
     )
     if case != PARTS[0]:
         return
