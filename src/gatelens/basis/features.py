@@ -25,16 +25,26 @@ def encode_rows(basis: Basis, x: Float[Tensor, "rows d"], sparse: bool | None = 
     Args:
         sparse: None: where the basis is wide and few of its features are on in the first rows.
     """
-    device = place_of(basis, x.device)
+    return coded(basis.encode, place_of(basis, x.device), x, basis_width(basis, x.shape[1]), sparse)
+
+
+def coded(
+    encode: Callable[[Tensor], Tensor],
+    device: torch.device,
+    x: Float[Tensor, "rows d"],
+    width: int,
+    sparse: bool | None = None,
+) -> Tensor:
+    """`encode_rows` of any function of rows, on a device."""
 
     def encoded(part: Tensor) -> Tensor:
-        return basis.encode(part.to(device))
+        return encode(part.to(device))
 
     with torch.no_grad():
         if sparse is None:
-            sparse = held_sparse(basis_width(basis, x.shape[1]), lambda: encoded(x[:_FIRST]))
+            sparse = held_sparse(width, lambda: encoded(x[:_FIRST]))
         if not sparse:
-            return blockwise(basis.encode, device, x, size=_ROWS)
+            return blockwise(encode, device, x, size=_ROWS)
         return stack_csr([to_csr(encoded(part)).to(x.device) for part in x.split(_ROWS)])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import BasisError
 from ..models import blockwise
 from ..segments import Segment
+from .features import coded
 
 _ROWS = 4_096
 
@@ -70,10 +71,9 @@ class PairBasis(ABC):
         """The hook point whose rows the features are computed from."""
         return segment.hook_in
 
-    def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
-        """The features, a few thousand rows at a time."""
-        with torch.no_grad():
-            return blockwise(self.features_from, self.W_dec.device, x, size=_ROWS)
+    def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
+        """The features, held as `encode_rows` holds them."""
+        return coded(self.features_from, self.W_dec.device, x, len(self.W_dec))
 
     def read(self, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         """`features_from`, by the name that every output dictionary has."""
