@@ -32,9 +32,8 @@ from .tables import Cells, Columns, Counter, every, some_rows
 GRADED = 0.15
 #: least MCC on the rows that chose it of anything that is called a rule
 LEAST_MCC = 0.1
-#: values times levels that are held as literals; above it rows are left out: of codes that are not sparse, which cost as many
-#: in a few thousand rows as sparse ones in a hundred thousand, sooner
-MOST_ENTRIES, MOST_DENSE, DENSE = 30_000_000, 10_000_000, 0.1
+#: values times levels that are held as literals; above it rows are left out
+MOST_ENTRIES = 30_000_000
 #: wires that are candidates whatever the rows say, and left-out candidates that a card names
 WIRES, NAMED = 8, 4
 
@@ -54,8 +53,7 @@ class Part:
     def thinned(self, levels: Levels) -> Part:
         """Every so-manieth row, where a code of all of them would not be sparse: of neurons or of a rotation's coordinates."""
         entries = len(self.f_in.value) * len(levels.inputs)
-        dense = len(self.f_in.value) > DENSE * self.rows * self.f_in.features
-        step = -(-entries // (MOST_DENSE if dense else MOST_ENTRIES))
+        step = -(-entries // MOST_ENTRIES)
         if step <= 1:
             return self
         origin = None if self.origin is None else self.origin.every(step)
