@@ -8,6 +8,8 @@ import torch
 import gatelens as gl
 from gatelens.bases.sae.pair_training import PairRun, PairTraining
 from gatelens.bases.sae.row_adam import RowAdam
+from gatelens.distributed import Worker
+from gatelens.errors import BasisError
 
 LR, BETAS = 0.01, (0.5, 0.99)
 
@@ -114,3 +116,11 @@ def test_a_feature_more_that_is_dead_leaves_the_others_rows():
         starts.append(run.dictionary.detach().clone())
     assert torch.equal(starts[0][[3, 40]], starts[1][[3, 40]])
     assert (starts[0][17] != starts[1][17]).any()
+
+
+def test_more_processes_than_rows_of_a_batch_are_refused(monkeypatch):
+    """A process without rows would have the mean of nothing, and NaN would go to all."""
+    monkeypatch.setattr("gatelens.bases.sae.pair_training.team", lambda: Worker(0, 8))
+    settings = PairTraining(d_sae=16, k=2, samples=100, batch_size=4, data_parallel=True)
+    with pytest.raises(BasisError, match="8 processes train a dictionary together on batches of 4 rows"):
+        PairRun(torch.randn(20, 6), torch.randn(20, 6), settings, None)

@@ -29,8 +29,8 @@ class Transcoder(PairTraining):
 
     Attributes:
         path, sae_id: a folder in sae-lens' format, or the name of a release and an id in it: then nothing is trained.
-        activation, l1, bypass, orthogonality: see `PairTraining`; expansion, d_sae, k, samples, batch_size, lr, seed, progress: see
-            `DictionaryTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
+        activation, l1, bypass, orthogonality: see `PairTraining`; expansion, d_sae, k, samples, batch_size, lr, seed, progress,
+            data_parallel: see `DictionaryTraining`. "batchtopk" and "topk" are exported as JumpReLU: sae-lens has no other
             transcoder with a sparsity rule.
 
     Raises:

@@ -192,6 +192,12 @@ class PairRun:
         self.choose = Chooser(settings.activation, settings.k)
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=self.device)
         self.worker = team() if settings.data_parallel else Worker()
+        batch = min(self.schedule.batch_size, len(x))
+        if batch < self.worker.world:
+            raise BasisError(
+                f"{self.worker.world} processes train a dictionary together on batches of {batch} rows: expected a row for each. "
+                "Give a larger batch_size, or data_parallel=False"
+            )
 
     def _fresh(self) -> PairWeights:
         linear, d_out = ridge(self.x, self.y, self.device), self.y.shape[1]
