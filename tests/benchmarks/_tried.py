@@ -43,7 +43,8 @@ def tried(at: Layer, levels: str = "chosen", most: int | None = None) -> Iterato
         f"{fmean(t.passes for t in known.values()):.0f} rows through the MLP each, besides the choice on fitting rows",
     )  # fmt: skip
     yield Figure(f"{where}: verified by unrelated features", chance, 0.02, better="lower")
-    yield from _by_kind(several, where)
+    before = {at.sample[some[i].out]: str(some[i].kind) for i in drawn}
+    yield from _by_kind(several, {out: (kind, gates[out].verified is True) for out, kind in before.items()}, where)
     yield from _rates(known, where)
     yield from _beside(list(known.values()), where)
     yield from _labels([g.tried for g in gates.values() if g.verified and g.tried is not None], where)
@@ -56,14 +57,22 @@ def tried(at: Layer, levels: str = "chosen", most: int | None = None) -> Iterato
                  baselines={"literals, mean": fmean(len(g.rule.literals) for g in several.values() if g.rule)})  # fmt: skip
 
 
-def _by_kind(gates: Mapping[int, Gate], where: str) -> Iterator[Figure]:
+def _by_kind(gates: Mapping[int, Gate], before: Mapping[int, tuple[str, bool]], where: str) -> Iterator[Figure]:
+    """By the kind of the rule that was taken; beside it by that of the best rule on natural rows: what is verified is taken where
+    there is anything, so a kind that natural rows like and the model does not obey is left with those where nothing is."""
     by_kind: dict[str, list[bool]] = defaultdict(list)
+    at_first: dict[str, list[bool]] = defaultdict(list)
     for gate in gates.values():
         by_kind[str(gate.kind)].append(gate.verified is True)
+    for kind, verified in before.values():
+        at_first[kind].append(verified)
     for kind, share in KINDS.items():
-        known = by_kind.get(kind, [])
-        bar = share if where == "layer 1" else None
-        yield Figure(f"{where}: verified, {kind}", fmean(known) if known else None, bar, note=f"{len(known)} rules")
+        known, first = by_kind.get(kind, []), at_first.get(kind, [])
+        yield Figure(
+            f"{where}: verified, {kind}", fmean(known) if known else None, share if where == "layer 1" else None,
+            baselines={"outputs whose best rule on natural rows is of this kind": fmean(first) if first else None},
+            note=f"{len(known)} rules; {len(first)} outputs of this kind before the model was asked",
+        )  # fmt: skip
 
 
 def _rates(known: Mapping[int, Tried], where: str) -> Iterator[Figure]:
