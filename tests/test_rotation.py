@@ -11,9 +11,8 @@ from _rotation_matching import match_rotations, random_match, row_energy
 from gatelens.bases.rotation import METHODS, FittedRotation, Invertible, fit_rotation
 from gatelens.bases.rotation.baselines import baseline_table, verdict
 from gatelens.bases.rotation.checks import check_columns
-from gatelens.bases.rotation.objectives import L4, LogSquare, Reciprocal, SmoothL1
 from gatelens.bases.rotation.quasi_newton import cayley, column_blocks, evaluate
-from gatelens.bases.rotation.stages import Stage, stages
+from gatelens.bases.rotation.stages import Reciprocal, SmoothL1, Stage, stages
 from gatelens.bases.rotation.starts import distinct_columns, polar, qr_rotation, random_rotation
 from gatelens.errors import BasisError, GateLensWarning, NonFiniteError
 from gatelens.jacobians import sparsity
@@ -28,9 +27,7 @@ def planted(n=16, columns=400, dense=0.1, noise=0.02, seed=0) -> tuple[torch.Ten
     return q.T @ s, q
 
 
-@pytest.mark.parametrize(
-    ("objective", "start"), [("l1", "svd"), ("l1", "random"), ("log", "svd"), ("log", "random"), ("reciprocal", "svd")]
-)
+@pytest.mark.parametrize(("objective", "start"), [("l1", "svd"), ("l1", "random"), ("reciprocal", "svd")])
 def test_a_planted_rotation_is_found(objective, start):
     columns, q = planted()
     found = fit_rotation(columns, "lbfgs", objective=objective, start=start)
@@ -77,23 +74,10 @@ def test_every_method_returns_a_rotation_and_no_method_is_worse_than_its_start(m
     torch.testing.assert_close(found.matrix @ found.matrix.T, torch.eye(8), atol=2e-6, rtol=0)
     x = torch.randn(5, 8)
     torch.testing.assert_close(found.decode(found.encode(x)), x, atol=1e-5, rtol=0)
-    if method in ("chain", "lbfgs", "expm_sgd", "adam_expm", "adam_cayley", "adam_householder"):
+    if method in ("chain", "lbfgs"):
         start = random_rotation(8, 3)
         assert sparsity(found.matrix @ columns).l1 <= sparsity(start @ columns).l1 + 1e-6
         assert len(found.trace) > 0
-
-
-@pytest.mark.parametrize("method", ["adam_expm", "adam_cayley", "adam_householder"])
-def test_adam_reaches_a_planted_rotation_given_time(method):
-    columns, q = planted(n=6, columns=200)
-    found = fit_rotation(columns, method, start="svd", iterations=300, lr=0.03)
-    assert match_rotations(found.matrix, q) > 0.97
-
-
-def test_plain_descent_raises_the_reciprocal_measure():
-    columns, _ = planted(n=8, columns=100)
-    found = fit_rotation(columns, "expm_sgd", objective="reciprocal", start="random", iterations=60, seed=1)
-    assert max(found.trace.value) > found.trace.value[0]
 
 
 def test_oblique_directions_need_the_invertible_map():
@@ -110,15 +94,13 @@ def test_oblique_directions_need_the_invertible_map():
     torch.testing.assert_close(oblique.decode(oblique.encode(columns.T)), columns.T, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("objective", [SmoothL1(), Reciprocal(0.3), LogSquare(), L4()])
+@pytest.mark.parametrize("objective", [SmoothL1(), Reciprocal(0.3)])
 def test_value_gradient_and_curvature_are_those_of_autograd(objective):
     columns, _ = planted(n=5, columns=300)
     columns, rotation = columns.double(), random_rotation(5, 2).double()
     plain = {
         "L1, mu 0.02": lambda y: -(y**2 + 0.02**2).sqrt(),
         "reciprocal measure, eps 0.3": lambda y: (y**2 + 0.09) ** -0.5,
-        "log": lambda y: -0.5 * (y**2 + 0.01).log(),
-        "L4": lambda y: y**4 / 4,
     }[objective.name]
     b = torch.zeros(5, 5, dtype=torch.float64, requires_grad=True)
     value = plain(torch.matrix_exp(b - b.T) @ rotation @ columns).mean()
@@ -165,8 +147,7 @@ def test_stages_lower_mu_and_eps_step_by_step():
     assert plan("reciprocal", 0.1, False) == plan("reciprocal", 0.1, False, lead=True) == reciprocal
     assert plan("l1", 0.1, True) == ["L1, mu 0.02", "reciprocal measure, eps 0.3", "reciprocal measure, eps 0.1"]
     assert plan("l1", 0.5, True) == ["L1, mu 0.02", "reciprocal measure, eps 0.5"]
-    assert plan("log", 0.1, False, lead=True) == ["L1, mu 1", "L1, mu 0.3", "log"]
-    assert plan("l4", 0.1, False, lead=True) == ["L4"]
+    assert plan("l1", 0.1, False, lead=True) == ["L1, mu 1", "L1, mu 0.3", "L1, mu 0.02"]
 
 
 @pytest.mark.parametrize("eps", [0.0, -0.1, float("nan"), float("inf")])
@@ -188,8 +169,7 @@ def test_in_many_dimensions_the_first_stage_sees_a_sample_and_the_last_all_colum
     assert Stage(SmoothL1(), columns=99).sample(columns) is columns
 
 
-# PyTorch's own derivatives of its Cayley and Householder maps make such tensors, so those two are left out
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("adam_cayley", "adam_householder")])
+@pytest.mark.parametrize("method", METHODS)
 def test_no_method_makes_a_tensor_on_the_default_device(method):
     """With "meta" as the default, a tensor that did not take its device from the columns would fail beside them."""
     columns, _ = planted(n=8, columns=300)
@@ -212,7 +192,7 @@ def test_restarts_keep_the_best_and_a_time_budget_is_kept():
     one = fit_rotation(columns, "lbfgs", start="random", iterations=30)
     best = fit_rotation(columns, "lbfgs", start="random", iterations=30, restarts=4)
     assert sparsity(best.matrix @ columns).l1 <= sparsity(one.matrix @ columns).l1
-    short = fit_rotation(columns, "adam_expm", start="random", iterations=10**6, seconds=0.05)
+    short = fit_rotation(columns, "invertible", iterations=10**6, seconds=0.05)
     assert 0 < len(short.trace) < 10**6
     assert short.trace.seconds[-1] < 5
 
@@ -342,8 +322,6 @@ def test_bad_columns_are_named():
         fit_rotation(columns, "svd", near=columns)
     with pytest.raises(NonFiniteError, match="column 7 of 200"):
         fit_rotation(columns, near=columns.index_fill(1, torch.tensor([7]), float("nan")))
-    with pytest.raises(BasisError, match="barrier must be positive"):
-        fit_rotation(columns, "invertible", barrier=0.0)
 
 
 def test_half_precision_columns_are_fitted_in_float32_and_float64_in_float64():

@@ -47,7 +47,7 @@ def test_every_direction_reports_the_ends_that_it_rotated(config, capsys, direct
 
 
 def test_the_table_names_every_null_and_the_files(config, capsys):
-    assert main(["rotate", str(config), "--method", "msp", "--out", str(config.parent / "run")]) == 0
+    assert main(["rotate", str(config), "--method", "svd", "--out", str(config.parent / "run")]) == 0
     shown = capsys.readouterr().out
     for word in ("fitted to noise", "S(0.1)", "held out, mean |y| is", "rotations.json", "rotations-0.svg"):
         assert word in shown

@@ -20,6 +20,7 @@ import _rotation_questions
 import _rotation_sizes
 import torch
 from _rotation_matching import match_rotations, random_match, row_energy
+from _rotation_rivals import descend
 
 import gatelens as gl
 from gatelens.bases.rotation import absorb, baseline_table, fit_rotation
@@ -140,7 +141,7 @@ def _first_order(columns: torch.Tensor, method: str, start: torch.Tensor, budget
             raise Spent
 
     with contextlib.suppress(Spent):
-        fit_rotation(columns, method, objective="reciprocal", start=start, lr=lr, iterations=10**7, watcher=watch)
+        descend(columns, method, start, "reciprocal", EPS, 10**7, lr, watch)
     return clock
 
 

@@ -49,7 +49,7 @@ found""",
     "report": "found.report",
     "jacobians": """segments = gl.mlp_segments(model)
 fit, unseen = (gl.collect(model, part, segments) for part in batches)
-recipe = JacobianRotation(method="msp", inputs=8, seed=0)
+recipe = JacobianRotation(method="svd", inputs=8, seed=0)
 bases = recipe.fit(segments, fit)
 next(iter(rotation_pictures(segments, bases, fit, unseen, recipe).values()))""",
     "rotation": "Rotation(torch.linalg.qr(torch.randn(12, 12))[0])",

@@ -10,18 +10,14 @@ from torch import Tensor
 
 from ...errors import BasisError, unknown
 from .checks import Reduced, check_columns, reduce, warn_of_few
-from .first_order import FIRST_ORDER, descend
 from .invertible import fit_oblique
-from .objectives import objective_named
-from .power import match_stretch_project
 from .quasi_newton import ascend, column_blocks
 from .result import FittedRotation, Invertible
-from .stages import stages
+from .stages import objective_named, stages
 from .starts import polar, start_rotation
 from .watch import Watch, Watcher
 
-METHODS = ("chain", "lbfgs", "msp", "svd", "qr", "identity", "random", *FIRST_ORDER, "invertible")
-_MSP_ITERATIONS = 80
+METHODS = ("chain", "lbfgs", "svd", "qr", "identity", "random", "invertible")
 _SPECIAL = 0.95  # neurons whose mean |y| is under this share of a random basis' are worth a start
 
 
@@ -37,8 +33,6 @@ class Settings:
     iterations: int = 150
     seconds: float | None = None
     restarts: int = 1
-    lr: float | None = None
-    barrier: float = 0.03
     seed: int = 0
 
     def __post_init__(self):
@@ -75,12 +69,11 @@ def fit_rotation(
     Args:
         columns: A, [d, M]; at least 16 d of them from at least 64 inputs, each input's scaled to a root mean square of 1.
         method: "chain" (L-BFGS on smooth L1 with mu lowered 1, .3, .02: the best measured),
-            "lbfgs" (the objective alone: stays near a good start), "msp"; "expm_sgd" (plain gradient descent), "adam_expm",
-            "adam_cayley", "adam_householder" (to compare with); "invertible" (oblique, starts from the chain's rotation);
+            "lbfgs" (the objective alone: stays near a good start), "invertible" (oblique, starts from the chain's rotation);
             "svd", "qr", "identity", "random" (no fit at all).
         near: [d, k], columns at points near the inputs (`jacobians.points_near`), scaled likewise. The chain ends with an ascent that
             sees them beside the others: the rotation then hangs less on the slopes that these inputs happen to have.
-        objective: "l1", "reciprocal" (mean 1 / (|y| + eps), its eps lowered in steps from 1), "l4" or "log".
+        objective: "l1", or "reciprocal" (mean 1 / (|y| + eps), its eps lowered in steps from 1).
         zeros: polish on the smoothed reciprocal measure at eps .3, then `eps`: more exact zeros for a little L1.
         start: "svd", "random", "identity", "qr", or a rotation [d, d]; for the methods that search. None for the SVD, and where
             the neurons are sparser than a random basis, for the chain on "l1" another run from them; the better one is kept,
@@ -88,8 +81,6 @@ def fit_rotation(
         eps: sharpness of the reciprocal measure, in units of the root mean square.
         iterations: at most, in each stage. seconds: at most, of elapsed time, over all stages and restarts.
         restarts: runs from random rotations beyond the first; the one with the best L1 on the columns is kept.
-        lr: learning rate of first-order methods; None for each one's own.
-        barrier: of "invertible": the smaller, the further from orthogonal.
         seed: of random starts.
         progress: a bar on standard error. watcher: called with (stage, value, rotation) after every iteration.
 
@@ -104,7 +95,7 @@ def fit_rotation(
         GateLensWarning: fewer than 4 d columns, rank-deficient columns, or so few directions that zeros come for nothing.
     """
     objective = objective_named(objective)
-    settings = Settings(method, objective, zeros, start, eps, iterations, seconds, restarts, lr, barrier, seed)
+    settings = Settings(method, objective, zeros, start, eps, iterations, seconds, restarts, seed)
     watch = Watch(seconds, progress, watcher)
     scaled = check_columns(columns)
     if near is not None:
@@ -170,19 +161,6 @@ def _run(columns: Tensor, settings: Settings, rotation: Tensor, watch: Watch, ne
     """One run of a method from a rotation; with `near`, the chain leaves out its first stage, which forgets the start."""
     if settings.method in ("svd", "qr"):
         return rotation
-    if settings.method in FIRST_ORDER:
-        return descend(
-            settings.method,
-            columns,
-            rotation,
-            settings.objective,
-            settings.eps,
-            settings.iterations,
-            watch,
-            settings.lr,
-        )
-    if settings.method == "msp":
-        return match_stretch_project(columns, rotation, min(settings.iterations, _MSP_ITERATIONS), watch)
     lead = settings.method == "chain"
     plan = stages(settings.objective, settings.eps, settings.zeros, len(columns), lead)
     for stage in plan[1:] if near else plan:
@@ -215,5 +193,5 @@ def _check_near(near: Tensor, columns: Tensor, method: str) -> Tensor:
 def _fit_invertible(reduced: Reduced, settings: Settings, watch: Watch) -> Invertible:
     chain = replace(settings, method="chain", objective="l1", zeros=False)
     start = _run(reduced.columns, chain, reduced.principal, watch)
-    oblique = fit_oblique(reduced.columns, start, 2 * settings.iterations, watch, settings.barrier)
+    oblique = fit_oblique(reduced.columns, start, 2 * settings.iterations, watch)
     return Invertible.from_matrix(reduced.embed(oblique), label="invertible", trace=watch.trace())

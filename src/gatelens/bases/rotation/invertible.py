@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import BasisError
 from .watch import Watch
 
-#: of Adam; and the width of the smooth L1 about zero
-_LR, _MU = 3e-3, 0.02
+#: of Adam; the width of the smooth L1 about zero; the weight of log |det M|: the smaller, the further from orthogonal
+_LR, _MU, _BARRIER = 3e-3, 0.02, 0.03
 
 
 def fit_oblique(
@@ -22,15 +21,8 @@ def fit_oblique(
     start: Float[Tensor, "n n"],
     iterations: int,
     watch: Watch,
-    barrier: float = 0.03,
 ) -> Float[Tensor, "n n"]:
-    """M with unit rows, by Adam from `start` (an orthogonal matrix is the best known one).
-
-    Raises:
-        BasisError: barrier <= 0, which lets M become singular.
-    """
-    if not barrier > 0:
-        raise BasisError(f"the barrier must be positive, or the matrix becomes singular; got {barrier}")
+    """M with unit rows, by Adam from `start` (an orthogonal matrix is the best known one)."""
     free = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([free], lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(iterations, 1))
@@ -42,7 +34,7 @@ def fit_oblique(
             matrix = free / free.norm(dim=1, keepdim=True)
             y = matrix @ columns
             size = (y.square() + _MU**2).sqrt().mean() / y.square().mean().sqrt()
-            loss = size - barrier / len(free) * torch.linalg.slogdet(matrix).logabsdet
+            loss = size - _BARRIER / len(free) * torch.linalg.slogdet(matrix).logabsdet
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             value = -float(loss.detach())

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .objectives import Objective
+from .stages import Reciprocal, SmoothL1
 from .watch import Watch
 
+Objective = SmoothL1 | Reciprocal
 _MEMORY = 10
 _CURVATURE_FLOOR = 0.1  # of the mean: pairs that hardly matter must not take huge turns
 _REFRESH = 5  # iterations between two evaluations of the curvature, once the first few are done

@@ -19,8 +19,8 @@ from ...segments import Segment
 from ...store.estimate import Estimate, in_all, only_the_largest, reading
 from .checks import quiet
 from .fit import Settings, fit_rotation
-from .objectives import objective_named
 from .result import FittedRotation, Invertible
+from .stages import objective_named
 
 Fitted = dict[str, FittedRotation | Invertible]
 
@@ -37,7 +37,7 @@ class JacobianRotation(RecipeDefaults):
 
     Attributes:
         direction: "forward", "backward" or "both".
-        method, objective, zeros, eps, iterations, seconds, restarts, lr, barrier: as in `fit_rotation`; `seconds` for each fit.
+        method, objective, zeros, eps, iterations, seconds, restarts: as in `fit_rotation`; `seconds` for each fit.
         inputs: rows at which Jacobians are taken. One does not carry over to other inputs; 64 do.
         neighbours: points around each input at which the chain sees Jacobians too, in its last ascent: what it finds then
             carries over better to other inputs, and takes longer (at 768 dimensions three times as long). None for 3 up to 256
@@ -48,8 +48,7 @@ class JacobianRotation(RecipeDefaults):
         seed: of the choice of inputs and columns, and of random starts.
         progress: bars on standard error; None: where somebody watches.
 
-    Sources: "Faster ICA under Orthogonal Constraint" and "Complete Dictionary Learning via l4-Norm Maximization over the Orthogonal Group",
-    whose steps and whose "msp" are used.
+    Source: "Faster ICA under Orthogonal Constraint", whose steps are used.
 
     Raises:
         BasisError: settings out of range; from `fit`, segments that are not in the order in which data flows.
@@ -75,8 +74,6 @@ class JacobianRotation(RecipeDefaults):
     iterations: int = 150
     seconds: float | None = None
     restarts: int = 1
-    lr: float | None = None
-    barrier: float = 0.03
     seed: int = 0
     progress: bool | None = None
 
@@ -171,22 +168,8 @@ class JacobianRotation(RecipeDefaults):
     ) -> FittedRotation | Invertible:
         """`fit_rotation` with these settings; with a start, L-BFGS from there instead of the chain."""
         method = "lbfgs" if start is not None and self.method == "chain" else self.method
-        return fit_rotation(
-            columns,
-            method,
-            near=near,
-            objective=self.objective,
-            zeros=self.zeros,
-            start=start,
-            eps=self.eps,
-            iterations=self.iterations,
-            seconds=self.seconds,
-            restarts=self.restarts,
-            lr=self.lr,
-            barrier=self.barrier,
-            seed=self.seed,
-            progress=self.progress,
-        )
+        shared = ("objective", "zeros", "eps", "iterations", "seconds", "restarts", "seed", "progress")
+        return fit_rotation(columns, method, near=near, start=start, **{name: getattr(self, name) for name in shared})
 
     def _at_inputs(
         self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]

@@ -26,9 +26,7 @@ class Watch:
 
     def __init__(self, seconds: float | None = None, progress: bool | None = None, watcher: Watcher | None = None):
         self.seconds, self.watcher, self.began = seconds, watcher, time.perf_counter()
-        self.stages: list[str] = []
-        self.values: list[float] = []
-        self.times: list[float] = []
+        self.seen: list[tuple[str, float, float]] = []
         self.embed: Callable[[Tensor], Tensor] = lambda rotation: rotation
         self.prefix = ""
         self.bar = bar(room="rotation", progress=progress)
@@ -42,22 +40,16 @@ class Watch:
 
     def step(self, stage: str, value: float, rotation: Tensor) -> None:
         stage = self.prefix + stage
-        self.stages.append(stage)
-        self.values.append(value)
-        self.times.append(self.elapsed)
+        self.seen.append((stage, value, time.perf_counter() - self.began))
         self.bar.update()
         self.bar.set_postfix_str(f"{stage} {value:.4f}", refresh=False)
         if self.watcher is not None:
             self.watcher(stage, value, self.embed(rotation))
 
     @property
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.began
-
-    @property
     def spent(self) -> bool:
-        return self.seconds is not None and self.elapsed >= self.seconds
+        return self.seconds is not None and time.perf_counter() - self.began >= self.seconds
 
     def trace(self) -> Trace:
         self.bar.close()
-        return Trace(tuple(self.stages), tuple(self.values), tuple(self.times))
+        return Trace(*zip(*self.seen, strict=True))
