@@ -15,7 +15,7 @@ from gatelens.gates.grade import judged
 from gatelens.gates.graded import GradedSum
 from gatelens.gates.harsanyi import dividends, magnitude
 from gatelens.gates.parents import Parents
-from gatelens.gates.predictor import Predictor
+from gatelens.gates.predictor import explained
 from gatelens.gates.rule import Literal
 from gatelens.gates.scores import Score, counts
 from gatelens.gates.search import Target
@@ -94,12 +94,39 @@ def test_r2_agrees_with_dense_arithmetic(features):
         ({"activation": "identity"}, lambda z: z),
     ):
         connector = Connector.from_dense(weight, bias, **rest)
-        predictor = Predictor(connector, Columns.of(torch.from_numpy(f), "f"), Columns.of(torch.from_numpy(g), "g"))
-        found = predictor.r2(0, [0, 3, 5], weight[0, [0, 3, 5]].tolist())
+        found = explained(connector, Columns.of(torch.from_numpy(f), "f"), Columns.of(torch.from_numpy(g[:, :1]), "g"))
         z = f @ weight[0].double().numpy() - 0.1
-        assert found == pytest.approx(r2_score(g[:, 0], act(z)), abs=1e-6)
-        assert not predictor.touched.any()
-    assert predictor.r2(0, [], []) == pytest.approx(r2_score(g[:, 0], np.full(500, -0.1)), abs=1e-6)
+        assert found == [pytest.approx(r2_score(g[:, 0], act(z)), abs=1e-6)]
+    none = Connector.from_dense(torch.zeros(2, 6), torch.tensor([-0.1, 0.2]), activation="identity")
+    y = np.stack([g[:, 0], np.zeros(500)], 1)
+    found = explained(none, Columns.of(torch.from_numpy(f), "f"), Columns.of(torch.from_numpy(y), "g"))
+    assert found == [pytest.approx(r2_score(g[:, 0], np.full(500, -0.1)), abs=1e-6), None]
+
+
+def test_r2_of_many_outputs_and_products_agrees_with_dense_arithmetic(features, monkeypatch):
+    """In blocks of any size, where a block may have no wire at all."""
+    from sklearn.metrics import r2_score
+
+    from gatelens.connectors import ProductConnector
+    from gatelens.gates import predictor
+
+    f, _ = features
+    draw = np.random.default_rng(3)
+    weights = [
+        torch.from_numpy((draw.normal(size=(9, 6)) * (draw.random((9, 6)) < 0.4)).astype(np.float32)) for _ in range(2)
+    ]
+    weights[0][4:7] = weights[1][4:7] = 0
+    biases = [torch.from_numpy(draw.normal(size=9).astype(np.float32) / 4) for _ in range(2)]
+    sides = [Connector.from_dense(w, b) for w, b in zip(weights, biases, strict=True)]
+    least = torch.full((9,), 0.2)
+    for connector in (sides[0], ProductConnector.of(*sides), ProductConnector.of(*sides, least)):
+        said = connector(torch.from_numpy(f).float()).double().numpy()
+        y = np.maximum(said + draw.normal(size=said.shape) * 0.3, 0)
+        parts = Columns.of(torch.from_numpy(f), "f"), Columns.of(torch.from_numpy(y), "y")
+        wanted = [pytest.approx(r2_score(y[:, j], said[:, j]), abs=1e-5) for j in range(9)]
+        for entries in (1, 300, 10**6):
+            monkeypatch.setattr(predictor, "_ENTRIES", entries)
+            assert explained(connector, *parts) == wanted
 
 
 def test_a_weighted_sum_is_the_regression_and_its_cut_the_best(features):

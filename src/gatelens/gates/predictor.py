@@ -1,74 +1,101 @@
-"""The connector's own value for one output at a time, on sparse rows: how much of the true one it explains."""
+"""The connector's own value for every output, on sparse rows: how much of the true one it explains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
+from jaxtyping import Float, Int
 
 from ..connectors import Connector
 from .tables import Columns
 
+#: values that are computed at once
+_ENTRIES = 2_000_000
 
-class Predictor:
-    """Sums of an output's wires over one set of rows; keeps one scratch entry a row."""
 
-    def __init__(self, connector: Connector, f_in: Columns, f_out: Columns):
-        self.connector, self.f_in, self.f_out = connector, f_in, f_out
-        self.sum = np.zeros(f_in.rows)
-        self.touched = np.zeros(f_in.rows, bool)
+def explained(connector: Connector, f_in: Columns, f_out: Columns) -> list[float | None]:
+    """1 - SSE / SST of the connector's value over all rows, an output at a time; None for one that does not vary.
 
-    def r2(self, out: int, parents: Sequence[int], weights: Sequence[float]) -> float | None:
-        """1 - SSE / SST of the connector's value over all rows; None for an output that does not vary.
+    On a row where none of its inputs is on an output has the same value as on any other such row: only the others are computed.
+    """
+    f, y = f_in.matrix(), f_out.matrix()
+    weights = [_weights(side) for side in connector.sides]
+    return [r2 for outs in _blocks(f, weights) for r2 in _explained(connector, f, y[:, outs], weights, outs)]
 
-        Args:
-            parents, weights: its wires from inputs that are ever on.
-        """
-        row, value = self.f_out.entries(out)
-        value = value.astype(np.float64)
-        rows = self._touched(parents)
-        squares = np.square(value).sum()
-        spread = squares - value.sum() ** 2 / self.f_in.rows
-        said, at_value, quiet = np.ones(len(rows)), np.ones(len(row)), np.ones(1)
-        for place, side in enumerate(self.connector.sides):
-            bias = float(side.bias[out])
-            inputs, heavy = (parents, weights) if side is self.connector else (p.tolist() for p in side.parents(out))
-            sums = (*self._sums(bias, inputs, heavy, rows, row), np.array([bias]))
-            a, b, c = (self._activated(out, z) if place == 0 else z for z in sums)
-            said, at_value, quiet = said * a, at_value * b, quiet * c
-        said, at_value, quiet = (self._passed(out, v) for v in (said, at_value, quiet))
-        predicted = np.square(said).sum() + (self.f_in.rows - len(rows)) * float(quiet[0] ** 2)
-        error = predicted - 2 * (at_value * value).sum() + squares
-        return float(1 - error / spread) if spread > 1e-12 else None
 
-    def _touched(self, parents: Sequence[int]) -> np.ndarray:
-        """The rows on which any of the inputs is not zero."""
-        found = []
-        for parent in parents:
-            where, _ = self.f_in.entries(parent)
-            found.append(where[~self.touched[where]])
-            self.touched[where] = True
-        rows = np.concatenate(found) if found else np.zeros(0, np.int64)
-        self.touched[rows] = False
-        return rows
+def _explained(
+    connector: Connector,
+    f: scipy.sparse.csc_matrix,
+    y: Any,
+    weights: Sequence[scipy.sparse.csr_matrix],
+    outs: slice,
+) -> Iterator[float | None]:
+    """Of some outputs, from sums over the rows where the value differs from what it is without any input."""
+    rows, count = y.shape
+    every, nothing = np.arange(count), np.zeros(count)
+    quiet = _value(connector, outs, every, [nothing for _ in weights])
+    sums = [_Entries(f @ w[outs].T) for w in weights]
+    place = np.unique(np.concatenate([s.place for s in sums])) if len(sums) > 1 else sums[0].place
+    out, true = place // rows, _Entries(y)
+    more = _value(connector, outs, out, [s.at(place) for s in sums]) - quiet[out]
+    total, squares = (np.bincount(true.place // rows, v, count) for v in (true.value, true.value**2))
+    said, said_squares, both = (np.bincount(out, v, count) for v in (more, more**2, more * true.at(place)))
+    error = rows * quiet**2 + 2 * quiet * (said - total) + said_squares - 2 * both + squares
+    spread = squares - total**2 / rows
+    yield from (float(1 - e / s) if s > 1e-12 else None for e, s in zip(error, spread, strict=True))
 
-    def _sums(
-        self, bias: float, parents: Sequence[int], weights: Sequence[float], rows: np.ndarray, row: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The sum, bias included, on the rows where an input is not zero, and on those where the output is not."""
-        for parent, weight in zip(parents, weights, strict=True):
-            where, value = self.f_in.entries(parent)
-            self.sum[where] += weight * value
-        z, at_value = self.sum[rows] + bias, self.sum[row] + bias
-        self.sum[rows] = 0.0
-        return z, at_value
 
-    def _passed(self, out: int, value: np.ndarray) -> np.ndarray:
-        least = self.connector.least
-        return value if least is None else value * (np.abs(value) > float(least[out]))
+class _Entries:
+    """What stands in a sparse matrix, column after column: place [entries] is column * rows + row."""
 
-    def _activated(self, out: int, z: np.ndarray) -> np.ndarray:
-        threshold = self.connector.threshold
-        at = None if threshold is None else threshold[out : out + 1].double()
-        return Connector.activate(torch.from_numpy(z)[:, None], at, self.connector.activation)[:, 0].numpy()
+    def __init__(self, matrix: scipy.sparse.spmatrix):
+        columns = scipy.sparse.csc_matrix(matrix)
+        columns.sort_indices()
+        column = np.repeat(np.arange(columns.shape[1]), np.diff(columns.indptr))
+        self.place = column * columns.shape[0] + columns.indices
+        self.value = columns.data.astype(np.float64)
+
+    def at(self, place: Int[np.ndarray, " places"]) -> Float[np.ndarray, " places"]:
+        """The values at some places, 0 where nothing stands."""
+        if not len(self.place):
+            return np.zeros(len(place))
+        found = np.minimum(np.searchsorted(self.place, place), len(self.place) - 1)
+        return np.where(self.place[found] == place, self.value[found], 0.0)
+
+
+def _value(
+    connector: Connector, outs: slice, out: Int[np.ndarray, " entries"], sums: Sequence[Float[np.ndarray, " entries"]]
+) -> Float[np.ndarray, " entries"]:
+    """What becomes of sums over the inputs: the first goes through the activation, a second multiplies it."""
+
+    def of(setting: torch.Tensor) -> np.ndarray:
+        return setting.detach().double().cpu().numpy()[outs][out]
+
+    first, *second = (z + of(side.bias) for side, z in zip(connector.sides, sums, strict=True))
+    own, least = connector.sides[0], connector.least
+    at = None if own.threshold is None else torch.from_numpy(of(own.threshold))
+    value = Connector.activate(torch.from_numpy(first)[None], at, own.activation)[0].numpy()
+    for z in second:
+        value = value * z
+    return value if least is None else value * (np.abs(value) > of(least))
+
+
+def _weights(side: Connector) -> scipy.sparse.csr_matrix:
+    """[outputs, inputs] in float64."""
+    weight = side.weight.detach().cpu()
+    parts = (weight.values().double().numpy(), weight.col_indices().numpy(), weight.crow_indices().numpy())
+    return scipy.sparse.csr_matrix(parts, shape=(weight.shape[0], weight.shape[1]))
+
+
+def _blocks(f: scipy.sparse.csc_matrix, weights: Sequence[scipy.sparse.csr_matrix]) -> Iterator[slice]:
+    """Outputs that follow one another and have few enough values together."""
+    inputs = np.diff(f.indptr)
+    entries = sum(abs(w).sign() @ inputs for w in weights)
+    block = np.cumsum(entries) // _ENTRIES
+    edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(block)]
+    return (slice(a, b) for a, b in pairwise(edges))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from jaxtyping import Int
@@ -22,7 +22,7 @@ from .nulls import Nulls
 from .obeyed import Suggested
 from .parents import Parents, Wires
 from .patterns import Patterns, Ranked, Terms, spare
-from .predictor import Predictor
+from .predictor import explained
 from .rule import GateKind, Literal, Op, Rule
 from .scores import Score, counts
 from .search import Finding, Search, Target
@@ -91,12 +91,16 @@ class Reader:
         self.parents = Parents(connector, fit.f_in)
         self.nulls = Nulls(fit.f_in, judge.f_in, settings.levels.inputs, settings.terms, settings.seed)
         self.counters = tuple(Counter(part.f_in, part.f_out) for part in (fit, judge))
-        self.predictor = Predictor(connector, judge.f_in, judge.f_out)
         self.tables, self.documents, self.missing = _lookups(fit.origin, judge.origin, settings.seed)
         self.firings = judge.f_out.firings()
         self.about = [about] if about else []
         if fit.f_in.signed or fit.f_out.signed:
             self.about.append("values of both signs: on means positive")
+
+    @cached_property
+    def r2(self) -> list[float | None]:
+        """How much of each output the connector explains on the judging rows."""
+        return explained(self.connector, self.judge.f_in, self.judge.f_out)
 
     def read(self, out: int) -> Gate:
         """The gate of one output; its grade is what natural rows alone allow."""
@@ -151,7 +155,7 @@ class Reader:
             sums=_sums(self.connector, out),
             firings=int(self.firings[out]),
             base_rate=float(self.firings[out] / self.judge.rows),
-            r2=self.predictor.r2(out, wires.inputs, wires.weights),
+            r2=self.r2[out],
             note="; ".join(notes),
         )
 

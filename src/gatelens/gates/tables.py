@@ -74,6 +74,10 @@ class Columns:
         signed = bool((matrix.data < 0).any())
         return cls(matrix.indptr, matrix.indices, matrix.data, rows, features, signed)
 
+    def matrix(self) -> scipy.sparse.csc_matrix:
+        """The same as scipy holds it, [rows, features]; nothing is copied."""
+        return scipy.sparse.csc_matrix((self.value, self.row, self.starts), shape=(self.rows, self.features))
+
     def entries(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows and values of one feature's nonzeros."""
         span = slice(self.starts[feature], self.starts[feature + 1])
