@@ -320,3 +320,26 @@ def test_processes_that_cannot_meet_share_collecting_alone(tmp_path, monkeypatch
     monkeypatch.setenv("GATELENS_RANK", "0")
     acts = run(check_config(CONFIG), tmp_path, until="collect").acts
     assert [part.rows for part in acts] == [600, 200]
+
+
+#: wires of so many features that every part of the work has several owners
+FITTED = """
+import hashlib, torch
+from gatelens import GramLasso
+from gatelens.codes.csr import to_csr
+from gatelens.distributed import this_worker, together
+generator = torch.Generator().manual_seed(0)
+f_in = torch.rand(900, 300, generator=generator) * (torch.rand(900, 300, generator=generator) < 0.05)
+f_out = (f_in @ (torch.rand(300, 600, generator=generator) < 0.01).float() - 0.1).relu()
+with together(this_worker()):
+    for x, y in ((f_in, f_out), (to_csr(f_in), to_csr(f_out * (f_out > 0.5)))):
+        found = GramLasso(mean_wires=2).fit(x, y)
+        parts = (found.weight.crow_indices(), found.weight.col_indices(), found.weight.values(), found.bias)
+        print(found.wires, hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest())
+"""
+
+
+def test_wires_of_many_features_are_the_same_from_one_two_and_three_processes():
+    said = [out for world in (1, 2, 3) for out in ended(launch(world, "-c", FITTED, start=Program))]
+    assert len(set(said)) == 1
+    assert all(int(line.split()[0]) > 600 for line in said[0].splitlines())

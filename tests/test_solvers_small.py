@@ -49,7 +49,7 @@ def test_gram_of_few_active_features_is_the_dense_product(monkeypatch):
     f_in, f_out = (torch.randn(500, m, generator=g) * (torch.rand(500, m, generator=g) < 0.05) for m in (30, 20))
     monkeypatch.setattr("gatelens.solvers.gram._FEATURES", 7)
     found, x, y = Gram.of(f_in, to_csr(f_out)), f_in.double(), f_out.double()
-    expected = Gram(500, x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0))
+    expected = Gram(500, x.sum(0), y.sum(0), x.T @ x, x.T @ y)
     for name in vars(expected):
         kept = {"rtol": 1e-6, "atol": 1e-6} if name in ("in_in", "in_out") else {"rtol": 1e-12, "atol": 1e-12}
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), **kept, check_dtype=False)

@@ -250,11 +250,19 @@ def fill_rows(matrix: Any, spans: Sequence[range], work: Callable[[range], Any])
     """Fill a tensor's rows, span by span, each by its owner; then every process has them all."""
     for i in _team.owned(len(spans)):
         matrix[spans[i].start : spans[i].stop] = work(spans[i])
+    return all_rows(matrix, spans)
+
+
+def all_rows(matrix: Any, spans: Sequence[range]) -> Any:
+    """The rows of a tensor whose spans each have been filled by their owner, at every process."""
     if not _team.alone:
         import torch.distributed as dist
 
-        for i, span in enumerate(spans):
-            dist.broadcast(matrix[span.start : span.stop], src=i % _team.world)
+        parts = [matrix[span.start : span.stop] for span in spans]
+        sent = [dist.broadcast(part, src=i % _team.world, async_op=True) for i, part in enumerate(parts)]
+        for one in sent:  # all are under way at once
+            if one is not None:
+                one.wait()
     return matrix
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..codes.csr import blocks
-from ..distributed import fill_rows
+from ..codes.csr import split_csr
+from ..distributed import all_rows, fill_rows, team
 from ..errors import NonFiniteError, SolverError, TooLargeError
 from ..store.shards import spans
 from .sparse_rows import scipy_rows
@@ -21,13 +20,13 @@ from .sparse_rows import scipy_rows
 #: a Gram matrix wider than this is refused: at 16,384 features it takes 2 GiB in float64
 MAX_WIDTH = 16_384
 _ROWS = 8_192  # dense rows turned into float64 at a time
-_FEATURES = 512  # features whose products with all others are formed at a time
+_FEATURES = 128  # features whose products with all others are formed at a time, by one of several processes
 _SPARSE = 0.1  # where a smaller share of the entries is on, products of sparse rows are the faster ones
 
 
 @dataclass(frozen=True)
 class Gram:
-    """Sums over rows: n, F_in, F_out, F_in^T F_in, F_in^T F_out, F_out^2. `a + b` merges two parts of the rows.
+    """Sums over rows: n, F_in, F_out, F_in^T F_in, F_in^T F_out. `a + b` merges two parts of the rows.
 
     Sums are made in float64. The two matrices are kept in float32 where features are mostly off: there the mean that is
     taken off later is small beside what is left, and half the memory is saved.
@@ -38,7 +37,6 @@ class Gram:
     sum_out: Float[Tensor, " n"]
     in_in: Float[Tensor, "m m"]
     in_out: Float[Tensor, "m n"]
-    out_out: Float[Tensor, " n"]
 
     @classmethod
     def of(cls, f_in: Tensor, f_out: Tensor) -> Gram:
@@ -63,8 +61,7 @@ class Gram:
         if on_host and max(_density(f_in), _density(f_out)) < _SPARSE:
             total = cls._of_sparse(scipy_rows(f_in), scipy_rows(f_out))
         else:
-            dense = zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True)
-            total = reduce(add, (cls._of_dense(x.double(), y.double()) for x, y in dense))
+            total = cls._of_dense(f_in, f_out)
         if not (torch.isfinite(total.in_in).all() and torch.isfinite(total.in_out).all()):
             raise NonFiniteError(
                 "features hold NaN or infinity: expected finite numbers. Look at the SAE and the activations"
@@ -72,22 +69,32 @@ class Gram:
         return total
 
     @classmethod
-    def _of_dense(cls, x: Float[Tensor, "rows m"], y: Float[Tensor, "rows n"]) -> Gram:
-        in_in, in_out = x.new_empty(x.shape[1], x.shape[1]), x.new_empty(x.shape[1], y.shape[1])
-        pieces = spans(x.shape[1], _FEATURES)
-        fill_rows(in_in, pieces, lambda span: x[:, span.start : span.stop].T @ x)
-        fill_rows(in_out, pieces, lambda span: x[:, span.start : span.stop].T @ y)
-        return cls(len(x), x.sum(0), y.sum(0), in_in, in_out, y.square().sum(0))
+    def _of_dense(cls, f_in: Tensor, f_out: Tensor) -> Gram:
+        """Each process goes through all rows for its own features, so that only the sums are sent, once."""
+        m, n = f_in.shape[1], f_out.shape[1]
+        sum_in, sum_out, in_in, in_out = (
+            torch.zeros(shape, dtype=torch.float64, device=f_in.device) for shape in (m, n, (m, m), (m, n))
+        )
+        inputs, outputs = spans(m, _FEATURES), spans(n, _FEATURES)
+        own_inputs, own_outputs = ([slice(s.start, s.stop) for s in _own(all_)] for all_ in (inputs, outputs))
+        for x, y in zip(_dense_blocks(f_in), _dense_blocks(f_out), strict=True):
+            for own in own_inputs:
+                sum_in[own] += x[:, own].sum(0)
+                in_in[own].addmm_(x[:, own].T, x)
+                in_out[own].addmm_(x[:, own].T, y)
+            for own in own_outputs:
+                sum_out[own] += y[:, own].sum(0)
+        in_in, in_out, sum_in = (all_rows(found, inputs) for found in (in_in, in_out, sum_in))
+        return cls(len(f_in), sum_in, all_rows(sum_out, outputs), in_in, in_out)
 
     @classmethod
     def _of_sparse(cls, x: Any, y: Any) -> Gram:
         """The same from scipy's sparse rows: work in proportion to pairs of features that are on together."""
         x, y = x.astype(np.float64), y.astype(np.float64)
         by_feature = x.T.tocsr()
-        squares = y.multiply(y).sum(0)
         in_in, in_out = (_products(by_feature, other) for other in (x, y))
         sum_in, sum_out = (torch.from_numpy(np.asarray(part)) for part in (x.sum(0), y.sum(0)))
-        return cls(x.shape[0], sum_in, sum_out, in_in, in_out, torch.from_numpy(np.asarray(squares)))
+        return cls(x.shape[0], sum_in, sum_out, in_in, in_out)
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(
@@ -96,7 +103,6 @@ class Gram:
             self.sum_out + other.sum_out,
             self.in_in + other.in_in,
             self.in_out + other.in_out,
-            self.out_out + other.out_out,
         )
 
     @property
@@ -127,6 +133,16 @@ def _products(by_feature: Any, other: Any) -> Float[Tensor, "m k"]:
         return torch.from_numpy((by_feature[span.start : span.stop] @ other).toarray())
 
     return fill_rows(found, spans(len(found), _FEATURES), products)
+
+
+def _own(pieces: list[range]) -> list[range]:
+    return [pieces[i] for i in team().owned(len(pieces))]
+
+
+def _dense_blocks(f: Tensor) -> Iterator[Float[Tensor, "block f"]]:
+    """Dense blocks of rows in float64; entries are converted before zeros are written between them."""
+    parts = split_csr(f, _ROWS) if f.layout == torch.sparse_csr else f.split(_ROWS)
+    return (part.double().to_dense() for part in parts)
 
 
 def _density(f: Tensor) -> float:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +22,7 @@ from ..store.shards import spans
 from .calibration import calibrated
 from .features import check_features
 from .gram import Gram
-from .one_sided import one_sided_fits
+from .one_sided import Fit, one_sided_fits
 from .protocol import SolverDefaults
 from .selection import forward_selection, lasso_path
 from .sparse_rows import scipy_rows
@@ -32,8 +31,7 @@ from .where_on import fitted_where_on
 #: share of the outputs' power below zero at which a warning is due: a GELU's dip stays far under it
 _LOST = 0.05
 #: outputs that are fitted together, by one of several processes
-_BLOCK = 64
-T = TypeVar("T")
+_BLOCK = 32
 
 
 @renamed(mean_edges="mean_wires")
@@ -125,9 +123,7 @@ class GramLasso(SolverDefaults):
         return host(chooser(covariance, products, budget, cap)).allot(budget)
 
     def _fit_support(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> Connector:
-        fits = _in_blocks(len(support), lambda span: [least_squares(gram, out, support[out]) for out in span])
-        if self.refit == "newton" and not self.signed:
-            fits = self._newton(support, fits, *_thinned(f_in, f_out, self.newton_rows))
+        fits = self._fits(gram, support, f_in, f_out)
         rows = [(parents, weights) for parents, (weights, _) in zip(support, fits, strict=True)]
         bias = torch.tensor([b for _, b in fits])
         activation = "identity" if self.signed else "relu"
@@ -139,27 +135,31 @@ class GramLasso(SolverDefaults):
         connector = calibrated(connector, f_in, f_out, self.newton_rows, "error")
         return fitted_where_on(connector, f_in, f_out, self.newton_rows)
 
-    def _newton(
-        self, support: list[Tensor], fits: list[tuple[Tensor, float]], x: Tensor, y: Tensor
-    ) -> list[tuple[Tensor, float]]:
-        f_in, f_out = scipy_rows(x).tocsc(), scipy_rows(y).tocsc()
-        with bar(
-            room="one-sided fit", progress=self.progress, total=len(team().owned(len(fits))), unit="output"
-        ) as shown:
+    def _fits(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> list[Fit]:
+        """Each output on its inputs, blocks of outputs by each process."""
+        one_sided = self.refit == "newton" and not self.signed
+        rows = _thinned(f_in, f_out, self.newton_rows) if one_sided else ()
+        columns = [scipy_rows(f).tocsc() for f in rows]
+        blocks = spans(len(support), _BLOCK)
+        total = sum(len(blocks[i]) for i in team().owned(len(blocks)))
+        with bar(room="one-sided fit", progress=self.progress, total=total, unit="output") as shown:
 
-            def fitted(span: range) -> list[tuple[Tensor, float]]:
-                own = slice(span.start, span.stop)
-                found = list(one_sided_fits(f_in, f_out[:, own], support[own], fits[own]))
-                shown.update(len(span))
-                return found
+            def fitted(i: int) -> tuple[Tensor, Tensor]:
+                own = slice(blocks[i].start, blocks[i].stop)
+                fits = [least_squares(gram, out, support[out]) for out in blocks[i]]
+                if one_sided:
+                    x, y = columns
+                    fits = list(one_sided_fits(x, y[:, own], support[own], fits))
+                shown.update(len(blocks[i]))
+                return torch.cat([w for w, _ in fits]), torch.tensor([b for _, b in fits], dtype=torch.float64)
 
-            return _in_blocks(len(fits), fitted)
-
-
-def _in_blocks(outputs: int, fit: Callable[[range], list[T]]) -> list[T]:
-    """What is fitted for each output, blocks of them by each process."""
-    blocks = spans(outputs, _BLOCK)
-    return [found for block in shared(len(blocks), lambda i: fit(blocks[i])) for found in block]
+            found = shared(
+                len(blocks), fitted
+            )  # two tensors a block: one for each output would take longer to send than to fit
+        if not found:
+            return []
+        weights, bias = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return list(zip(weights.split([len(parents) for parents in support]), bias.tolist(), strict=True))
 
 
 def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:

@@ -18,6 +18,8 @@ from ..models import host
 
 #: so many outputs are searched at once; more go in blocks of so many numbers, with room for so many times the budget
 _TOGETHER, _CACHED, _ROOM = 512, 2**19, 1.5
+#: groups of the sample from which it is known what a gain must be, each spread over all outputs
+_GROUPS = 8
 #: inputs of an output that there is room for at first
 _FACTORS = 8
 #: an input of which a smaller share is left, given those before it, is a copy of them
@@ -68,10 +70,7 @@ def forward_selection(covariance: Float[Tensor, "m m"], products: Float[Tensor, 
     n = products.shape[1]
     if n <= _TOGETHER:
         return _selected(covariance, products, budget, cap)
-    sample = torch.linspace(0, n - 1, _TOGETHER, dtype=torch.float64).long()
-    room = round(_ROOM * budget * _TOGETHER / n)
-    tried = _selected(covariance, products[:, sample], room, cap).gains.flatten()
-    least = float(tried.topk(min(room, len(tried))).values[-1]) if len(tried) else 0.0
+    least = _least_gain(covariance, products, budget, cap)
     width = max(8, _CACHED // max(1, len(covariance)))
     parts = products.split(width, dim=1)
 
@@ -79,6 +78,25 @@ def forward_selection(covariance: Float[Tensor, "m m"], products: Float[Tensor, 
         return host(_selected(covariance, parts[i], parts[i].shape[1] * cap, cap, least))
 
     return _stacked(shared(len(parts), selected))
+
+
+def _least_gain(covariance: Float[Tensor, "m m"], products: Float[Tensor, "m n"], budget: int, cap: int) -> float:
+    """What a gain must be to be among the best, from a sample of the outputs with room to spare.
+
+    Groups of the sample are searched apart. One in which more than its share are among the best makes this smaller, never larger: that
+    costs work, and no wire.
+    """
+    n = products.shape[1]
+    sample = torch.linspace(0, n - 1, _TOGETHER, dtype=torch.float64).long()
+    groups = [sample[i::_GROUPS] for i in range(_GROUPS)]
+
+    def gains(i: int) -> Tensor:
+        room = -(-round(_ROOM * budget * len(groups[i])) // n)
+        return host(_selected(covariance, products[:, groups[i]], room, cap).gains.flatten())
+
+    tried = torch.cat(shared(_GROUPS, gains))
+    room = min(round(_ROOM * budget * _TOGETHER / n), len(tried))
+    return float(tried.topk(room).values[-1]) if room else 0.0
 
 
 def selection_bytes(m: int, cap: int) -> int:
