@@ -260,13 +260,15 @@ def _gates_past_pairs(study: Study) -> Form:
 
 
 def _products(fan_in: int, all_on: bool = False) -> Callable[[Study], Form]:
-    """The neurons of a gated MLP with few inputs a side; `all_on`: as many on as there are."""
+    """The neurons of a gated MLP with few inputs a side; `all_on`: as many on as there are, which takes long, so fewer pairs and rows."""
 
     def fit(study: Study) -> Form:
         case, s = study.case, study.case.sizes
-        l0 = case.segment.mlp.W_in.shape[1] if all_on else s.l0
+        l0, pairs, rows = s.l0, s.pairs, s.fit
+        if all_on:
+            l0, pairs, rows = case.segment.mlp.W_in.shape[1], s.pairs // 4, s.start // 2
         recipe = GateDictionary(
-            fan_in=fan_in, l0=l0, lam=LAM, product=True, refit_rows=s.fit, seed=study.seed, progress=False
+            fan_in=fan_in, l0=l0, lam=LAM, product=True, refit_rows=rows, seed=study.seed, progress=False
         )
 
         def made(lr: float, pairs: int) -> Any:
@@ -275,9 +277,10 @@ def _products(fan_in: int, all_on: bool = False) -> Callable[[Study], Form]:
                 case.segment, case.basis_in, None, case.fit.x, case.fit.y, study.codes
             )
 
-        rate = study.rate(f"products, {fan_in} a side", recipe.lr, lambda lr: made(lr, s.pairs // 10),
+        rate = study.rate(f"products, {fan_in} a side", recipe.lr, lambda lr: made(lr, pairs // 10),
                           lambda g: fvu(case.valid.y, g.reconstruct(case.valid.x)))  # fmt: skip
-        return of_gates(made(rate, s.pairs))
+        note = f"{pairs:,} pairs and {rows:,} rows, fewer than of the others" if all_on else ""
+        return of_gates(made(rate, pairs), note=note)
 
     return fit
 

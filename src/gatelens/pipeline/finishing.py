@@ -81,21 +81,36 @@ def draw(state: State, found: Report | None, **options: Any) -> Any:
         )
 
 
+def _written(state: State, found: Report | None, pending: bool = False) -> Path:
+    """index.html in the run folder, whose cards are drawn once in a walk."""
+    from ..views import saved_in
+    from ..views.circuit_page import Drawn
+
+    path, settings = _place(state), state.source.views
+    with state.room("view"):
+        if state.drawn is None:
+            state.drawn = Drawn(
+                state.circuit,
+                state.acts[1],
+                state.batches[1],
+                state.model,
+                max_cards=settings.max_cards,
+                token_panels=settings.token_panels,
+                prompts=settings.prompts,
+            )
+        title = settings.title or state.name
+        state.drawn.page(found, title, pictures_of(state), saved_in(path), pending).save(path)
+    return path
+
+
 def page_ahead(state: State) -> Path:
     """index.html with the gates alone, which says that the rest is still being measured; a room later it is written again."""
-    from .. import views
-
-    path = _place(state)
-    draw(state, None, saved=views.saved_in(path), pending=True).save(path)
-    return path
+    return _written(state, None, pending=True)
 
 
 def page(state: State, quick: bool = False) -> Path:
     """index.html in the run folder."""
-    from .. import views
-
-    path = _place(state)
-    draw(state, report(state, quick), saved=views.saved_in(path)).save(path)
+    path = _written(state, report(state, quick))
     if state.out is not None:
         keep_settings(state.out, state.source.views)
     state.manifest.record("index.html", state.made_from(QUICK if quick else REPORT, "circuit"))

@@ -44,7 +44,7 @@ class State:
         source: model, data, recipes and settings.
         out: the run folder; None keeps nothing.
         progress: bars on standard error; None: where somebody watches.
-        reports: those that are made or read back, by whether they are quick.
+        reports: those that are made or read back, by whether they are quick. drawn: the page's cards, once they are.
         worker: which of several processes this is. All of them walk through all rooms and share what takes long; the first
             writes.
     """
@@ -54,6 +54,7 @@ class State:
     progress: bool | None = None
     timing_s: dict[str, float] = field(default_factory=dict)
     reports: dict[bool, Report] = field(default_factory=dict)
+    drawn: Any = None
     worker: Worker = field(default_factory=this_worker)
 
     @property

@@ -75,42 +75,77 @@ def page(
         prompts: texts (token ids, images) that the page holds a reading of, in a tab of their own; they need `model`.
         rotations: segment name -> `JacobianPicture`, drawn in place of the Jacobians averaged over rows.
     """
-    figures = {} if report is None else dict(report.to_dict() if isinstance(report, Report) else report)
-    tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
-    source = source_of_examples(acts, batches, model, tokenizer, circuit)
-    given = readable(model, prompts)
-    with bar(room="drawing"):
-        maker = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace)
-        sections = maker.sections(max_cards)
-        read = prompt_parts(circuit, model, given, acts, {s.name: s.known for s in sections})
-    best = sorted((c for s in sections for c in s.best), key=lambda c: lead_key(c.gate))[:BEST]
-    title = title or title_of(circuit, figures)
-    body = fragment(
-        "page.html.j2",
-        symbols=glyph_symbols(),
-        title=title,
-        what=what_of(circuit, acts, figures),
-        explains=sentence_of(figures),
-        sentence=sentence(circuit, figures),
-        tiles=tiles(circuit, figures),
-        best=best,
-        best_title=_best_title([c.sketch.grade for c in best]),
-        plain=PENDING if pending else plain_sentence(figures),
-        glossary=words(),
-        segments=sections,
-        figures=explained(figures) + report_tables(figures),
-        jacobians=_jacobians(circuit, acts, model, rotations or {}, figures.get("rotations") or {}),
-        rows=None if (known := with_origins(acts)) is None else known.rows,
-        prompts=read,
-        legend=listed(frozenset[str]().union(*(s.marks for s in sections))),
-        prompt_legend=listed(frozenset[str]().union(*(p.marks for p in read))),
-        version=__version__,
-    )
-    data = {name: props for s in sections for name, props in s.data.items()}
-    data |= {f"p{number}-at-strip": p.strip for number, p in enumerate(read)}
-    packs = {name: bodies for s in sections for name, bodies in s.packs.items()}
-    packs |= {f"index-{s.anchor}": s.index() for s in sections}
-    return document(title, body, data | {"saved": dict(saved or {})}, [bundle()] if data else [], packs)
+    drawn = Drawn(circuit, acts, batches, model, tokenizer, max_cards, labels, token_panels, trace, prompts)
+    return drawn.page(report, title, rotations or {}, saved or {}, pending)
+
+
+class Drawn:
+    """The cards of a circuit, and prompts: what of its page does not depend on the report, drawn once for a page now and one later.
+
+    Args as those of `page`.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        acts: Activations,
+        batches: Batches | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        max_cards: int = 50,
+        labels: Callable[[str, int], str] | None = None,
+        token_panels: bool = False,
+        trace: Any = None,
+        prompts: Sequence[Any] = (),
+    ):
+        self.circuit, self.acts, self.model = circuit, acts, model
+        tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
+        source = source_of_examples(acts, batches, model, tokenizer, circuit)
+        given = readable(model, prompts)
+        with bar(room="drawing"):
+            maker = Maker(circuit, acts, source, model, tokenizer, labels, token_panels, trace)
+            self.sections = maker.sections(max_cards)
+            self.read = prompt_parts(circuit, model, given, acts, {s.name: s.known for s in self.sections})
+
+    def page(
+        self,
+        report: Report | Mapping[str, Any] | None,
+        title: str | None,
+        rotations: Mapping[str, Any],
+        saved: Mapping[str, Any],
+        pending: bool,
+    ) -> Html:
+        """All of it in one file, with the figures of a report."""
+        circuit, sections, read = self.circuit, self.sections, self.read
+        figures = {} if report is None else dict(report.to_dict() if isinstance(report, Report) else report)
+        best = sorted((c for s in sections for c in s.best), key=lambda c: lead_key(c.gate))[:BEST]
+        title = title or title_of(circuit, figures)
+        body = fragment(
+            "page.html.j2",
+            symbols=glyph_symbols(),
+            title=title,
+            what=what_of(circuit, self.acts, figures),
+            explains=sentence_of(figures),
+            sentence=sentence(circuit, figures),
+            tiles=tiles(circuit, figures),
+            best=best,
+            best_title=_best_title([c.sketch.grade for c in best]),
+            plain=PENDING if pending else plain_sentence(figures),
+            glossary=words(),
+            segments=sections,
+            figures=explained(figures) + report_tables(figures),
+            jacobians=_jacobians(circuit, self.acts, self.model, rotations, figures.get("rotations") or {}),
+            rows=None if (known := with_origins(self.acts)) is None else known.rows,
+            prompts=read,
+            legend=listed(frozenset[str]().union(*(s.marks for s in sections))),
+            prompt_legend=listed(frozenset[str]().union(*(p.marks for p in read))),
+            version=__version__,
+        )
+        data = {name: props for s in sections for name, props in s.data.items()}
+        data |= {f"p{number}-at-strip": p.strip for number, p in enumerate(read)}
+        packs = {name: bodies for s in sections for name, bodies in s.packs.items()}
+        packs |= {f"index-{s.anchor}": s.index() for s in sections}
+        return document(title, body, data | {"saved": dict(saved)}, [bundle()] if data else [], packs)
 
 
 def _best_title(grades: list[str]) -> str:
