@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gatelens.basis.linear import Rotation
+from gatelens.codes.csr import as_csr
 from gatelens.codes.rows import Codes
 from gatelens.edits.counterfactual import Counterfactual, Library
 from gatelens.edits.kinds import KINDS
@@ -40,7 +41,7 @@ def test_codes_keep_what_the_dense_features_say():
     assert torch.equal(codes.dense(), f)
     assert torch.equal(codes.rows(picked).dense(), f[picked])
     assert torch.allclose(codes.times(matrix), f @ matrix, atol=1e-6)
-    assert torch.equal(codes.csr().to_dense(), f)
+    assert torch.equal(as_csr(codes).to_dense(), f)
     assert torch.allclose(codes.frequency(), (f > 0).float().mean(0))
     assert torch.allclose(codes.typical(), f.sum(0) / (f > 0).sum(0))
 

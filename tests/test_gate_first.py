@@ -20,8 +20,9 @@ from gatelens.evaluation.causal import edit_figures
 from gatelens.evaluation.figures import connector_figures
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gate_dictionaries.gate_first import GateDictionary
+from gatelens.gate_dictionaries.gate_run import GateTraining
 from gatelens.gate_dictionaries.gate_start import GateStart, omp_start
-from gatelens.gate_dictionaries.gate_training import GateRun, GateTraining, _ActiveGates
+from gatelens.gate_dictionaries.gate_training import GateRun, _ActiveGates
 from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
@@ -83,7 +84,7 @@ def test_regrowth_finds_parents_that_the_start_has_wrong():
         settings = GateTraining(1.0, 0.0, 400, 128, 2e-2, rounds, 2, 0)
         run = GateRun(Rows(Codes.of(x), y, None), first, torch.ones(WIDTH, dtype=torch.bool), settings)
         run.train()
-        pre, (threshold, _) = run.pre(Codes.of(x)), run.threshold()
+        pre, (threshold, _) = run.pre(Codes.of(x)), run.threshold(torch.arange(len(x)))
         y_hat = torch.where(pre > threshold, pre, 0.0) @ run.dictionary.detach() + run.offset.detach()
         found.append(len({tuple(sorted(p)) for p in run.parents.tolist()} & true))
         left.append(float((y_hat - y).square().sum()))

@@ -22,7 +22,7 @@ from gatelens.evaluation.causal import edit_figures
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.gate_dictionaries.pair_bypass import PairBypass
-from gatelens.gate_dictionaries.products import Candidates, Products, Residuals
+from gatelens.gate_dictionaries.products import Candidates, Products, Sample
 from gatelens.gates.saving import gate_from_dict, gate_to_dict
 from gatelens.pipeline.building import build
 from gatelens.saving import load_basis, save_basis
@@ -106,7 +106,7 @@ def test_scores_are_the_fall_of_the_loss_by_hand():
     edited = f * (torch.rand(40, 6, generator=generator) < 0.8)
     left, left_edited = torch.randn(2, 40, 3, generator=generator)
     typical, lam = Codes.of(f).typical(), 3.0
-    found = Candidates.of(Residuals(Codes.of(f), left, Codes.of(edited), left_edited, lam), typical, 4)
+    found = Candidates.of(Sample((Codes.of(f), left), (Codes.of(edited), left_edited)), typical, 4, lam)
     a, b = (f / typical).double(), (edited / typical).double()
     target = torch.cat([left, left_edited, lam**0.5 * (left_edited - left)]).double()
     expected = {}

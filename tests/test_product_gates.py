@@ -13,7 +13,7 @@ from gatelens.edits.counterfactual import Counterfactual
 from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
-from gatelens.gate_dictionaries.gate_training import GateTraining
+from gatelens.gate_dictionaries.gate_run import GateTraining
 from gatelens.gate_dictionaries.gate_units import Units
 from gatelens.gate_dictionaries.product_gates import ProductRun
 from gatelens.segments import Segment
@@ -61,7 +61,7 @@ def test_without_pruning_they_are_the_neurons_of_the_model():
     settings = GateTraining(NEURONS, 0.0, 1, 64, 1e-2, 0, 0, 0)
     run = ProductRun(rows, segment, Nonnegative(WIDTH), units, torch.ones(WIDTH, dtype=torch.bool), WIDTH, settings)
     run.offset.data -= units.mean_out / units.size_out
-    wires, dictionary, offset, _ = run.found(0)
+    wires, dictionary, offset, _, _ = run.found(0, units, "")
     torch.testing.assert_close(wires(x) @ dictionary + offset, y, rtol=1e-4, atol=1e-4)
 
 

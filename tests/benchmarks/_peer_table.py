@@ -30,7 +30,7 @@ from sae_lens import SAE
 from torch import Tensor
 
 import gatelens as gl
-from gatelens.codes.csr import to_csr
+from gatelens.codes.csr import as_csr, to_csr
 from gatelens.codes.rows import Codes
 from gatelens.edits.counterfactual import Counterfactual
 from gatelens.evaluation.figures import fvu
@@ -212,7 +212,7 @@ def _exact(study: Study) -> Form:
 
 def _wires(study: Study, solver: Any, basis_out: Any, target: Callable[[slice], Any]) -> Form:
     rows = slice(0, study.case.sizes.start)
-    f_in, f_out = study.codes.rows(torch.arange(len(study.codes))[rows]).csr(), target(rows)
+    f_in, f_out = as_csr(study.codes.rows(torch.arange(len(study.codes))[rows])), target(rows)
     connector = calibrated(solver.fit(f_in, f_out), f_in, f_out, len(f_in), "firing")
     return of_wires(basis_out, connector)
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .rows import Codes, stacked
+
 
 def csr(
     crow: Int[Tensor, " rows_plus_1"],
@@ -28,24 +30,19 @@ def csr(
         return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=check)
 
 
+def as_csr(codes: Codes) -> Tensor:
+    """Codes, the entries of whose rows are in order, as a torch CSR matrix."""
+    return csr(codes.crow, codes.col, codes.value, (len(codes), codes.width))
+
+
 def to_csr(dense: Float[Tensor, "rows f"]) -> Tensor:
     """The nonzeros of a dense matrix."""
-    counts = (dense != 0).sum(1)
-    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    row, col = dense.nonzero(as_tuple=True)
-    return csr(crow, col, dense[row, col], (dense.shape[0], dense.shape[1]))
+    return as_csr(Codes.of(dense))
 
 
 def stack_csr(parts: list[Tensor]) -> Tensor:
     """CSR matrices of equal width, one under the other."""
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + len(part.values()))
-    starts = [p.crow_indices()[1:] + end for p, end in zip(parts, ends, strict=False)]
-    crow = torch.cat([starts[0].new_zeros(1), *starts])
-    col = torch.cat([p.col_indices() for p in parts])
-    values = torch.cat([p.values() for p in parts])
-    return csr(crow, col, values, (sum(len(p) for p in parts), parts[0].shape[1]))
+    return as_csr(stacked([Codes.of(part) for part in parts]))
 
 
 def split_csr(f: Tensor, rows: int) -> Iterator[Tensor]:
@@ -60,13 +57,7 @@ def split_csr(f: Tensor, rows: int) -> Iterator[Tensor]:
 def take_rows(f: Tensor, order: Int[Tensor, " rows"]) -> Tensor:
     """Rows of a dense or CSR matrix, in the order given."""
     order = order.to(f.device)
-    if f.layout != torch.sparse_csr:
-        return f[order]
-    crow = f.crow_indices()
-    counts, starts = crow.diff()[order], crow[:-1][order]
-    pointers = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    index = torch.arange(int(counts.sum()), device=f.device) - torch.repeat_interleave(pointers[:-1] - starts, counts)
-    return csr(pointers, f.col_indices()[index], f.values()[index], (len(order), f.shape[1]))
+    return f[order] if f.layout != torch.sparse_csr else as_csr(Codes.of(f).rows(order))
 
 
 def spread(rows: int, most: int) -> Int[Tensor, " picked"]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,12 +65,11 @@ class Codes:
         )
         return Codes(crow, self.col[entry], self.value[entry], self.width)
 
-    def positive(self) -> Codes:
-        """The entries above zero."""
-        on = self.value > 0
-        return Codes.from_entries(self.row[on], self.col[on], self.value[on], len(self), self.width)
+    def only(self, kept: Bool[Tensor, " entries"]) -> Codes:
+        """Some of the entries of every row."""
+        return Codes.from_entries(self.row[kept], self.col[kept], self.value[kept], len(self), self.width)
 
-    def over(self, size: float) -> Codes:
+    def over(self, size: float | Float[Tensor, " entries"]) -> Codes:
         """The same features in other units, value / size."""
         return Codes(self.crow, self.col, self.value / size, self.width)
 
@@ -87,31 +86,21 @@ class Codes:
         out = self.value.new_zeros(self.width, len(self))
         return out.index_put_((self.col, self.row), self.value, accumulate=True)
 
-    def csr(self) -> Tensor:
-        """As a torch CSR matrix, entries of each row in order."""
-        row = self.row
-        order = torch.argsort(row * self.width + self.col)
-        return torch.sparse_csr_tensor(
-            self.crow, self.col[order], self.value[order], (len(self), self.width), check_invariants=False
-        )
-
     def frequency(self) -> Float[Tensor, " width"]:
         """The share of rows in which each feature is on."""
         return torch.bincount(self.col, minlength=self.width) / max(len(self), 1)
 
     def mean_square(self) -> Float[Tensor, " width"]:
         """The mean square of each feature over all rows."""
-        total = torch.zeros(self.width, dtype=torch.float64, device=self.value.device)
-        total.index_add_(0, self.col, self.value.double().square())
-        return (total / max(len(self), 1)).to(self.value.dtype)
+        return (self._total(self.value.double().square()) / max(len(self), 1)).to(self.value.dtype)
 
     def typical(self) -> Float[Tensor, " width"]:
         """The mean value of each feature over the rows in which it is on; 0 for one that never is."""
-        total = torch.zeros(self.width, dtype=torch.float64, device=self.value.device).index_add_(
-            0, self.col, self.value.double()
-        )
         count = torch.bincount(self.col, minlength=self.width)
-        return (total / count.clamp_min(1)).to(self.value.dtype)
+        return (self._total(self.value.double()) / count.clamp_min(1)).to(self.value.dtype)
+
+    def _total(self, value: Float[Tensor, " entries"]) -> Float[Tensor, " width"]:
+        return value.new_zeros(self.width).index_add_(0, self.col, value)
 
 
 def stacked(parts: list[Codes]) -> Codes:
@@ -119,6 +108,24 @@ def stacked(parts: list[Codes]) -> Codes:
     counts = torch.cat([p.crow.diff() for p in parts])
     crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return Codes(crow, torch.cat([p.col for p in parts]), torch.cat([p.value for p in parts]), parts[0].width)
+
+
+def merged(parts: Sequence[Codes], width: int | None = None) -> Codes:
+    """The entries of codes over the same rows, those of the first part first in each row; one feature may come twice."""
+    row = torch.cat([p.row for p in parts])
+    order = torch.argsort(row, stable=True)
+    col, value = torch.cat([p.col for p in parts])[order], torch.cat([p.value for p in parts])[order]
+    return Codes.from_entries(row[order], col, value, len(parts[0]), parts[0].width if width is None else width)
+
+
+def beside(a: Codes, b: Codes) -> Codes:
+    """The features of two codes of the same rows, one after the other."""
+    return merged([a, replace(b, col=b.col + a.width)], a.width + b.width)
+
+
+def minus(codes: Codes) -> Codes:
+    """The same entries with the other sign."""
+    return replace(codes, value=-codes.value)
 
 
 def offsets(row: Int[Tensor, " entries"], rows: int) -> Int[Tensor, " rows_and_1"]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..bases.sae.training import shuffled
 from ..basis.linear import Basis, directions
-from ..codes.rows import Codes
+from ..codes.rows import Codes, merged, minus
 from ..errors import BasisError
 from ..segments import Segment
 
@@ -38,7 +38,7 @@ class Library:
         """From any features; those with a sign count as on above zero. Half of the features put in are drawn by frequency, half
         evenly among those that are ever on.
         """
-        on = codes.positive()
+        on = codes.only(codes.value > 0)
         frequency = on.frequency()
         live = (frequency > 0).to(frequency.dtype)
         return cls(on.typical(), frequency / frequency.sum().clamp_min(1e-30) + live / live.sum().clamp_min(1), codes)
@@ -71,13 +71,10 @@ class Edit:
     change: Codes
 
     @classmethod
-    def of(cls, codes: Codes, dropped: Bool[Tensor, " entries"], added: Codes) -> Edit:
+    def of(cls, codes: Codes, dropped: Bool[Tensor, " entries"], added: Codes | None = None) -> Edit:
         """From entries to drop and entries to add over the same rows."""
-        row, rows = codes.row, len(codes)
-        kept = ~dropped
-        new = _merged(row[kept], codes.col[kept], codes.value[kept], added, rows, codes.width)
-        change = _merged(row[dropped], codes.col[dropped], -codes.value[dropped], added, rows, codes.width)
-        return cls(new, change)
+        kept, gone = codes.only(~dropped), minus(codes.only(dropped))
+        return cls(kept, gone) if added is None else cls(merged([kept, added]), merged([gone, added]))
 
     def step(self, directions: Float[Tensor, "m d"]) -> Float[Tensor, "rows d"]:
         """The move that the change stands for: each feature along its direction."""
@@ -220,14 +217,6 @@ def additions(codes: Codes, counts: Int[Tensor, " rows"], library: Library, gene
     key = torch.unique(key[fresh])
     row, col = key // codes.width, key % codes.width
     return Codes.from_entries(row, col, library.typical[col], len(codes), codes.width)
-
-
-def _merged(row: Tensor, col: Tensor, value: Tensor, added: Codes, rows: int, width: int) -> Codes:
-    every = torch.cat([row, added.row])
-    order = torch.argsort(every, stable=True)
-    return Codes.from_entries(
-        every[order], torch.cat([col, added.col])[order], torch.cat([value, added.value])[order], rows, width
-    )
 
 
 def uniform(count: int, generator: torch.Generator, like: Codes) -> Float[Tensor, " count"]:

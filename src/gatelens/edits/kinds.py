@@ -21,18 +21,18 @@ _TRIES = 16
 
 def removal(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     """One active feature of each row taken away, drawn evenly."""
-    return Edit.of(codes, _one_each(codes, generator), _nothing(codes))
+    return Edit.of(codes, _one_each(codes, generator))
 
 
 def subset(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     """Each active feature taken away with probability `DROP`."""
-    return Edit.of(codes, uniform(len(codes.col), generator, codes) < DROP, _nothing(codes))
+    return Edit.of(codes, uniform(len(codes.col), generator, codes) < DROP)
 
 
 def addition(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     """One inactive feature of each row put in at its typical value; none where nearly all are on."""
     if not library.chances.any():
-        return Edit.of(codes, _none(codes), _nothing(codes))
+        return Edit.of(codes, _none(codes))
     drawn = torch.multinomial(library.chances.cpu(), len(codes) * _TRIES, replacement=True, generator=generator)
     drawn = drawn.view(len(codes), _TRIES).to(codes.col.device)
     row = torch.arange(len(codes), device=drawn.device)
@@ -50,9 +50,7 @@ def patch(codes: Codes, library: Library, generator: torch.Generator) -> Edit:
     donor = library.source.rows(other)
     taken = uniform(len(donor.col), generator, codes) < EXCHANGE
     fresh = ~torch.isin(donor.row * codes.width + donor.col, codes.row * codes.width + codes.col)
-    kept = taken & fresh
-    added = Codes.from_entries(donor.row[kept], donor.col[kept], donor.value[kept], len(codes), codes.width)
-    return Edit.of(codes, dropped, added)
+    return Edit.of(codes, dropped, donor.only(taken & fresh))
 
 
 def decisive(opens: Callable[[Float[Tensor, "rows m"]], Bool[Tensor, "rows n"]]) -> EditRows:
@@ -70,10 +68,10 @@ def decisive(opens: Callable[[Float[Tensor, "rows m"]], Bool[Tensor, "rows n"]])
             dropped, left = _none(codes), torch.ones(len(codes), dtype=torch.bool, device=codes.col.device)
             for _ in range(_TRIES):
                 drawn = _one_each(codes, generator) & left[codes.row]
-                closed = (was & ~opens(_without(codes, drawn).dense())).any(1)
+                closed = (was & ~opens(codes.only(~drawn).dense())).any(1)
                 dropped |= drawn & closed[codes.row]
                 left &= ~closed
-        return Edit.of(codes, dropped, _nothing(codes))
+        return Edit.of(codes, dropped)
 
     return edit
 
@@ -91,15 +89,5 @@ def _one_each(codes: Codes, generator: torch.Generator) -> Bool[Tensor, " entrie
     return drawn
 
 
-def _without(codes: Codes, dropped: Bool[Tensor, " entries"]) -> Codes:
-    kept = ~dropped
-    return Codes.from_entries(codes.row[kept], codes.col[kept], codes.value[kept], len(codes), codes.width)
-
-
 def _none(codes: Codes) -> Bool[Tensor, " entries"]:
     return torch.zeros(len(codes.col), dtype=torch.bool, device=codes.col.device)
-
-
-def _nothing(codes: Codes) -> Codes:
-    empty = codes.col[:0]
-    return Codes.from_entries(empty, empty, codes.value[:0], len(codes), codes.width)

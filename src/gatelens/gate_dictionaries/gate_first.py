@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width, directions
 from ..basis.output import at_output, output_features
-from ..basis.recipe import RecipeDefaults, as_recipe, check_there, is_recipe
+from ..basis.recipe import RecipeDefaults, as_recipe, is_recipe
 from ..codes.csr import spread
 from ..codes.rows import Codes, stacked
-from ..connectors import Connector, ProductConnector
+from ..connectors import ProductConnector
 from ..edits.counterfactual import Counterfactual
 from ..edits.rows import Rows
 from ..errors import BasisError
@@ -26,10 +25,11 @@ from ..segments import Segment
 from ..store.estimate import Estimate
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_memory import check_memory, gates_estimate
-from .gate_start import allowed_parents, omp_start, pointing
-from .gate_training import GateRun, GateTraining
+from .gate_run import GateTraining
+from .gate_start import GateStart, allowed_parents, omp_start, pointing
+from .gate_training import GateRun
 from .gate_units import Units
-from .given import dictionary_at, own, refuse_meeting, shape_of
+from .given import dictionary_at, fitted, own, shape_of
 from .input_tuning import InputTuning
 from .pair_bypass import PairBypass
 from .product_gates import ProductRun, check_gated
@@ -101,12 +101,7 @@ class GateDictionary(RecipeDefaults):
     progress: bool | None = None
 
     def __post_init__(self):
-        if (
-            min(self.fan_in, self.l0, self.samples, self.batch_size) < 1
-            or self.lam < 0
-            or self.rounds < 0
-            or self.swap < 0
-        ):
+        if min(self.fan_in, self.l0, self.samples, self.batch_size) < 1 or min(self.lam, self.rounds, self.swap) < 0:
             raise BasisError(
                 f"fan_in, l0, samples and batch_size must be at least 1, lam, rounds and swap not negative; got fan_in {self.fan_in}, "
                 f"l0 {self.l0}, samples {self.samples}, batch_size {self.batch_size}, lam {self.lam}, rounds {self.rounds}, "
@@ -138,15 +133,12 @@ class GateDictionary(RecipeDefaults):
             DataError: no activations at an end of a segment.
             TooLargeError: before anything is allocated.
         """
-        refuse_meeting(segments)
-        check_there(acts, hook_names(segments))
-        found: dict[str, Basis] = {}
-        for segment in segments:
-            basis_in = dictionary_at(self.inputs, segment, segment.hook_in, acts)
+
+        def train(segment: Segment, basis_in: Basis, x: Tensor, y: Tensor) -> GateBasis:
             start = None if self.product else dictionary_at(self.outputs, segment, segment.hook_out, acts)
-            gates = self.train(segment, basis_in, start, acts[segment.hook_in], acts[segment.hook_out])
-            found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
-        return found
+            return self.train(segment, basis_in, start, x, y)
+
+        return fitted(segments, acts, self.inputs, train)
 
     @property
     def _products(self) -> PairBypass | None:
@@ -186,61 +178,63 @@ class GateDictionary(RecipeDefaults):
             BasisError: dictionaries of another segment, and as for `fit`.
         """
         began = time.perf_counter()
-        if self.product:
-            return self._train_products(segment, basis_in, x, y, codes, began)
-        device = segment.device
-        x, y, codes, basis_in, start = there((x, y, codes, basis_in, start), device)
-        _check(segment, basis_in, start)
-        if self.tune_inputs is not None:
-            self.tune_inputs.check(basis_in)
+        x, y, codes, basis_in, start = there((x, y, codes, basis_in, start), segment.device)
+        self._check(segment, basis_in, start)
         codes = Codes.encode(basis_in, x) if codes is None else codes
         check_finite_codes(codes.value)
-        allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
+        allowed, info = allowed_parents(codes, self.dense_share, self.fan_in)
         past = None if self._products is None else self._products.train(segment, basis_in, x, y, codes)
-        past = there(past, device)
+        past = there(past, segment.device)
         left = y if past is None else y - past.from_codes(codes)
+        first = None if self.product else self._start(start, x, y, codes, allowed, past, left)
+        units = Units.of(codes, left)
+        rows = Rows(units.codes(codes), units.y(left), self._partner(segment, basis_in, x, codes, units, past))
+        if first is None:
+            run = ProductRun(rows, segment, basis_in, units, allowed, self.fan_in, self._settings())
+        else:
+            run = GateRun(rows, units.start(first), allowed, self._settings(), self._past_the_gates(codes))
+        run.train()
+        if self.tune_inputs is not None and isinstance(run, GateRun):
+            tuned = self.tune_inputs.tune(run, basis_in, segment, x, units, self.counterfactual)
+            basis_in = there(tuned, segment.device)
+            codes = Codes.encode(basis_in, x)
+            partner = self._partner(segment, basis_in, x, codes, units)
+            run.rows = Rows(units.codes(codes), run.rows.y, partner)
+        wires, dictionary, offset, bypass, told = run.found(self.refit_rows, units, self._said())
+        if past is not None:
+            wires = ProductConnector.after(wires, past.connector)
+            dictionary, offset, bypass = torch.cat([dictionary, past.W_dec]), offset + past.b_dec, past.bypass_in
+        info = {**info, **told, "seconds": time.perf_counter() - began}
+        ends = segment.hook_in, segment.hook_out
+        return host(GateBasis(basis_in, wires, dictionary, offset, segment.d_in, bypass, *ends, info))
+
+    def _check(self, segment: Segment, basis_in: Basis, start: Any) -> None:
+        """Refuse dictionaries of other widths, those of a pair that were made for another segment, and what cannot be tuned."""
+        if self.product:
+            check_gated(segment)
+        check_width(basis_in, segment.hook_in, segment.d_in)
+        if not self.product:
+            check_width(start, segment.hook_out, segment.d_out)
+            at_output(start).check(segment)
+        if self.tune_inputs is not None:
+            self.tune_inputs.check(basis_in)
+
+    def _start(
+        self, start: Any, x: Tensor, y: Tensor, codes: Codes, allowed: Tensor, past: GateBasis | None, left: Tensor
+    ) -> GateStart:
+        """Gates that predict the features of a dictionary of y; where products go before, how far what is left points along it."""
         some = spread(len(x), _START_ROWS)
         f_out = stacked([Codes.of(output_features(start, x[part], y[part])) for part in some.split(_ENCODED_ROWS)])
+        dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
         if past is not None:
-            f_out = pointing(left[some], directions(start, f_out.width), self.l0)
+            f_out, offset = pointing(left[some], dictionary, self.l0), left.mean(0)
         if not len(f_out.value):
             raise BasisError(
                 "the output dictionary never fires: gates cannot start from it. Look at its threshold and at the activations"
             )
         if self.rounds:
             check_memory(codes.width, f_out.width, self.memory_gib)
-        units = Units.of(codes, left)
-        dictionary, offset = directions(start, f_out.width), start.decode(y.new_zeros(1, f_out.width))[0]
-        offset = offset if past is None else left.mean(0)
-        first = omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
-        rows = Rows(units.codes(codes), units.y(left), self._partner(segment, basis_in, x, codes, units, past))
-        run = GateRun(rows, units.start(first), allowed, self._settings(), self._past_the_gates(codes))
-        run.train()
-        if self.tune_inputs is not None:
-            tuned = self.tune_inputs.tune(run, basis_in, segment, x, units, self.counterfactual)
-            basis_in = there(tuned, device)
-            codes = Codes.encode(basis_in, x)
-            partner = self._partner(segment, basis_in, x, codes, units)
-            run.rows = Rows(units.codes(codes), run.rows.y, partner)
-        return host(self._basis(run, units, segment, basis_in, kept_out, past, began))
-
-    def _train_products(
-        self, segment: Segment, basis_in: Basis, x: Tensor, y: Tensor, codes: Codes | None, began: float
-    ) -> GateBasis:
-        check_gated(segment)
-        check_width(basis_in, segment.hook_in, segment.d_in)
-        x, y, codes, basis_in = there((x, y, codes, basis_in), segment.device)
-        codes = Codes.encode(basis_in, x) if codes is None else codes
-        check_finite_codes(codes.value)
-        allowed, kept_out = allowed_parents(codes, self.dense_share, self.fan_in)
-        units = Units.of(codes, y)
-        rows = Rows(units.codes(codes), units.y(y), self._partner(segment, basis_in, x, codes, units))
-        run = ProductRun(rows, segment, basis_in, units, allowed, self.fan_in, self._settings())
-        run.train()
-        wires, dictionary, offset, info = run.found(self.refit_rows)
-        info = {**kept_out, **info, "seconds": time.perf_counter() - began}
-        ends = segment.hook_in, segment.hook_out
-        return host(GateBasis(basis_in, wires, dictionary, offset, segment.d_in, None, *ends, info))
+        return omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
 
     def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
         """The input features that a bypass reads."""
@@ -280,59 +274,7 @@ class GateDictionary(RecipeDefaults):
 
         return partner
 
-    def _basis(
-        self,
-        run: GateRun,
-        units: Units,
-        segment: Segment,
-        basis_in: Basis,
-        kept_out: dict[str, int],
-        past: GateBasis | None,
-        began: float,
-    ) -> GateBasis:
-        level, counts = run.threshold()
-        threshold = run.refit(level, self.refit_rows) if self.refit_rows else torch.full_like(run.bias.detach(), level)
-        weights, bias = run.weights.detach() * units.size_out / units.size_in, run.bias.detach() * units.size_out
-        connector = Connector.from_rows(
-            list(zip(run.parents, weights, strict=True)),
-            bias,
-            run.rows.codes.width,
-            threshold=threshold * units.size_out,
-            solver=repr(self)
-            if self.inputs is None
-            else f"GateDictionary(fan_in={self.fan_in}, l0={self.l0}, lam={self.lam})",
-        )
-        children = torch.bincount(run.parents.flatten(), minlength=run.rows.codes.width)
-        info = {
-            **kept_out,
-            "dead_outputs": int((counts == 0).sum()),
-            "largest_out_degree": int(children.max()),
-            "inputs_used": int((children > 0).sum()),
-            "seconds": time.perf_counter() - began,
-        }
-        dictionary, offset = run.dictionary.detach(), run.offset.detach() * units.size_out + units.mean_out
-        bypass = None
-        if past is not None:
-            connector = ProductConnector.after(connector, past.connector)
-            dictionary, offset, bypass = torch.cat([dictionary, past.W_dec]), offset + past.b_dec, past.bypass_in
-        if len(run.linear):
-            bypass = run.bypass.new_zeros(run.rows.codes.width, run.rows.y.shape[1])
-            bypass[run.linear] = run.bypass.detach() * units.size_out / units.size_in
-        return GateBasis(
-            basis_in,
-            connector,
-            dictionary,
-            offset,
-            segment.d_in,
-            bypass,
-            segment.hook_in,
-            segment.hook_out,
-            info,
-        )
-
-
-def _check(segment: Segment, basis_in: Basis, start: Any) -> None:
-    """Refuse dictionaries of other widths, and those of a pair that were made for another segment."""
-    check_width(basis_in, segment.hook_in, segment.d_in)
-    check_width(start, segment.hook_out, segment.d_out)
-    at_output(start).check(segment)
+    def _said(self) -> str:
+        """What the wires say they were found by; dictionaries at hand are no part of it."""
+        short = f"GateDictionary(fan_in={self.fan_in}, l0={self.l0}, lam={self.lam})"
+        return repr(self) if self.inputs is None else short

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from ..basis.linear import basis_width
-from ..basis.recipe import as_recipe, is_recipe
+from ..activations.collecting import hook_names
+from ..basis.linear import Basis, basis_width
+from ..basis.recipe import as_recipe, check_there, is_recipe
 from ..errors import BasisError
 from ..segments import Segment
+from .gate_basis import GateBasis
 
 
-def refuse_meeting(segments: Sequence[Segment]) -> None:
-    """Refuse segments of which one begins where another ends.
+def fitted(
+    segments: Sequence[Segment],
+    acts: Mapping[str, Tensor],
+    inputs: Any,
+    train: Callable[[Segment, Basis, Tensor, Tensor], GateBasis],
+) -> dict[str, Basis]:
+    """hook_in -> input dictionary, hook_out -> gates, for each segment, by `train(segment, basis_in, x, y)`.
 
     Raises:
-        BasisError: naming where they meet.
+        BasisError: segments that meet. DataError: no activations at an end of a segment.
     """
     meeting = {s.hook_in for s in segments} & {s.hook_out for s in segments}
     if meeting:
@@ -25,6 +32,13 @@ def refuse_meeting(segments: Sequence[Segment]) -> None:
             f"segments meet at {', '.join(sorted(meeting))}: a gate dictionary stands at the end of its own segment and cannot encode "
             "for the next. Fit each segment by itself"
         )
+    check_there(acts, hook_names(segments))
+    found: dict[str, Basis] = {}
+    for segment in segments:
+        basis_in = dictionary_at(inputs, segment, segment.hook_in, acts)
+        gates = train(segment, basis_in, acts[segment.hook_in], acts[segment.hook_out])
+        found[segment.hook_in], found[segment.hook_out] = gates.basis_in, gates
+    return found
 
 
 def dictionary_at(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) -> Any:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..codes.rows import Codes, products_by_column, scipy_csr
+from ..codes.rows import Codes, merged, minus, products_by_column, scipy_csr
 from ..edits.rows import Both
 from ..errors import BasisError
 
@@ -49,7 +49,7 @@ class NormalEquations:
         f_edited, y_edited = terms(edited[0]), edited[1]
         self.add(f_edited, y_edited)
         if lam:
-            self.add(_difference(f_edited, f), y_edited - y, lam, constant=False)
+            self.add(merged([f_edited, minus(f)]), y_edited - y, lam, constant=False)
 
     def add_sparse(self, codes: Codes, targets: Codes) -> None:
         a = _with_constant(codes, True)
@@ -76,15 +76,6 @@ class NormalEquations:
         inner.diagonal()[-1] += 1e-9
         solution = torch.cholesky_solve(self.cross, torch.linalg.cholesky(inner))
         return solution[:-1].T.float().contiguous(), solution[-1].float()
-
-
-def _difference(a: Codes, b: Codes) -> Codes:
-    """a - b over the same rows; entries of one feature are left beside one another."""
-    row = torch.cat([a.row, b.row])
-    order = torch.argsort(row, stable=True)
-    return Codes.from_entries(
-        row[order], torch.cat([a.col, b.col])[order], torch.cat([a.value, -b.value])[order], len(a), a.width
-    )
 
 
 def _with_constant(codes: Codes, constant: bool) -> Any:

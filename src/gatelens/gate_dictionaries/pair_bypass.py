@@ -11,23 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..activations.collecting import hook_names
 from ..basis.linear import Basis, check_width
-from ..basis.recipe import RecipeDefaults, check_there
+from ..basis.recipe import RecipeDefaults
 from ..codes.csr import csr, spread
-from ..codes.rows import Codes, stacked
+from ..codes.rows import Codes, beside, stacked
 from ..connectors import Connector, ProductConnector
 from ..edits.counterfactual import Counterfactual
-from ..edits.rows import Rows
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all
 from .gate_basis import GateBasis, check_finite_codes
-from .given import dictionary_at, refuse_meeting, shape_of
+from .given import fitted, shape_of
 from .normal_equations import NormalEquations
-from .products import Candidates, Products, Residuals, beside, scaled
+from .products import Candidates, Products, Sample
 
 #: rows that go into the normal equations at a time
 _BLOCK = 65_536
@@ -91,14 +89,7 @@ class PairBypass(RecipeDefaults):
         Raises:
             BasisError: as said above.
         """
-        refuse_meeting(segments)
-        check_there(acts, hook_names(segments))
-        found: dict[str, Basis] = {}
-        for segment in segments:
-            basis_in = dictionary_at(self.inputs, segment, segment.hook_in, acts)
-            found[segment.hook_in] = basis_in
-            found[segment.hook_out] = self.train(segment, basis_in, acts[segment.hook_in], acts[segment.hook_out])
-        return found
+        return fitted(segments, acts, self.inputs, self.train)
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         """Either end: the input dictionary's features, or the products."""
@@ -136,23 +127,23 @@ class PairBypass(RecipeDefaults):
         x, y, codes, basis_in = there((x, y, codes, basis_in), segment.device)
         codes = Codes.encode(basis_in, x) if codes is None else codes
         self._check(codes)
-        rows = host(self._rows(segment, basis_in, x, y, codes))
+        sample = host(self._sample(segment, basis_in, x, y, codes))
         typical = codes.typical().cpu()
         steps = iter(bar(range(3), "products", self.progress))
         next(steps)
         linear = _Terms(typical, None)
-        map_, offset = linear.solve(rows, self.lam, self.shrink)
+        map_, offset = linear.solve(sample, self.lam, self.shrink)
         next(steps)
-        candidates = Candidates.of(
-            rows.few(_SCORED_ROWS).left(linear, map_, offset, self.lam), typical, self.min_together
-        )
+        few = sample.part(spread(len(sample.natural[1]), _SCORED_ROWS))
+        left = few.each(lambda codes, y: (codes, y - linear.of(codes).times(map_.T) - offset))
+        candidates = Candidates.of(left, typical, self.min_together, self.lam)
         chosen = candidates.best(self.pairs, self.min_together)
         if self.shuffled:
             chosen = candidates.shuffled(chosen, self.seed)
         next(steps)
-        weights, offset = _Terms(typical, chosen).solve(rows, self.lam, self.shrink)
+        weights, constant = _Terms(typical, chosen).solve(sample, self.lam, self.shrink)
         info = {"candidates": len(candidates.score), "seconds": time.perf_counter() - began}
-        return _basis(segment, host(basis_in), chosen, weights, offset, info)
+        return _basis(segment, host(basis_in), chosen, weights, constant, info)
 
     def _check(self, codes: Codes) -> None:
         check_finite_codes(codes.value)
@@ -168,43 +159,12 @@ class PairBypass(RecipeDefaults):
                 "Give more rows (counterfactual.pairs says how many of them are used), or ask for fewer pairs"
             )
 
-    def _rows(self, segment: Segment, basis_in: Basis, x: Tensor, y: Tensor, codes: Codes) -> _Rows:
+    def _sample(self, segment: Segment, basis_in: Basis, x: Tensor, y: Tensor, codes: Codes) -> Sample:
         if self.counterfactual is None:
-            return _Rows(codes, y)
+            return Sample((codes, y))
         found = list(self.counterfactual.pairs_of(segment, basis_in, x, _BLOCK, codes))
-        natural, edited = (stacked(c) for c in ([p.codes for p in found], [p.edit.codes for p in found]))
-        return _Rows(natural, torch.cat([p.y for p in found]), edited, torch.cat([p.y_edited for p in found]))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Natural rows, and where there are any their edits: features and outputs."""
-
-    codes: Codes
-    y: Float[Tensor, "rows d"]
-    edited: Codes | None = None
-    y_edited: Float[Tensor, "rows d"] | None = None
-
-    def paired(self) -> Rows:
-        edited, y_edited = self.edited, self.y_edited
-        if edited is None or y_edited is None:
-            return Rows(self.codes, self.y)
-        return Rows(self.codes, self.y, lambda index, _: (edited.rows(index), y_edited[index]))
-
-    def few(self, most: int) -> _Rows:
-        kept = spread(len(self.y), most)
-        if self.edited is None or self.y_edited is None:
-            return _Rows(self.codes.rows(kept), self.y[kept])
-        return _Rows(self.codes.rows(kept), self.y[kept], self.edited.rows(kept), self.y_edited[kept])
-
-    def left(self, terms: _Terms, weights: Tensor, offset: Tensor, lam: float) -> Residuals:
-        """What a map of some terms leaves."""
-        left = self.y - terms.of(self.codes).times(weights.T) - offset
-        if self.edited is None or self.y_edited is None:
-            return Residuals(self.codes, left)
-        return Residuals(
-            self.codes, left, self.edited, self.y_edited - terms.of(self.edited).times(weights.T) - offset, lam
-        )
+        natural = stacked([p.codes for p in found]), torch.cat([p.y for p in found])
+        return Sample(natural, (stacked([p.edit.codes for p in found]), torch.cat([p.y_edited for p in found])))
 
 
 @dataclass(frozen=True)
@@ -215,14 +175,15 @@ class _Terms:
     products: Products | None
 
     def of(self, codes: Codes) -> Codes:
-        f = scaled(codes, self.typical)
+        f = codes.over(self.typical[codes.col])
         return f if self.products is None else beside(f, self.products.of(codes))
 
-    def solve(self, rows: _Rows, lam: float, shrink: float) -> tuple[Float[Tensor, "d terms"], Float[Tensor, " d"]]:
+    def solve(self, sample: Sample, lam: float, shrink: float) -> tuple[Float[Tensor, "d terms"], Float[Tensor, " d"]]:
         """Weights and intercept of least squares, with the loss of gates."""
         normal = NormalEquations()
-        for both in rows.paired().blocks(torch.arange(len(rows.y)), _BLOCK):
-            normal.add_edited(*both, lam, self.of)
+        for block in torch.arange(len(sample.natural[1])).split(_BLOCK):
+            part = sample.part(block)
+            normal.add_edited(part.natural, part.edited, lam, self.of)
         return normal.solve(shrink)
 
 
@@ -233,17 +194,9 @@ def _basis(
     first, second = (_one_each(f, chosen.typical) for f in (chosen.first, chosen.second))
     linear = weights[:, :m].T / chosen.typical.clamp_min(1e-12)[:, None]
     linear[chosen.typical == 0] = 0
-    return GateBasis(
-        basis_in,
-        ProductConnector.of(first, second),
-        weights[:, m:].T.contiguous(),
-        offset,
-        segment.d_in,
-        linear,
-        segment.hook_in,
-        segment.hook_out,
-        info,
-    )
+    wires, dictionary = ProductConnector.of(first, second), weights[:, m:].T.contiguous()
+    ends = segment.hook_in, segment.hook_out
+    return GateBasis(basis_in, wires, dictionary, offset, segment.d_in, linear, *ends, info)
 
 
 def _one_each(feature: Tensor, typical: Float[Tensor, " m"]) -> Connector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..codes.rows import Codes, scipy_csr, weighted_rows
+from ..edits.rows import Both
 from ..errors import BasisError
 
 _SHUFFLES = 50
@@ -48,20 +50,19 @@ class Products:
 
 
 @dataclass(frozen=True)
-class Residuals:
-    """What a fit has left of natural rows and of edits of them.
+class Sample:
+    """Features and outputs (or what a fit has left of them) of natural rows and, where there are any, of edits of them."""
 
-    Attributes:
-        codes, left: the natural rows' features, and what is left of their outputs. edited, left_edited: the same of their edits,
-            None where there are none.
-        lam: weight of the squared error of each pair's difference.
-    """
+    natural: Both
+    edited: Both | None = None
 
-    codes: Codes
-    left: Float[Tensor, "rows d"]
-    edited: Codes | None = None
-    left_edited: Float[Tensor, "rows d"] | None = None
-    lam: float = 0.0
+    def each(self, change: Callable[[Codes, Tensor], Both]) -> Sample:
+        """The same of the natural rows and of their edits."""
+        return Sample(change(*self.natural), None if self.edited is None else change(*self.edited))
+
+    def part(self, index: Int[Tensor, " some"]) -> Sample:
+        """Some of the rows."""
+        return self.each(lambda codes, y: (codes.rows(index), y[index]))
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class Candidates:
     score: Float[Tensor, " p"]
 
     @classmethod
-    def of(cls, residuals: Residuals, typical: Float[Tensor, " m"], together: int) -> Candidates:
-        """All pairs that are on together in at least so many natural rows."""
-        scorer = _Scorer(residuals, typical, together)
-        found = [scorer.with_later(i) for i in range(residuals.codes.width)]
+    def of(cls, left: Sample, typical: Float[Tensor, " m"], together: int, lam: float) -> Candidates:
+        """All pairs that are on together in at least so many natural rows; `lam` weighs the differences of what is left."""
+        scorer = _Scorer(left, typical, together, lam)
+        found = [scorer.with_later(i) for i in range(left.natural[0].width)]
         second, score = (torch.cat([part[k] for part in found]) for k in (0, 1))
         first = torch.repeat_interleave(torch.tensor([len(part[0]) for part in found]))
         return cls(Products(first, second, typical), score)
@@ -131,17 +132,18 @@ class Candidates:
 class _Scorer:
     """Scores of one feature's pairs with all later ones at a time: a table of all pairs is never made."""
 
-    def __init__(self, residuals: Residuals, typical: Float[Tensor, " m"], together: int):
-        self.together, self.lam = together, residuals.lam
-        self.natural = len(residuals.codes)
+    def __init__(self, sample: Sample, typical: Float[Tensor, " m"], together: int, lam: float):
+        self.together, self.lam = together, lam
+        codes, left = sample.natural
+        self.natural = len(codes)
         scale = 1 / typical.clamp_min(1e-12).double().numpy()
-        f = _scaled(residuals.codes, scale)
-        self.left, self.both = residuals.left, None
-        if residuals.edited is not None and residuals.left_edited is not None:
+        f = _scaled(codes, scale)
+        self.left, self.both = left, None
+        if sample.edited is not None:
             from scipy.sparse import vstack
 
-            edited, change = _scaled(residuals.edited, scale), self.lam * (residuals.left_edited - residuals.left)
-            self.left = torch.cat([residuals.left - change, residuals.left_edited + change])
+            edited, change = _scaled(sample.edited[0], scale), lam * (sample.edited[1] - left)
+            self.left = torch.cat([left - change, sample.edited[1] + change])
             self.both = f.multiply(edited).tocsr()
             self.both_columns = self.both.tocsc()
             f = vstack([f, edited], format="csr")
@@ -188,16 +190,3 @@ def _scaled(codes: Codes, scale: np.ndarray) -> Any:
     f.data = f.data * scale[f.indices]
     f.sort_indices()
     return f
-
-
-def beside(codes: Codes, more: Codes) -> Codes:
-    """The features of two codes of the same rows, one after the other."""
-    row = torch.cat([codes.row, more.row])
-    order = torch.argsort(row, stable=True)
-    col, value = torch.cat([codes.col, more.col + codes.width]), torch.cat([codes.value, more.value])
-    return Codes.from_entries(row[order], col[order], value[order], len(codes), codes.width + more.width)
-
-
-def scaled(codes: Codes, typical: Float[Tensor, " m"]) -> Codes:
-    """The features over their typical values."""
-    return Codes(codes.crow, codes.col, codes.value / typical[codes.col], codes.width)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ... import store
 from ...errors import BasisError, HubError, unknown
-from .plain import plain
+from .plain import PlainSAE, plain
 
 #: the SAEs inside the package, and those in a data package of our own
 SHIPPED, SMOLLM2 = "gpt2-mini", "smollm2"
@@ -25,6 +28,25 @@ def sae_lens_works() -> bool:
     except Exception:  # ImportError, or whatever its modules make of another transformer-lens
         return False
     return True
+
+
+def in_sae_lens_form(
+    architecture: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    apply_b_dec_to_input: bool = False,
+) -> Any:
+    """Weights as a sae-lens SAE or transcoder, frozen; without sae-lens as a `PlainSAE`: the same function, and the same files."""
+    settings = {"architecture": architecture, "apply_b_dec_to_input": apply_b_dec_to_input, "metadata": dict(metadata)}
+    if not sae_lens_works():
+        return PlainSAE(settings, tensors)
+    from sae_lens import SAE
+
+    (d_sae, d_out), device = tensors["W_dec"].shape, str(tensors["W_dec"].device)
+    widths = {"d_in": len(tensors["W_enc"]), "d_sae": d_sae, "d_out": d_out}
+    module = SAE.from_dict(settings | widths | {"device": device})
+    module.load_state_dict(dict(tensors))
+    return module.eval().requires_grad_(False)
 
 
 def from_folder(folder: Path, device: str = "cpu") -> Any:

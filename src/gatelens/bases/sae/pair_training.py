@@ -50,6 +50,12 @@ class PairWeights:
     bypass: Float[Tensor, "d_in d_out"] | None
     dead: int
 
+    def tensors(self, jump: bool = True) -> dict[str, Tensor]:
+        """By sae-lens' names; `jump`: with its threshold, for every feature."""
+        parts = {"W_enc": self.encoder.T, "b_enc": self.bias, "W_dec": self.dictionary, "b_dec": self.offset}
+        parts |= {"threshold": torch.full_like(self.bias, self.threshold)} if jump else {}
+        return parts | ({} if self.bypass is None else {"W_skip": self.bypass.T})
+
 
 @dataclass(frozen=True)
 class PairTraining(DictionaryTraining):

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...errors.progress import bar
 from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, host
+from .files import in_sae_lens_form
 from .training import DictionaryTraining
 
 
@@ -40,13 +41,5 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
         tell_curve(f"tied/{hook}", step, loss.item)
         with torch.no_grad():
             W /= W.norm(dim=0).clamp_min(1e-8)
-    return _as_sae_lens(*host((W.detach(), b.detach(), c.detach())), hook)
-
-
-def _as_sae_lens(W: Float[Tensor, "d f"], b: Float[Tensor, " d"], c: Float[Tensor, " f"], hook: str) -> Any:
-    from sae_lens import StandardSAE, StandardSAEConfig
-
-    sae = StandardSAE(StandardSAEConfig(d_in=W.shape[0], d_sae=W.shape[1], apply_b_dec_to_input=True))
-    sae.load_state_dict({"W_enc": W, "W_dec": W.T.contiguous(), "b_enc": c, "b_dec": b})
-    sae.cfg.metadata.hook_name = hook
-    return sae.eval().requires_grad_(False)
+    tensors = host({"W_enc": W.detach(), "W_dec": W.detach().T.contiguous(), "b_enc": c.detach(), "b_dec": b.detach()})
+    return in_sae_lens_form("standard", tensors, {"hook_name": hook}, apply_b_dec_to_input=True)

@@ -20,13 +20,14 @@ from ...errors import BasisError
 from ...errors.progress import watched
 from ...models import host
 from ...segments import Segment
-from .files import sae_lens_works
+from .files import in_sae_lens_form, sae_lens_works
 from .pair_training import PairTraining, PairWeights, train_pair
-from .plain import PlainSAE
 from .tied import train_tied
-from .training import DictionaryTraining, check_rows
+from .training import DictionaryTraining, check_rows, shuffled
 
 Architecture = Literal["batchtopk", "matryoshka", "topk", "relu", "tied"]
+#: sae-lens' names of architectures, where they are others
+THEIRS = {"matryoshka": "matryoshka_batchtopk", "relu": "standard"}
 #: widths of the nested dictionaries of "matryoshka", as shares of the whole
 NESTED = (1 / 8, 1 / 4, 1 / 2, 1)
 #: a feature that was off for a fortieth of the training is pulled back to what the others miss; sae-lens' own thousand
@@ -152,30 +153,22 @@ class TrainedSAE(DictionaryTraining):
             autocast=False,
         )
         sae = self._training_sae(x, d_sae)
+        order = shuffled(len(x), plan.batch_size, torch.Generator().manual_seed(self.seed), whole=True)
         with _bar(watched(self.progress)):
-            sae = SAETrainer(cfg=config, sae=sae, data_provider=_rows(x, plan.batch_size, self.seed)).fit()
+            sae = SAETrainer(cfg=config, sae=sae, data_provider=(x[index] for index in order)).fit()
         return inference_form(sae, hook)
 
     def _training_sae(self, x: Float[Tensor, "rows d"], d_sae: int) -> Any:
-        import sae_lens as sl
+        from sae_lens.registry import get_sae_training_class
 
-        shared: dict[str, Any] = {
-            "d_in": x.shape[1],
-            "d_sae": d_sae,
-            "device": str(x.device),
-            "apply_b_dec_to_input": True,
-        }
-        if self.architecture == "batchtopk":
-            sae = sl.BatchTopKTrainingSAE(sl.BatchTopKTrainingSAEConfig(k=float(self.k), **shared))
-        elif self.architecture == "matryoshka":
-            widths = sorted({max(1, round(share * d_sae)) for share in NESTED})
-            sae = sl.MatryoshkaBatchTopKTrainingSAE(
-                sl.MatryoshkaBatchTopKTrainingSAEConfig(k=float(self.k), matryoshka_widths=widths, **shared)
-            )
-        elif self.architecture == "topk":
-            sae = sl.TopKTrainingSAE(sl.TopKTrainingSAEConfig(k=int(self.k), **shared))
-        else:
-            sae = sl.StandardTrainingSAE(sl.StandardTrainingSAEConfig(l1_coefficient=self.l1, **shared))
+        own: dict[str, Any] = {"l1_coefficient": self.l1} if self.architecture == "relu" else {"k": float(self.k)}
+        if self.architecture == "topk":
+            own["k"] = int(self.k)
+        if self.architecture == "matryoshka":
+            own["matryoshka_widths"] = sorted({max(1, round(share * d_sae)) for share in NESTED})
+        trained, config = get_sae_training_class(THEIRS.get(self.architecture, self.architecture))
+        sizes: dict[str, Any] = {"d_in": x.shape[1], "d_sae": d_sae, "device": str(x.device)}
+        sae: Any = trained(config(**sizes, apply_b_dec_to_input=True, **own))
         sae.b_dec.data = x.mean(0)  # the mean is learned at once instead of over thousands of steps
         return sae
 
@@ -194,28 +187,11 @@ def inference_form(sae: Any, hook: str) -> Any:
 
 
 def as_jumprelu(found: PairWeights, hook: str) -> Any:
-    """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold.
-
-    Where sae-lens does not work, as a `PlainSAE`, which is the same function and writes the same files.
-    """
-    if not sae_lens_works():
-        tensors = {"W_enc": found.encoder.T, "b_enc": found.bias, "W_dec": found.dictionary, "b_dec": found.offset}
-        tensors["threshold"] = torch.full_like(found.bias, found.threshold)
-        settings = {"architecture": "jumprelu", "apply_b_dec_to_input": False, "metadata": {"hook_name": hook or None}}
-        return PlainSAE(settings, tensors)
-    from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
-
-    d_sae, d_in = found.dictionary.shape
-    sae = JumpReLUSAE(
-        JumpReLUSAEConfig(d_in=d_in, d_sae=d_sae, device=str(found.encoder.device), apply_b_dec_to_input=False)
-    )
-    sae.W_enc.data, sae.b_enc.data = found.encoder.T.contiguous(), found.bias
-    sae.W_dec.data, sae.b_dec.data = found.dictionary, found.offset
-    sae.threshold.data = torch.full_like(found.bias, found.threshold)
-    sae.cfg.metadata.sae_lens_training_version = None  # sae-lens writes its own otherwise
-    if hook:
-        sae.cfg.metadata.hook_name = hook
-    return sae.eval().requires_grad_(False)
+    """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold."""
+    metadata = {"sae_lens_training_version": None} | (
+        {"hook_name": hook} if hook else {}
+    )  # sae-lens writes its own otherwise
+    return in_sae_lens_form("jumprelu", found.tensors(), metadata)
 
 
 def single_threshold(sae: Any) -> PairWeights:
@@ -234,17 +210,6 @@ def single_threshold(sae: Any) -> PairWeights:
         )
     bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
     return PairWeights(sae.W_enc.T, bias, float(threshold[0]), sae.W_dec, sae.b_dec, None, 0)
-
-
-def _rows(x: Float[Tensor, "rows d"], batch_size: int, seed: int) -> Iterator[Float[Tensor, "batch d"]]:
-    """Batches without end; every row once before any row twice."""
-    generator = torch.Generator().manual_seed(seed)
-    kept = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(kept) < batch_size:
-            kept = torch.cat([kept, torch.randperm(len(x), generator=generator)])
-        yield x[kept[:batch_size]]
-        kept = kept[batch_size:]
 
 
 @contextmanager

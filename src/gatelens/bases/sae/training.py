@@ -60,6 +60,9 @@ class DictionaryTraining(RecipeDefaults):
     progress: bool | None = None
     data_parallel: bool = False
 
+    #: hook points whose rows a dictionary is trained on
+    ends = 1
+
     def __post_init__(self):
         counts = {name: getattr(self, name) for name in ("expansion", "d_sae", "k", "samples", "batch_size")}
         wrong = {name: value for name, value in counts.items() if value is not None and value < 1}
@@ -93,9 +96,9 @@ class DictionaryTraining(RecipeDefaults):
         return self.d_sae or self.expansion * width, float(self.k)
 
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:
-        """Its rows, and weights, gradients and two moments of Adam, in float32."""
+        """Its rows (of both ends, taken to be of one width, where it has two), weights, gradients and two moments of Adam, in float32."""
         features, active = self.shape_at(hook, width)
-        return training(rows, width, features, self.batch_size or LARGEST, active)
+        return training(rows, width, features, self.batch_size or LARGEST, active, ends=self.ends)
 
     def watched(self, progress: bool) -> Any:
         return replace(self, progress=progress)
@@ -120,11 +123,11 @@ def falling(step: int, steps: int) -> float:
     return rise * min(1.0, max(0.1, 1 - 0.9 * (step / steps - 2 / 3) * 3))
 
 
-def shuffled(rows: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
-    """Batches of row numbers without end, every row once before any row twice."""
-    batch, kept = min(batch, rows), torch.empty(0, dtype=torch.long)
+def shuffled(rows: int, batch: int, generator: torch.Generator, whole: bool = False) -> Iterator[Int[Tensor, " batch"]]:
+    """Batches of row numbers without end, every row once before any row twice; `whole`: also those larger than the rows are many."""
+    batch, kept = batch if whole else min(batch, rows), torch.empty(0, dtype=torch.long)
     while True:
-        if len(kept) < batch:
+        while len(kept) < batch:
             kept = torch.cat([kept, torch.randperm(rows, generator=generator)])
         yield kept[:batch]
         kept = kept[batch:]
