@@ -16,9 +16,9 @@ from ..errors import BasisError, ConfigError
 from ..lazy import shows_itself
 from ..models import host, place_of
 from ..segments import Segment
-from .protocol import Basis as Basis
-from .protocol import BasisRecipe as BasisRecipe
 from .recipe import AtWork, RecipeDefaults, check_there
+from .recipe import Basis as Basis
+from .recipe import BasisRecipe as BasisRecipe
 
 
 @shows_itself

@@ -7,26 +7,22 @@ dictionary of a pair of hook points.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import BasisError
 from ..models import blockwise, place_of
 from ..segments import Segment
 from .features import encode_rows
-from .linear import directions, encoder_directions
-from .pair import PairBasis, read_off
-from .protocol import Basis
+from .linear import Basis, directions, encoder_weights
 
 _ROWS = 4_096
 
 
-@runtime_checkable
-class OutputDictionary(Protocol):
-    """What every room may ask of the dictionary at a segment's output.
+class OutputDictionary:
+    """What every room may ask of the dictionary at a segment's output, with the answers of a basis that reads features from y.
 
     Attributes:
         reads_output: whether its features are read from y, so that it can be spliced in by itself.
@@ -36,90 +32,56 @@ class OutputDictionary(Protocol):
         seconds: what its training took, where it says so.
     """
 
-    reads_output: bool
+    reads_output = True
     by_construction: str
-    bypassed: int
-    connector: Any
-    seconds: float | None
+    connector: Any = None
+
+    def __init__(self, basis: Any):
+        self.basis, self.by_construction = basis, str(getattr(basis, "by_construction", ""))
+
+    @property
+    def bypassed(self) -> int:
+        return 0
+
+    @property
+    def seconds(self) -> float | None:
+        return None
 
     def source(self, segment: Segment) -> str:
         """The hook point whose rows its features are computed from."""
-        ...
-
-    def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
-        """[rows, f] the features, dense or CSR."""
-        ...
-
-    def read(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
-        """The features from rows at `source`."""
-        ...
-
-    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
-        """The features as y shows them, whatever the dictionary says of x; with derivatives."""
-        ...
-
-    def drive(self, out: int) -> Float[Tensor, " d_out"] | None:
-        """A direction whose product with y moves the feature, below its threshold too; None where none is known."""
-        ...
-
-    def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
-        """The output that the features stand for, with what goes past them."""
-        ...
-
-    def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
-        """What an edit of the input changes past the features."""
-        ...
-
-    def check(self, segment: Segment) -> None:
-        """Refuse a segment that it was not made for."""
-        ...
-
-
-class ReadsOutput:
-    """A basis of one hook point as an output dictionary: its features are what it encodes of y."""
-
-    reads_output = True
-    bypassed = 0
-    connector = None
-    seconds = None
-
-    def __init__(self, basis: Any):
-        self.basis = basis
-
-    @property
-    def by_construction(self) -> str:
-        return str(getattr(self.basis, "by_construction", ""))
-
-    def source(self, segment: Segment) -> str:
         return segment.hook_out
 
     def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
+        """[rows, f] the features, dense or CSR."""
         return encode_rows(self.basis, y)
 
     def read(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]:
+        """The features from rows at `source`."""
         return self.basis.encode(rows)
 
     def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """The features as y shows them, whatever the dictionary says of x; with derivatives."""
         return self.basis.encode(y)
 
     def drive(self, out: int) -> Float[Tensor, " d_out"] | None:
-        try:
-            return encoder_directions(self.basis)[:, out]
-        except BasisError:
-            return None
+        """A direction whose product with y moves the feature, below its threshold too; None where none is known."""
+        weights = encoder_weights(self.basis)
+        return None if weights is None else weights[:, out]
 
     def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
+        """The output that the features stand for, with what goes past them."""
         return self.basis.decode(f)
 
     def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
+        """What an edit changes past the features: of the input's features by `change`, of the input itself by `step`."""
         return 0.0
 
     def check(self, segment: Segment) -> None:
-        """A basis of one hook point goes with any segment that ends there."""
+        """Refuse a segment that it was not made for; a basis of one hook point goes with any that ends there."""
 
 
-class ReadsInput(ReadsOutput):
-    """An object of a user's with `features_from(x)` and `decode(f)`."""
+class ReadsInput(OutputDictionary):
+    """The same of an object with `features_from(x)` and `decode(f)`: a dictionary of a pair of hook points."""
 
     reads_output = False
 
@@ -134,18 +96,25 @@ class ReadsInput(ReadsOutput):
         return self.basis.features_from(rows)
 
     def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
+        """What y shows of features that were computed from x, every other feature taken at its word: f + left D / |D|^2.
+
+        Where the output is what the dictionary says, nothing is left and these are the features. Where the model does otherwise, it
+        is what the model does: interventions read this, since features of the input agree with themselves whatever the model did.
+        """
         f = self.basis.features_from(x)
-        return read_off(f, y - self.decoded(f, x), directions(self.basis, f.shape[1]))
+        decoder = directions(self.basis, f.shape[1])
+        left = y - self.decoded(f, x)
+        return f + left @ decoder.T / decoder.square().sum(1).clamp_min(1e-24)
 
     def drive(self, out: int) -> Float[Tensor, " d_out"] | None:
         return None
 
 
 def at_output(basis: Any) -> OutputDictionary:
-    """The dictionary at a segment's output, with all that the protocol asks for."""
-    if isinstance(basis, PairBasis):
-        return basis  # pyright: ignore[reportReturnType]  # its attributes are class attributes and properties
-    return ReadsInput(basis) if callable(getattr(basis, "features_from", None)) else ReadsOutput(basis)  # pyright: ignore[reportReturnType]
+    """The dictionary at a segment's output, with all that may be asked of it."""
+    if isinstance(basis, OutputDictionary):
+        return basis
+    return ReadsInput(basis) if callable(getattr(basis, "features_from", None)) else OutputDictionary(basis)
 
 
 def output_features(basis_out: Any, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:

@@ -14,6 +14,7 @@ from ..errors import BasisError
 from ..models import blockwise
 from ..segments import Segment
 from .features import coded
+from .output import ReadsInput
 
 _ROWS = 4_096
 
@@ -26,7 +27,7 @@ class PairShape:
     d_sae: int
 
 
-class PairBasis(ABC):
+class PairBasis(ReadsInput, ABC):
     """An output dictionary whose features are functions of the segment's input.
 
     It stands at `hook_out`: `decode(f)` gives y. It cannot encode y, since its features are not read from y:
@@ -58,26 +59,14 @@ class PairBasis(ABC):
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
         """The output features, from the activations at `hook_in`."""
 
-    #: the wires that the features are made of; None for features that are not made of wires
-    connector: Any = None
-    reads_output = False
-
     @property
-    def seconds(self) -> float | None:
-        """What its training took, where it says so."""
-        return None
-
-    def source(self, segment: Segment) -> str:
-        """The hook point whose rows the features are computed from."""
-        return segment.hook_in
+    def basis(self) -> PairBasis:
+        """What output dictionaries ask is asked of itself."""
+        return self
 
     def features(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Tensor:
         """The features, held as `encode_rows` holds them."""
         return coded(self.features_from, self.W_dec.device, x, len(self.W_dec))
-
-    def read(self, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:
-        """`features_from`, by the name that every output dictionary has."""
-        return self.features_from(rows)
 
     def decoded(self, f: Float[Tensor, "rows f"], x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
         """The output that the features stand for, with what a linear bypass carries beside them."""
@@ -107,27 +96,13 @@ class PairBasis(ABC):
         """The output that the features stand for, without what a linear bypass carries."""
         return f @ self.W_dec + self.b_dec
 
-    @property
-    def bypassed(self) -> int:
-        """How many inputs a linear map carries past the features."""
-        return 0
-
     def bypass(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"] | None:
         """What a dense linear map carries beside the features; None for a dictionary without one."""
         return None
 
-    def bypass_change(self, change: Float[Tensor, "rows m"], step: Float[Tensor, "rows d_in"]) -> Tensor | float:
-        """What an edit changes in the bypass: of the input's features by `change`, of the input itself by `step`; 0 without one."""
-        return 0.0
-
     def reconstruct(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows d_out"]:
         """The whole of what this dictionary says about y: features and bypass."""
         return self.decoded(self.features_from(x), x)
-
-    def shown(self, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> Float[Tensor, "rows f"]:
-        """What an output y shows of each feature: `read_off`."""
-        f = self.features_from(x)
-        return read_off(f, y - self.decoded(f, x), self.W_dec)
 
     def drive(self, out: int) -> Float[Tensor, " d_out"]:
         """A direction of y along which the feature is shown."""
@@ -153,17 +128,6 @@ class PairBasis(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label}, {self.d_in} -> {self.cfg.d_sae} features -> {self.cfg.d_in})"
-
-
-def read_off(
-    f: Float[Tensor, "rows f"], left: Float[Tensor, "rows d_out"], decoder: Float[Tensor, "f d_out"]
-) -> Float[Tensor, "rows f"]:
-    """What an output shows of features that were computed from the input, every other feature taken at its word: f + left D / |D|^2.
-
-    Where the output is what the dictionary says, nothing is `left` and these are the features. Where the model does otherwise, it
-    is what the model does: interventions read this, since features of the input agree with themselves whatever the model did.
-    """
-    return f + left @ decoder.T / decoder.square().sum(1).clamp_min(1e-24)
 
 
 def explained(basis: PairBasis, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> float:

@@ -1,4 +1,4 @@
-"""What the house asks of a recipe beyond `fit`, with the answers of one that has nothing to say.
+"""What a basis is, and what the house asks of a recipe beyond `fit`, with the answers of one that has nothing to say.
 
 A recipe is any object with `fit(segments, acts) -> dict[hook_name, Basis]`. Recipes of ours say more (how many features there
 will be, what training takes, whether hook points are fitted apart); `as_recipe` gives anybody else's the answers below.
@@ -7,8 +7,9 @@ will be, what training takes, whether hook points are fitted apart); `as_recipe`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
@@ -16,7 +17,22 @@ from ..errors.protocol import Foreign, completed
 from ..models.placing import HOST, rows_there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all, reading
-from .protocol import Basis
+
+
+@runtime_checkable
+class Basis(Protocol):
+    """Coordinates at a hook point. sae-lens SAEs satisfy it as they are."""
+
+    def encode(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows f"]: ...
+
+    def decode(self, f: Float[Tensor, "rows f"]) -> Float[Tensor, "rows d"]: ...
+
+
+@runtime_checkable
+class BasisRecipe(Protocol):
+    """Settings from which bases are fitted, all segments at once: rotations of neighbours are coupled."""
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]: ...
 
 
 def check_there(acts: Mapping[str, Tensor], hooks: Iterable[str]) -> None:
