@@ -21,7 +21,7 @@ from gatelens.basis.linear import directions
 from gatelens.data import Batches
 from gatelens.errors import BasisError, GateLensWarning
 from gatelens.gate_dictionaries.doors import taken_in
-from gatelens.gate_dictionaries.transcoder_basis import TranscoderBasis
+from gatelens.gate_dictionaries.transcoder import TranscoderBasis
 from gatelens.saving import load_basis, save_basis
 from support.small_models import flat_topk_config, sae_folder, sae_tensors
 

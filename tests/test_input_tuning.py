@@ -16,9 +16,8 @@ from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_run import GateTraining
-from gatelens.gate_dictionaries.gate_start import GateStart
+from gatelens.gate_dictionaries.gate_start import GateStart, Units
 from gatelens.gate_dictionaries.gate_training import GateRun
-from gatelens.gate_dictionaries.gate_units import Units
 from gatelens.gate_dictionaries.input_tuning import InputTuning, _JointRun
 from gatelens.segments import Segment
 

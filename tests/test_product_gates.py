@@ -14,7 +14,7 @@ from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_run import GateTraining
-from gatelens.gate_dictionaries.gate_units import Units
+from gatelens.gate_dictionaries.gate_start import Units
 from gatelens.gate_dictionaries.product_gates import ProductRun
 from gatelens.segments import Segment
 from gatelens.segments.segment import MLPWeights

@@ -12,7 +12,7 @@ import gatelens as gl
 from gatelens.bases.sae.shipped import shipped_folder, training_documents
 from gatelens.data.seen import document_hash, is_kept_apart, unseen
 from gatelens.errors import BasisError
-from gatelens.gate_dictionaries.transcoder_basis import read_transcoder
+from gatelens.gate_dictionaries.transcoder import read_transcoder
 from gatelens.store import packages
 from support.small_models import flat_topk_config, sae_folder, sae_tensors
 

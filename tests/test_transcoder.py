@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.sae.pair_training import level, ridge
+from gatelens.bases.sae.ridge import ridge
 from gatelens.basis.pair import explained
+from gatelens.codes.active import level
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.transcoder import Transcoder, TranscoderBasis, read_transcoder
 from gatelens.saving import load_basis, save_basis

@@ -20,7 +20,7 @@ from .basis.trial import AsComputed, off_by, rows_for, tolerance
 from .connectors import Connector
 from .errors import BasisError
 from .gate_dictionaries.gate_basis import GateBasis
-from .gate_dictionaries.transcoder_basis import TranscoderBasis
+from .gate_dictionaries.transcoder import TranscoderBasis
 
 #: rows on which what is read back is compared
 _PROOF = 256

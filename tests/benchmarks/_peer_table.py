@@ -37,7 +37,7 @@ from gatelens.evaluation.figures import fvu
 from gatelens.evaluation.rivals import ridge_to_output
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.input_tuning import InputTuning
-from gatelens.gate_dictionaries.transcoder_basis import TranscoderBasis, read_transcoder
+from gatelens.gate_dictionaries.transcoder import TranscoderBasis, read_transcoder
 from gatelens.solvers import calibrated
 from gatelens.store import dump_json, replace_file
 

@@ -43,7 +43,7 @@ from gatelens.data.documents import documents_of
 from gatelens.data.images import parse_idx, parse_parquet
 from gatelens.errors import GateLensError
 from gatelens.gate_dictionaries.gate_basis import GateBasis
-from gatelens.gate_dictionaries.transcoder_basis import read_transcoder
+from gatelens.gate_dictionaries.transcoder import read_transcoder
 from gatelens.pipeline import read_config
 from gatelens.pipeline.loading import with_weights
 from gatelens.saving import load_basis, save_basis

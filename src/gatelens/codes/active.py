@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,3 +110,17 @@ def decode_active(
 def unit_rows_(matrix: Tensor) -> None:
     """Scale every row to length 1, in place; rows of zeros stay."""
     matrix.div_(matrix.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+
+def level(parts: Iterable[Tensor], count: int) -> float:
+    """The value that `count` of the positive values exceed, over all parts; 0 where there are no more than that.
+
+    Only the largest are held: all that is positive would be half of rows by features.
+    """
+    largest: Tensor | None = None
+    for part in parts:
+        lowest = 0.0 if largest is None or len(largest) <= count else float(largest.min())
+        found = part[part > lowest]
+        largest = found if largest is None else torch.cat([largest, found])
+        largest = largest.topk(min(count + 1, len(largest)), sorted=False).values
+    return 0.0 if largest is None or len(largest) <= count else float(largest.min())

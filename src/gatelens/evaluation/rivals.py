@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..codes.rows import Codes
 from ..connectors import Connector
+from ..edits.rows import Sample
 from ..gate_dictionaries.gate_start import omp_wires
 from ..gate_dictionaries.normal_equations import NormalEquations
 from ..segments import Segment
@@ -41,9 +42,7 @@ def ridge_to_output(
         gram.add(codes, y)
     else:
         for pair in pairs.pairs_of(segment, basis_in, x, _PAIRS, codes):
-            gram.add(pair.codes, pair.y)
-            gram.add(pair.edit.codes, pair.y_edited)
-            gram.add(pair.edit.change, pair.y_edited - pair.y, lam, constant=False)
+            gram.add_edited(Sample((pair.codes, pair.y), (pair.edit.codes, pair.y_edited)), lam, pair.edit.change)
     weight, bias = gram.solve()
     return Connector.from_dense(weight, bias, activation="identity", solver="gate-free ridge")
 

@@ -13,7 +13,7 @@ from ..basis.pair import PairBasis
 from ..basis.trial import tried_from_input
 from ..errors import BasisError
 from ..segments import Segment
-from .transcoder_basis import TranscoderBasis
+from .transcoder import TranscoderBasis
 
 
 def taken_in(bases: Mapping[str, Any], segments: Sequence[Segment]) -> dict[str, Basis]:

@@ -24,11 +24,9 @@ from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate
 from .gate_basis import GateBasis, check_finite_codes
-from .gate_memory import check_memory, gates_estimate
 from .gate_run import GateTraining
-from .gate_start import GateStart, allowed_parents, omp_start, pointing
+from .gate_start import GateStart, Units, allowed_parents, check_memory, gates_estimate, omp_start, pointing
 from .gate_training import GateRun
-from .gate_units import Units
 from .given import dictionary_at, fitted, own, shape_of
 from .input_tuning import InputTuning
 from .pair_bypass import PairBypass

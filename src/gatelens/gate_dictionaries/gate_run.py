@@ -9,16 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bases.sae.pair_training import level
 from ..bases.sae.training import falling, shuffled
-from ..codes.active import Seen, decode_active, unit_rows_
+from ..codes.active import Seen, decode_active, level, unit_rows_
 from ..codes.rows import Codes, stacked, weighted_rows
 from ..connectors import Connector
 from ..edits.rows import Rows
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..models import there
-from .gate_units import Units
+from .gate_start import Units
 from .normal_equations import NormalEquations
 
 _BLOCK, _REFITTED = 1_024, 16_384  # rows whose gates are computed, and that go into the closed form, at a time
@@ -175,8 +174,10 @@ class Run(ABC):
             The lengths that dictionary rows had, for they keep length 1: the gates take them. The directions of the terms after the gates.
         """
         normal, n = NormalEquations(), len(self.dictionary)
-        for both in self.rows.blocks(index, _REFITTED):
-            normal.add_edited(*both, self.settings.lam, lambda codes: self.terms(codes, least))
+        for part in index.split(_REFITTED):
+            normal.add_edited(
+                self.rows.at(part).each(lambda codes, y: (self.terms(codes, least), y)), self.settings.lam
+            )
         found, offset = there(normal.solve(), self.offset.device)
         length = found[:, :n].norm(dim=0)
         live = length > 1e-6  # a gate that is never on has no direction of its own: it keeps what it had

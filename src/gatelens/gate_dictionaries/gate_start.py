@@ -1,4 +1,4 @@
-"""Where gate-first training starts: a first choice of parents, weights and dictionary for every gate."""
+"""Where gate-first training starts: its units, a first choice of parents, weights and dictionary for every gate, what it will take."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bases.sae.pair_training import level
+from ..bases.sae.pair_training import Scale
+from ..codes.active import level
 from ..codes.rows import Codes, products_by_column, scipy_csr, stacked
-from ..errors import BasisError
-from ..solvers.selection import forward_selection
+from ..errors import BasisError, TooLargeError
+from ..solvers.selection import forward_selection, selection_bytes
+from ..store.estimate import Estimate, in_all
 
 #: above this many entries, a table of inputs x outputs is screened by correlation instead of forward selection
 SELECTION_ENTRIES = 4_096 * 4_096
@@ -30,6 +32,42 @@ class GateStart:
     bias: Float[Tensor, " n"]
     dictionary: Float[Tensor, "n d"]
     offset: Float[Tensor, " d"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Outputs centred with mean square 1 per coordinate, input features in units of their root mean square norm."""
+
+    size_in: float
+    size_out: float
+    mean_out: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, codes: Codes, y: Float[Tensor, "rows d"]) -> Units:
+        out = Scale.of(y)
+        if out.size == 0:
+            raise BasisError(
+                "the output is the same in every row: there is nothing to explain. Collect more varied inputs"
+            )
+        mean_power = float(codes.value.double().square().sum()) / max(len(codes.value), 1)
+        return cls(max(mean_power, 1e-24) ** 0.5, out.size, out.mean)
+
+    def codes(self, codes: Codes) -> Codes:
+        return codes.over(self.size_in)
+
+    def y(self, y: Tensor) -> Tensor:
+        return (y - self.mean_out).div_(self.size_out)
+
+    def start(self, first: GateStart) -> GateStart:
+        """The start in training units; dictionary rows of another length than 1 hand their length to the gate."""
+        length = first.dictionary.norm(dim=1).clamp_min(1e-12)
+        return GateStart(
+            first.parents,
+            first.weights * length[:, None] * self.size_in / self.size_out,
+            first.bias * length / self.size_out,
+            first.dictionary / length[:, None],
+            self.y(first.offset),
+        )
 
 
 def allowed_parents(codes: Codes, dense_share: float, fan_in: int) -> tuple[Bool[Tensor, " m"], dict[str, int]]:
@@ -136,3 +174,31 @@ def _filled(chosen: Int[Tensor, "n found"], k: int, choices: int) -> Int[Tensor,
         taken[chosen[out][~missing]] = True
         chosen[out, missing] = (~taken).nonzero().squeeze(1)[: int(missing.sum())]
     return chosen
+
+
+def check_memory(m: int, n: int, gib: float) -> None:
+    """Refuse a regrowth table that would not fit, before anything is allocated."""
+    wanted = 8 * m * n / 2**30
+    if wanted > gib:
+        raise TooLargeError(
+            f"{m} input features x {n} gates: the table that finds new parents takes {wanted:.3g} GiB, memory_gib is {gib:g}. "
+            "Raise memory_gib, choose a smaller width, or set rounds=0 to keep the parents of the start"
+        )
+
+
+def gates_estimate(rows: int, width: int, features: int, active: float, fan_in: int) -> Estimate:
+    """Both ends' rows, their features, and tables of features by gates: those of the start, of new parents, or of the closed form.
+
+    Args:
+        width: of either end. features: at either end, so many of them `active` in a row.
+    """
+    square = features * features
+    chosen = selection_bytes(features, fan_in) if square <= SELECTION_ENTRIES else 16 * square
+    parts = {
+        "the activations": 2 * 4 * rows * width,
+        "the output in units of the training": 4 * rows * width,
+        "the features": int(28 * rows * min(active, features)),
+        "tables of features by gates": max(16 * square + chosen, 24 * square),
+        "dictionaries and optimiser": 6 * 4 * width * features,
+    }
+    return in_all("bases", parts, disk=4 * (2 * width + 2) * features)

@@ -14,8 +14,7 @@ from ..connectors import Connector
 from ..edits.rows import Rows
 from ..store.estimate import THRESHOLD_ROWS
 from .gate_run import Active, Found, GateTraining, Run, sums
-from .gate_start import GateStart
-from .gate_units import Units
+from .gate_start import GateStart, Units
 
 _REGROWN_UNTIL = 0.75
 _REGROWN = 256  # gates that exchange parents at once

@@ -19,8 +19,8 @@ from ..errors import BasisError
 from ..errors.progress import bar
 from ..models import host
 from ..segments import Segment
+from .gate_start import Units
 from .gate_training import GateRun
-from .gate_units import Units
 
 
 @dataclass(frozen=True)

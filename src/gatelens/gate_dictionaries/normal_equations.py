@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..codes.rows import Codes, merged, minus, products_by_column, scipy_csr
-from ..edits.rows import Both
+from ..edits.rows import Sample
 from ..errors import BasisError
 
 _SHRINK = 1e-3
@@ -30,26 +29,20 @@ class NormalEquations:
         a = _with_constant(codes, constant)
         self._add(a, weight * (a.T @ y.double().cpu().numpy()), weight)
 
-    def add_edited(
-        self,
-        natural: Both,
-        edited: Both | None,
-        lam: float,
-        terms: Callable[[Codes], Codes],
-    ) -> None:
+    def add_edited(self, sample: Sample, lam: float, change: Codes | None = None) -> None:
         """Natural rows and, where there are any, their edits and the differences of both: the loss that gates are trained with.
 
         Args:
-            terms: what the targets are a weighted sum of, from the features.
+            change: of the features from the ones to the others, where it is at hand.
         """
-        f, y = terms(natural[0]), natural[1]
+        f, y = sample.natural
         self.add(f, y)
-        if edited is None:
+        if sample.edited is None:
             return
-        f_edited, y_edited = terms(edited[0]), edited[1]
+        f_edited, y_edited = sample.edited
         self.add(f_edited, y_edited)
         if lam:
-            self.add(merged([f_edited, minus(f)]), y_edited - y, lam, constant=False)
+            self.add(merged([f_edited, minus(f)]) if change is None else change, y_edited - y, lam, constant=False)
 
     def add_sparse(self, codes: Codes, targets: Codes) -> None:
         a = _with_constant(codes, True)

@@ -17,6 +17,7 @@ from ..codes.csr import csr, spread
 from ..codes.rows import Codes, beside, stacked
 from ..connectors import Connector, ProductConnector
 from ..edits.counterfactual import Counterfactual
+from ..edits.rows import Sample
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..models import host, there
@@ -25,7 +26,7 @@ from ..store.estimate import Estimate, in_all
 from .gate_basis import GateBasis, check_finite_codes
 from .given import fitted, shape_of
 from .normal_equations import NormalEquations
-from .products import Candidates, Products, Sample
+from .products import Candidates, Products
 
 #: rows that go into the normal equations at a time
 _BLOCK = 65_536
@@ -182,8 +183,7 @@ class _Terms:
         """Weights and intercept of least squares, with the loss of gates."""
         normal = NormalEquations()
         for block in torch.arange(len(sample.natural[1])).split(_BLOCK):
-            part = sample.part(block)
-            normal.add_edited(part.natural, part.edited, lam, self.of)
+            normal.add_edited(sample.part(block).each(lambda codes, y: (self.of(codes), y)), lam)
         return normal.solve(shrink)
 
 

@@ -17,7 +17,7 @@ from ..segments import Segment
 from ..segments.segment import ACTIVATIONS
 from ..store.estimate import THRESHOLD_ROWS
 from .gate_run import Active, Found, GateTraining, Run, sums
-from .gate_units import Units
+from .gate_start import Units
 
 #: inputs a side at first, over those at the end; training's share by whose end they are all pruned
 _WIDE, _PRUNED_BY = 4, 0.6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..codes.rows import Codes, scipy_csr, weighted_rows
-from ..edits.rows import Both
+from ..edits.rows import Sample
 from ..errors import BasisError
 
 _SHUFFLES = 50
@@ -47,22 +46,6 @@ class Products:
 
     def only(self, chosen: Int[Tensor, " k"]) -> Products:
         return Products(self.first[chosen], self.second[chosen], self.typical)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Features and outputs (or what a fit has left of them) of natural rows and, where there are any, of edits of them."""
-
-    natural: Both
-    edited: Both | None = None
-
-    def each(self, change: Callable[[Codes, Tensor], Both]) -> Sample:
-        """The same of the natural rows and of their edits."""
-        return Sample(change(*self.natural), None if self.edited is None else change(*self.edited))
-
-    def part(self, index: Int[Tensor, " some"]) -> Sample:
-        """Some of the rows."""
-        return self.each(lambda codes, y: (codes.rows(index), y[index]))
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,21 @@ encoder and little else: 3,072 features of width 384 take about a minute for a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, unit_rows_
+from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, level, unit_rows_
 from ...distributed import Worker, add_up, from_first, shared, team
 from ...errors import BasisError
 from ...errors.progress import bar
 from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, rows_there, there
 from ...store.estimate import THRESHOLD_ROWS
-from .ridge import ridge as ridge
+from .ridge import ridge
 from .row_adam import RowAdam
 from .training import DictionaryTraining, falling, shuffled
 
@@ -339,17 +339,3 @@ def overlap(dictionary: Float[Tensor, "f d"], generator: torch.Generator) -> Flo
         squares = (directions @ directions.T).square()
         total = total + (squares - torch.diag(squares.diagonal())).amax(1).sum()
     return total / len(dictionary)
-
-
-def level(parts: Iterable[Tensor], count: int) -> float:
-    """The value that `count` of the positive values exceed, over all parts; 0 where there are no more than that.
-
-    Only the largest are held: all that is positive would be half of rows by features.
-    """
-    largest: Tensor | None = None
-    for part in parts:
-        lowest = 0.0 if largest is None or len(largest) <= count else float(largest.min())
-        found = part[part > lowest]
-        largest = found if largest is None else torch.cat([largest, found])
-        largest = largest.topk(min(count + 1, len(largest)), sorted=False).values
-    return 0.0 if largest is None or len(largest) <= count else float(largest.min())
