@@ -44,3 +44,23 @@ def test_parts_of_the_rules_are_kept_by_their_sizes(tmp_path, monkeypatch):
     figures = [{"name": "a", "value": 1}, {"name": "b", "value": 2}]
     collect_rules.replaced(figures, [{"name": "b", "value": 3}, {"name": "c", "value": 4}])
     assert figures == [{"name": "a", "value": 1}, {"name": "b", "value": 3}, {"name": "c", "value": 4}]
+
+
+def test_parts_of_speed_and_scaling_are_kept_and_collected(tmp_path, monkeypatch):
+    """Every part has a measurement; what was measured is kept and collected, what was not is there without a figure."""
+    scaling, speed = bench.load("scaling"), bench.load("speed")
+    monkeypatch.setattr(sys.modules["_kept"], "FOLDER", tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "tools"))
+    import collect_parts
+
+    assert set(scaling._parts((0,))) == set(scaling.PARTS)
+    monkeypatch.setattr(scaling, "efficiency", lambda work, seeds: [bench.Figure(work, 0.9, 0.85)])
+    monkeypatch.setattr(speed, "gram", lambda seed: [bench.Figure("gram", 9.0, 20, "lower")])
+    assert [f.name for f in scaling.measure((0, 1), None, ["gates"])] == ["gates"]
+    assert [f.value for f in speed.measure((4,), None, ["gram"])] == [9.0]
+    for module, name, seeds, part in ((scaling, "scaling", [0, 1], "gates"), (speed, "speed", [4], "gram")):
+        found = collect_parts.collected(module, name, seeds)
+        assert [p for p, about in found["parts"].items() if about["run"]] == [part]
+        assert [f["name"] for f in found["figures"] if f["value"] is not None] == [part]
+        assert all(f["note"] == collect_parts.NOT_RUN for f in found["figures"] if f["value"] is None)
+        assert len(found["figures"]) == len(module.PARTS)

@@ -18,6 +18,7 @@ from gatelens.errors import BasisError, TooLargeError
 from gatelens.evaluation import splice
 from gatelens.evaluation.causal import edit_figures
 from gatelens.evaluation.figures import connector_figures
+from gatelens.evaluation.parts import cut
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_run import GateTraining
@@ -169,7 +170,7 @@ def test_a_bypass_counts_in_splices_figures_and_edits():
     hooks = dict(splice(Circuit([segment], {"in": Nonnegative(WIDTH), "out": halved}, {segment.name: silent})))
     hooks["in"](x)
     assert torch.allclose(hooks["out"](x @ linear), x @ linear / 2, atol=1e-5)
-    assert connector_figures(silent, gates, x, silent(x), x @ linear, x)["fvu"] == pytest.approx(0, abs=1e-6)
+    assert connector_figures(silent, gates, cut(x), cut(silent(x)), x @ linear, x)["fvu"] == pytest.approx(0, abs=1e-6)
     found = edit_figures(segment, Nonnegative(WIDTH), gates, silent, x, removal, generator)
     assert found["r2"] == pytest.approx(1, abs=1e-5)
     figures = {"model": {"metric": "accuracy", "clean": 0.9, "ablated": 0.1}, "all_replaced": {"accuracy": 0.9}}

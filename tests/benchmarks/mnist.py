@@ -23,6 +23,7 @@ from gatelens.errors import DataError
 from gatelens.evaluation import Polish
 from gatelens.evaluation.baselines import random_weights
 from gatelens.evaluation.figures import connector_figures
+from gatelens.evaluation.parts import cut
 from gatelens.evaluation.passes import metric
 from gatelens.models.training import Training
 
@@ -186,8 +187,8 @@ def _shape(net: _Net, circuit: Circuit) -> dict[str, list[float]]:
         connector_figures(
             circuit.connectors[s.name],
             net.bases[s.hook_out],
-            features[s.hook_in],
-            features[s.hook_out],
+            cut(features[s.hook_in]),
+            cut(features[s.hook_out]),
             acts[s.hook_out],
         )
         for s in net.segments

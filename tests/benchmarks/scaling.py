@@ -1,10 +1,16 @@
 """Scaling: the speed of two processes against one, and what a billion tokens of GPT-2 small would take.
 
-Each process works for itself on its own shards, so the efficiency is T1 / (2 T2) with T1 the time of all shards in one
-process and T2 the time until the later of two has done its share. Beside it stands what the machine itself allows: T1 / T with
-T the time of two processes that each do all of the work, side by side and knowing nothing of each other. What two cores lose there
-(memory, caches, clock) no split of the work can win back. Start-up (importing torch and transformer-lens) is left out: the
-processes wait for one another before the clock starts. An idle machine is needed: the load is in the notes.
+The efficiency of two processes is one process's processor seconds over twice the seconds until the later of two has done its share.
+Beside it stands what the machine itself allows: T1 / T with T the time of two processes that each do all of the work, side by side
+and knowing nothing of each other. What two cores lose there (memory, caches, clock) no split of the work can win back. Start-up
+(importing libraries, making the inputs) is left out: the processes wait for one another before the clock starts. An idle machine is
+needed: the load before and after is in the notes, and processor seconds, which depend on it less, stand beside.
+
+A split is for work of minutes and hours. The works of a few seconds (three seeds) show what the split itself costs where it costs
+most; those of `4k` features and of SmolLM2 (one seed, for the time they take) are nearer to what somebody would split.
+
+A part is one work (`--only GramLasso gates`); finished parts are kept on the disk for a day. `tools/collect_parts.py scaling` writes
+what is there, and what is not, to docs/results/scaling.json.
 """
 
 from __future__ import annotations
@@ -16,133 +22,105 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _kept import finished, kept
+
 from gatelens.bench import Figure
 from support.processes import ended, launch
 
 SEEDS = (0, 1, 2)
 SHARDS, LAYERS, WIDTH, TOKENS = 8, 12, 768, 1_000_000_000
-
-WORKER = textwrap.dedent("""
-    import json, os, sys, time, warnings
-    from pathlib import Path
-    warnings.simplefilter("ignore")
-    import numpy as np, torch
-    import gatelens as gl
-    from gatelens import GramLasso, HookedMLP, ReluOMP, collect
-    from gatelens.data import Batches
-    from gatelens.distributed import meet, team, this_worker, together
-
-    work, folder, seed, split = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "split"
-    worker = this_worker()
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(seed)
-
-    def collecting():
-        rows = 8 * 2048
-        model, places = HookedMLP((784, 1024, 1024, 1024, 10), seed=seed), torch.arange(rows)
-        data = Batches(torch.rand(rows, 784, generator=generator), places % 10, torch.ones(rows, dtype=torch.bool), places, 512)
-        hooks = ["hook_post.0", "hook_post.1"]
-        collect(model, data.take(512), hooks)  # the first pass of a process is slower than all others
-        return lambda: collect(model, data, hooks, store=folder / "acts", shard_rows=2048)
-
-    def features(rows, width):
-        on = torch.rand(rows, width, generator=generator) < 0.05
-        f_in = torch.rand(rows, width, generator=generator) * on
-        mix = (torch.rand(width, width, generator=generator) < 3 / width).float()
-        return f_in.to_sparse_csr(), (f_in @ mix - 0.3).relu().to_sparse_csr()
-
-    def fitting():
-        solver, (f_in, f_out) = ReluOMP(max_fan_in=6, block=32, seed=seed), features(20_000, 256)
-        return lambda: solver.fit(f_in, f_out)
-
-    def gram():
-        solver, (f_in, f_out) = GramLasso(mean_wires=4), features(40_000, 1_024)
-        return lambda: solver.fit(f_in, f_out)
-
-    def small_gpt():
-        model = gl.load_model("gpt2-mini")
-        fit, held_out = gl.text_batches(model, "gpt2-mini-sample", rows=(240, 120), length=64, seed=seed)
-        segments = gl.mlp_segments(model, layers=[3])
-        return model, fit, held_out, segments, gl.collect(model, fit, segments)
-
-    def dictionaries():
-        *_, segments, acts = small_gpt()
-        recipes = [gl.TrainedSAE(d_sae=1_024, k=16, samples=120_000, batch_size=512, seed=i) for i in range(4)]
-        rows = acts[segments[0].hook_in]
-        return lambda: [recipes[i].train(rows) for i in team().owned(len(recipes))]
-
-    def circuit():
-        model, fit, held_out, segments, acts = small_gpt()
-        basis = gl.PretrainedSAE("gpt2-mini")
-        both = {hook: basis.load(hook) for hook in (segments[0].hook_in, segments[0].hook_out)}
-        return model, held_out, segments, both, acts, gl.build_circuit(model, segments, both, acts, gates=False)
-
-    def gates():
-        *_, segments, both, acts, found = circuit()
-        codes = [both[hook].encode(acts[hook]) for hook in (segments[0].hook_in, segments[0].hook_out)]
-        return lambda: gl.type_gates(found.connectors[segments[0].name], *codes)
-
-    def evaluation():
-        model, held_out, *_, found = circuit()
-        unseen = gl.collect(model, held_out, found.segments)
-        return lambda: gl.evaluate(model, found, held_out, acts=unseen, means={hook: unseen[hook].mean(0) for hook in unseen})
-
-    works = {"collect": collecting, "dictionaries": dictionaries, "GramLasso": gram, "ReluOMP": fitting}
-    act = (works | {"gates": gates, "evaluation": evaluation})[work]()
-    with together(worker):
-        meet()
-        began, cpu = time.perf_counter(), time.process_time()
-        if split:
-            act()
-            meet()
-    if not split:
-        folder = folder / str(worker.rank)
-        for name in ("RANK", "WORLD_SIZE"):
-            os.environ.pop(name, None)
-        act()
-    print(json.dumps({"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}))
-""")
+WORKER = Path(__file__).with_name("_split_work.py")
+#: what is split, and at what size; works that take minutes are measured with the first seed alone
+SIZES = {
+    "collect": "two hook points of an MLP of 1,024 neurons a layer, 16,384 images, kept on the disk",
+    "dictionaries": "four of 1,024 features on gpt2-mini's layer 3, 120,000 samples each, one to a process at a time",
+    "GramLasso": "1,024 features of which a twentieth is on, 40,000 rows: seconds",
+    "GramLasso-4k": "planted gates, 4,096 features, 100,000 rows",
+    "ReluOMP": "256 features of which a twentieth is on, 20,000 rows: seconds",
+    "ReluOMP-4k": "planted gates, 4,096 features, 100,000 rows",
+    "gates": "1,024 outputs of gpt2-mini's layer 3, without interventions",
+    "evaluation": "the own figures of a circuit in gpt2-mini, 4,096 tokens: seconds",
+    "evaluation-smollm2": "the own figures of a circuit of SmolLM2's layer 1 with its shipped dictionaries, 2,048 tokens",
+}
+LONG = ("GramLasso-4k", "ReluOMP-4k", "evaluation-smollm2")
+BAR = 0.85
+#: names for `--only`, in the order in which they are measured
+PARTS = (*SIZES, "along", "crashes", "tokens")
 
 
-def run(work: str, world: int, seed: int, split: bool = True) -> tuple[float, float]:
-    """Seconds until the last of `world` processes is done, and their processor seconds together.
+def measure(seeds: Sequence[int], data: Path | None, only: Sequence[str] = ()) -> Iterator[Figure]:
+    for name in only or PARTS:
+        yield from kept(_tag(seeds, name), _parts(seeds)[name])
+
+
+def so_far(seeds: Sequence[int]) -> dict[str, tuple[list[Figure], dict[str, Any]] | None]:
+    """Each part's figures, with date and commit; None for those that were not measured with these seeds."""
+    return {name: finished(_tag(seeds, name)) for name in PARTS}
+
+
+def absent(part: str) -> Figure:
+    """What stands in the place of a part that was not run."""
+    return Figure(_named(part) if part in SIZES else f"scaling, part {part}", None)
+
+
+def _tag(seeds: Sequence[int], part: str) -> str:
+    return f"scaling-{'-'.join(map(str, seeds))}-{part}"
+
+
+def _parts(seeds: Sequence[int]) -> dict[str, Callable[[], Iterable[Figure]]]:
+    works = {name: partial(efficiency, name, seeds[:1] if name in LONG else seeds) for name in SIZES}
+    return works | {
+        "along": lambda: [along(seeds)],
+        "crashes": lambda: [crashes(100)],
+        "tokens": partial(billion_tokens, seeds),
+    }
+
+
+def _named(work: str) -> str:
+    return f"efficiency of {work} at 2 processes"
+
+
+def run(work: str, world: int, seed: int, split: bool = True) -> tuple[float, list[float]]:
+    """Seconds until the last of `world` processes is done, and the processor seconds of each.
 
     Args:
         split: among them; else each does all of it.
     """
     with tempfile.TemporaryDirectory() as folder:
         how = "split" if split else "whole"
-        found = [json.loads(said) for said in ended(launch(world, "-c", WORKER, work, folder, str(seed), how))]
-    return max(f["seconds"] for f in found), sum(f["cpu"] for f in found)
+        found = [json.loads(said) for said in ended(launch(world, "-P", str(WORKER), work, folder, str(seed), how))]
+    return max(f["seconds"] for f in found), [f["cpu"] for f in found]
 
 
-def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
-    """Efficiency at two processes, then the table of a billion tokens."""
-    for work in ("collect", "dictionaries", "GramLasso", "ReluOMP", "gates", "evaluation"):
-        efficiency, by_cpu, allowed = [], [], []
-        for seed in seeds:
-            (one, cpu_one), (two, cpu_two) = run(work, 1, seed), run(work, 2, seed)
-            efficiency.append(one / (2 * two))
-            by_cpu.append(cpu_one / cpu_two)
-            allowed.append(one / run(work, 2, seed, split=False)[0])
-        yield Figure(
-            f"efficiency of {work} at 2 processes",
-            statistics.median(efficiency),
-            bar=0.85,
-            baselines={
-                "what two processes that share nothing reach": statistics.median(allowed),
-                "processor seconds of one / of two together": statistics.median(by_cpu),
-            },
-            note=f"T1 / (2 T2) on {os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}: other work on the machine lowers "
-            "it; processor seconds depend on it less, and say what the split itself costs",
-        )
-    yield along(seeds)
-    yield crashes(100)
-    yield from billion_tokens(seeds)
+def efficiency(work: str, seeds: Sequence[int]) -> Iterator[Figure]:
+    """One process against two, beside two that share nothing."""
+    rows, before = [], os.getloadavg()[0]
+    for seed in seeds:
+        (one, (cpu,)), (two, cpus) = run(work, 1, seed), run(work, 2, seed)
+        both, _ = run(work, 2, seed, split=False)
+        rows.append((cpu / (2 * two), one / both, cpu / sum(cpus), 2 * max(cpus) / sum(cpus), one, two, cpu))
+    value, allowed, by_cpu, slowest, one, two, cpu = map(statistics.median, zip(*rows, strict=True))
+    yield Figure(
+        _named(work),
+        value,
+        bar=BAR,
+        baselines={
+            "what two processes that share nothing reach": allowed,
+            "processor seconds of one / of two together": by_cpu,
+            "processor seconds of the slower of two / their mean": slowest,
+            "seconds of one": one,
+            "seconds of two": two,
+            "processor seconds of one": cpu,
+        },
+        note=f"{SIZES[work]}; processor seconds of one / (2 x seconds of two) on {os.cpu_count()} cores, {len(rows)} "
+        f"seed{'s' if len(rows) > 1 else ''}, load {before:.1f} before and {os.getloadavg()[0]:.1f} after (two processes make 2)",
+    )
 
 
 ALONG = textwrap.dedent("""

@@ -1,15 +1,23 @@
-"""What users wait for, against the peers that do the same: CPU seconds on one thread, all of a figure's parts in one run."""
+"""What users wait for, against the peers that do the same: CPU seconds on one thread, all of a figure's sides in one run.
+
+A part is one of `dictionaries`, `gram`, `omp` (`--only gram`); finished parts are kept on the disk for a day, and
+`tools/collect_parts.py speed` writes what is there, and what is not, to docs/results/speed.json.
+"""
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from _kept import finished, kept
 
 import gatelens as gl
 from gatelens.bench import Figure
@@ -26,10 +34,43 @@ OMP = (4_096, 200_000)
 MIN_FIRINGS = 100
 
 
-def measure(seeds: Sequence[int], data: Path | None) -> Iterator[Figure]:
-    yield from dictionaries(seeds)
-    yield from gram(seeds[0])
-    yield from omp(seeds[0])
+#: names for `--only`, in the order in which they are measured; the wires take one seed
+PARTS = ("dictionaries", "gram", "omp")
+
+
+def measure(seeds: Sequence[int], data: Path | None, only: Sequence[str] = ()) -> Iterator[Figure]:
+    parts = {
+        "dictionaries": partial(dictionaries, seeds),
+        "gram": partial(gram, seeds[0]),
+        "omp": partial(omp, seeds[0]),
+    }
+    for name in only or PARTS:
+        yield from kept(_tag(seeds, name), _loaded(parts[name]))
+
+
+def so_far(seeds: Sequence[int]) -> dict[str, tuple[list[Figure], dict[str, Any]] | None]:
+    """Each part's figures, with date and commit; None for those that were not measured with these seeds."""
+    return {name: finished(_tag(seeds, name)) for name in PARTS}
+
+
+def absent(part: str) -> Figure:
+    """What stands in the place of a part that was not run."""
+    return Figure(f"speed, part {part}", None)
+
+
+def _tag(seeds: Sequence[int], part: str) -> str:
+    return f"speed-{'-'.join(map(str, seeds))}-{part}"
+
+
+def _loaded(part: Callable[[], Iterator[Figure]]) -> Callable[[], Iterator[Figure]]:
+    """The figures of a part, with the load that the machine was under when it began."""
+
+    def figures() -> Iterator[Figure]:
+        load = os.getloadavg()[0]
+        for figure in part():
+            yield replace(figure, note=f"{figure.note}; load {load:.1f} when it began (itself adds 1)")
+
+    return figures
 
 
 # ---- dictionaries at equal steps

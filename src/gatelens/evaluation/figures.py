@@ -13,6 +13,7 @@ from ..basis.linear import Basis
 from ..basis.output import decoded_output
 from ..codes.csr import blocks
 from ..connectors import Connector, through
+from .parts import Cut, summed
 
 _ROWS = 4_096
 
@@ -33,14 +34,19 @@ def fvu(x: Float[Tensor, "rows d"], x_hat: Float[Tensor, "rows d"]) -> float | N
     return float((x - x_hat).double().square().sum() / variance) if variance > 0 else None
 
 
-def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Tensor) -> dict[str, Any]:
+def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Cut) -> dict[str, Any]:
     """FVU, mean number of active features and never-active features over the rows."""
-    active = torch.zeros(f.shape[1], dtype=torch.long, device=f.device)
-    for block in blocks(f, _ROWS):
-        active += (block != 0).sum(0)
+    mean = x.mean(0)
+
+    def part(rows: slice) -> tuple[Tensor, float, float]:
+        own, codes = x[rows], f(rows)
+        active = torch.stack([(block != 0).sum(0) for block in blocks(codes, _ROWS)]).sum(0)
+        return active, _squares(own - decode_rows(basis, codes)), _squares(own - mean)
+
+    active, error, variance = summed(len(x), part)
     return {
-        "fvu": fvu(x, decode_rows(basis, f)),
-        "l0": float(active.sum()) / len(f),
+        "fvu": error / variance if variance > 0 else None,
+        "l0": float(active.sum()) / len(x),
         "dead": int((active == 0).sum()),
     }
 
@@ -48,8 +54,8 @@ def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Tensor) -> d
 def connector_figures(
     connector: Connector,
     basis_out: Basis,
-    f_in: Tensor,
-    f_out: Tensor,
+    f_in: Cut,
+    f_out: Cut,
     y: Float[Tensor, "rows d"],
     x: Float[Tensor, "rows d_in"] | None = None,
 ) -> dict[str, Any]:
@@ -57,9 +63,17 @@ def connector_figures(
 
     `x`: the rows at the segment's input, for a dictionary with a bypass beside its features.
     """
-    predicted = torch.cat(list(through(connector, f_in)))
-    fan_in = connector.fan_in()
-    r2 = per_output_r2(predicted, f_out)
+    mean = y.mean(0)
+
+    def part(rows: slice) -> tuple[Any, ...]:
+        own = y[rows]
+        predicted = torch.cat(list(through(connector, f_in(rows))))
+        decoded = decode_rows(basis_out, predicted) if x is None else decoded_output(basis_out, predicted, x[rows])
+        on = int(torch.count_nonzero(predicted))
+        return *_moments(predicted, f_out(rows)), on, _squares(own - decoded), _squares(own - mean)
+
+    *moments, on, error, variance = summed(len(y), part)
+    fan_in, r2 = connector.fan_in(), _r2(*moments, len(y))
     defined = r2[torch.isfinite(r2)]
     return {
         "solver": connector.solver,
@@ -69,18 +83,31 @@ def connector_figures(
         "outputs_without_edges": int((fan_in == 0).sum()),
         "median_r2": float(defined.median()) if len(defined) else None,
         "r2_over_half": float((defined > 0.5).float().mean()) if len(defined) else None,
-        "fvu": fvu(y, decode_rows(basis_out, predicted) if x is None else decoded_output(basis_out, predicted, x)),
-        "l0_predicted": float((predicted != 0).sum()) / max(len(predicted), 1),
+        "fvu": error / variance if variance > 0 else None,
+        "l0_predicted": on / max(len(y), 1),
     }
 
 
 def per_output_r2(predicted: Float[Tensor, "rows n"], f_out: Tensor) -> Float[Tensor, " n"]:
     """1 - squared error / variance for each output feature; NaN for one that is constant on these rows."""
+    return _r2(*_moments(predicted, f_out), len(predicted))
+
+
+def _moments(predicted: Float[Tensor, "rows n"], f_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For each output feature the sum of squared errors, of its values, and of their squares."""
     n = f_out.shape[1]
     error, total, square = (torch.zeros(n, dtype=torch.float64, device=f_out.device) for _ in range(3))
     for guess, true in zip(predicted.split(_ROWS), blocks(f_out, _ROWS), strict=True):
         error += (guess - true).double().square().sum(0)
         total += true.double().sum(0)
         square += true.double().square().sum(0)
-    variance = square - total.square() / max(len(predicted), 1)
+    return error, total, square
+
+
+def _r2(error: Tensor, total: Tensor, square: Tensor, rows: int) -> Float[Tensor, " n"]:
+    variance = square - total.square() / max(rows, 1)
     return torch.where(variance > 1e-9 * square.clamp_min(1e-30), 1 - error / variance, torch.nan)
+
+
+def _squares(difference: Tensor) -> float:
+    return float(difference.double().square().sum())

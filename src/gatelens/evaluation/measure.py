@@ -13,7 +13,7 @@ from torch import Tensor
 from ..activations.collecting import check_made_by, collect, hook_names
 from ..basis.linear import basis_kind, basis_width
 from ..basis.output import at_output
-from ..circuits import Circuit, features_at
+from ..circuits import Circuit
 from ..data import Batches
 from ..data.given import as_batches
 from ..errors.progress import bar
@@ -21,6 +21,7 @@ from ..gates.grade import Grade
 from ..models import check_model, device_of, why_no_logits
 from ..segments import Segment
 from .figures import connector_figures, dictionary_figures, gap_closed
+from .parts import Coded
 from .passes import Passes, Tally
 from .removed_gates import removed_gates
 from .report import Report
@@ -144,7 +145,7 @@ class Measuring:
         for segment in self.circuit.segments:
             if known := self.circuit.gates.get(segment.name):
                 hook, passes = segment.hook_out, self.passes
-                basis, f_out = self.circuit.bases[hook], self.features[hook]
+                basis, f_out = self.circuit.bases[hook], self.coded.whole[hook]
                 found = removed_gates(passes.model, hook, basis, known, f_out, passes.batches, most, report.seed or 0)
                 gates[segment.name] = {**gates[segment.name], "removal": found}
         return replace(report, gates=gates)
@@ -157,7 +158,7 @@ class Measuring:
 
     def _begin(self, circuit: Circuit) -> None:
         self.circuit, self.replacements = circuit.at(device_of(self.passes.model)), {}
-        self.features = features_at(circuit.segments, self.circuit.bases, self.acts)
+        self.coded = Coded(circuit.segments, self.circuit.bases, self.acts)
 
     @property
     def clean(self) -> float | None:
@@ -187,7 +188,7 @@ class Measuring:
         return None if found is None else found.interval(self.passes.clean_tally)
 
     def bases(self) -> dict[str, Any]:
-        return {hook: self._basis(hook, basis) for hook, basis in self.circuit.bases.items() if hook in self.features}
+        return {hook: self._basis(hook, basis) for hook, basis in self.circuit.bases.items() if hook in self.coded.rows}
 
     def _basis(self, hook: str, basis: Any) -> dict[str, Any]:
         x = self.acts[hook]
@@ -196,8 +197,8 @@ class Measuring:
         return {
             "kind": basis_kind(basis),
             "d_in": x.shape[1],
-            "features": self.features[hook].shape[1] if not reads else basis_width(basis, x.shape[1]),
-            **dictionary_figures(basis, x, self.features[hook]),
+            "features": self.coded.widths[hook] if not reads else basis_width(basis, x.shape[1]),
+            **dictionary_figures(basis, x, self.coded.at(hook)),
             "spliced": _mean(self._spliced([], how="dictionaries", hooks=[hook])) if reads else None,
             "bypassed": dictionary.bypassed,
         }
@@ -207,7 +208,7 @@ class Measuring:
 
     def _connector(self, segment: Segment) -> dict[str, Any]:
         connector, basis_out = self.circuit.connectors[segment.name], self.circuit.bases[segment.hook_out]
-        f_in, f_out = self.features[segment.hook_in], self.features[segment.hook_out]
+        f_in, f_out = self.coded.at(segment.hook_in), self.coded.at(segment.hook_out)
         replaced = self.replaced([segment])
         return {
             **connector_figures(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +25,8 @@ HooksFor = Callable[[Tensor], Sequence[Hook]]
 KEPT_BYTES = 2 * 2**30
 #: examples on which a start at a block is proved
 _PROOF = 2
+#: fewer batches than this are cut into so many, of so many positions at least: each of several processes is to have some
+_FEW, _PARTS, _POSITIONS = 4, 8, 512
 
 
 class Passes:
@@ -39,7 +41,7 @@ class Passes:
     """
 
     def __init__(self, model: Any, batches: Batches, points: Iterable[str] = ()):
-        self.model, self.batches = model, as_batches(model, batches)
+        self.model, self.batches = model, _in_parts(as_batches(model, batches))
         self.first = _first_block(points)
         self._proved = False
         self._kept: dict[int, Tensor] = {}
@@ -52,14 +54,17 @@ class Passes:
     @cached_property
     def clean_tally(self) -> Tally:
         """The same, by document."""
-        keeps = self._can_start()
+        keeps, first = self._can_start(), {}
 
         def logits(i: int, batch: Batch) -> Tensor:
             hooks = [(entering_hook(self.first or 0), partial(self._keep, i))] if keeps else []
-            return self._whole(batch, hooks)
+            found = self._whole(batch, hooks)
+            if i == 0:
+                first["logits"] = found[:_PROOF].clone()
+            return found
 
         clean = self._metric(logits)
-        if keeps and not from_first(self._starts_right):
+        if keeps and not from_first(lambda: self._starts_right(first["logits"])):
             self._kept.clear()
         return clean
 
@@ -114,12 +119,12 @@ class Passes:
             and self.batches.keep.numel() * setting(self.model, "d_model", 2**31) * 4 <= KEPT_BYTES
         )
 
-    def _starts_right(self) -> bool:
+    def _starts_right(self, logits: Tensor) -> bool:
+        """Whether the first examples come to the logits of the clean pass from what entered the block."""
         if 0 not in self._kept:
             return False
         few = self.batches.take(_PROOF).batch(0)
-        entering = self._kept[0][: len(few.inputs)]
-        return starts_at(self.model, self.first or 0, entering, self._whole(few, []), few.mask)
+        return starts_at(self.model, self.first or 0, self._kept[0][: len(few.inputs)], logits, few.mask)
 
 
 def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float:
@@ -129,6 +134,13 @@ def metric(model: Any, batches: Batches, hooks: HooksFor | None = None) -> float
     """
     passes = Passes(model, batches)
     return passes.clean if hooks is None else passes.metric(hooks)
+
+
+def _in_parts(batches: Batches) -> Batches:
+    """The same examples in smaller batches where there are few; whatever the number of processes, so that figures are the same."""
+    positions = max(1, batches.keep.numel() // batches.examples)
+    size = max(-(-batches.examples // _PARTS), -(-_POSITIONS // positions))
+    return replace(batches, batch_size=size) if len(batches) < _FEW and size < batches.batch_size else batches
 
 
 def _scores(logits: Tensor, targets: Tensor, known: Tensor, metric: str) -> Float[Tensor, " known"]:
