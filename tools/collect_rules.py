@@ -2,8 +2,8 @@
 
     python tools/collect_rules.py --seeds 11 --sizes 60000,26000 300 250 150 800000 24      # those of smaller sizes
 
-A figure of a part that was measured takes the place of the one of the same name; `parts` says of each when, at which commit and at
-what sizes it was measured, and which were not.
+A figure of a part that was measured takes the place of the one of the same name, which stays beside it where it was of another
+seed or size; `parts` says of each when, at which commit and at what sizes it was measured, and which were not.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def main() -> None:
     measured = {name: found for name, found in rules.so_far(arguments.seeds, sizes).items() if found is not None}
     known = result.setdefault("parts", {})
     for name, (figures, about) in measured.items():
-        replaced(result["figures"], [asdict(f) | {"holds": f.holds} for f in figures])
-        known[name] = {**about, "seeds": arguments.seeds, "sizes": asdict(sizes), "machine": bench.machine()}
+        part = {**about, "seeds": arguments.seeds, "sizes": asdict(sizes), "machine": bench.machine()}
+        replaced(result["figures"], [asdict(f) | {"holds": f.holds} for f in figures], before(known.get(name), part))
+        known[name] = part
     latest = max(known.values(), key=lambda part: part["date"], default={})
     result |= {name: latest[name] for name in ("date", "commit") if name in latest}
     result["not_measured_in_parts"] = [name for name in rules.PARTS if name not in known]
@@ -49,11 +50,22 @@ def main() -> None:
     sys.stdout.write(f"{len(measured)} parts measured: {', '.join(measured) or 'none'}\n")
 
 
-def replaced(figures: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
-    """New figures in the places of those of their names, the others behind."""
+def before(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
+    """What a part that was measured with another seed or at other sizes is called; "" for the same once more."""
+    if old is None or (old["seeds"], old["sizes"]) == (new["seeds"], json.loads(json.dumps(new["sizes"]))):
+        return ""
+    return f"seed {', '.join(map(str, old['seeds']))}, {old['sizes']['rows'][0]:,} rows"
+
+
+def replaced(figures: list[dict[str, Any]], new: list[dict[str, Any]], beside: str) -> None:
+    """New figures in the places of those of their names, the others behind; `beside`: what the old value is kept as."""
     place = {figure["name"]: i for i, figure in enumerate(figures)}
     for figure in new:
         if figure["name"] in place:
+            old = figures[place[figure["name"]]]
+            if beside and old["value"] is not None:
+                earlier = {k: v for k, v in (old["baselines"] or {}).items() if k.startswith("seed ")}
+                figure["baselines"] = (figure["baselines"] or {}) | earlier | {beside: old["value"]}
             figures[place[figure["name"]]] = figure
         else:
             figures.append(figure)

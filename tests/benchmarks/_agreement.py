@@ -26,10 +26,12 @@ def agreements(at: Layer, null: Layer) -> Iterator[Figure]:
     for key, words, bar in (("agree", "agreement, t > 4 over documents", bars[0]),
                             ("agree_held", "the same, current token held fixed", bars[1])):  # fmt: skip
         opposite = key.replace("agree", "disagree")
+        own = {"over its own null too": "agree_over_null"} if key == "agree" else {}
         yield Figure(
             f"layer {at.name}: outputs with {words}", found[key], bar,
             baselines={"weights shuffled row by row": beside[key], "disagree as clearly": found[opposite],
-                       "disagree, shuffled": beside[opposite]},
+                       "disagree, shuffled": beside[opposite]}
+            | {name: found[k] for name, k in own.items()} | {f"{name}, shuffled": beside[k] for name, k in own.items()},
             note=f"{found['outputs']} outputs on in 60 held-out rows or more (shuffled {beside['outputs']})",
         )  # fmt: skip
         if bar is not None:

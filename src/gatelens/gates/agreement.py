@@ -78,7 +78,8 @@ class Agreement:
     null: Float[np.ndarray, " n"]
 
     def figures(self, among: np.ndarray | None = None) -> dict[str, float | int | None]:
-        """How many outputs were judged, and of these the shares that clearly agree and disagree.
+        """How many outputs were judged, and of these the shares that clearly agree and disagree; `agree_over_null`: clearly, and more
+        than nineteen in twenty other outputs would on the same rows.
 
         Args:
             among: [n] outputs that count; all by default.
@@ -93,6 +94,9 @@ class Agreement:
             return {
                 "outputs": n,
                 "agree": share(self.t > CLEAR),
+                "agree_over_null": share((self.t > CLEAR) & (self.t > self.null))
+                if np.isfinite(self.null).any()
+                else None,
                 "disagree": share(self.t < -CLEAR),
                 "agree_held": share(self.held_t > CLEAR),
                 "disagree_held": share(self.held_t < -CLEAR),

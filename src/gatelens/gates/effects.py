@@ -55,6 +55,11 @@ class Effect:
         """Whether what it favours clearly comes more often where it is on."""
         return self.t is not None and self.t > CLEAR
 
+    @property
+    def over_null(self) -> bool:
+        """Whether it does, and more than nineteen in twenty other outputs would on the same rows."""
+        return self.agrees and self.null is not None and (self.t or 0.0) > self.null
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, lists and strings; `from_json` reads them back to the same value."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
@@ -143,7 +148,10 @@ def _known(x: Any) -> float | None:
 
 
 def favourites(effects: Sequence[Effect | None]) -> dict[str, float | int | None]:
-    """How many outputs were judged, and of these the shares that clearly agree and disagree, also with the token held."""
+    """How many outputs were judged, and of these the shares that clearly agree and disagree, also with the token held.
+
+    `agree_over_null`: those that agree more than nineteen in twenty others would on the same rows; None where no null was had.
+    """
     judged = [e for e in effects if e is not None and e.t is not None]
     held = [e.held_t for e in judged if e.held_t is not None]
 
@@ -153,6 +161,7 @@ def favourites(effects: Sequence[Effect | None]) -> dict[str, float | int | None
     return {
         "outputs": len(judged),
         "agree": share([e.agrees for e in judged]),
+        "agree_over_null": share([e.over_null for e in judged]) if any(e.null is not None for e in judged) else None,
         "disagree": share([(e.t or 0.0) < -CLEAR for e in judged]),
         "agree_held": share([t > CLEAR for t in held]),
         "disagree_held": share([t < -CLEAR for t in held]),
