@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
 from ..errors.interrupt import kept
+from ..errors.system import refused
 from . import completion, demo, prompt, rotate, studies, tools, walks
 from .examples import EXAMPLES, FIRST
 
@@ -44,6 +45,12 @@ def _act(arguments: Sequence[str] | None) -> int:
         return options.act(options) or 0
     except GateLensError as error:
         tell(f"gatelens {options.verb}: {error}")
+        return 2
+    except OSError as error:
+        said = refused(error, f"gatelens {options.verb}")
+        if said is None:
+            raise
+        tell(str(said))
         return 2
     except KeyboardInterrupt as stopped:
         tell(f"gatelens {options.verb}: stopped; {kept(stopped)}")

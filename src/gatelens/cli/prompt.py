@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..store import check_target
 from .walks import add_safe
 
 
@@ -28,6 +29,8 @@ def show_prompt(options: argparse.Namespace) -> int:
     """Read the prompt and print it in at most twenty lines."""
     from ..pipeline.prompting import reading_of
 
+    if options.out:
+        check_target(options.out)  # before the model is loaded
     reading = reading_of(Path(options.run), options.text, options.safe)
     if options.out:
         from .. import views

@@ -48,11 +48,13 @@ def show_hooks(options: argparse.Namespace) -> int:
 def run_bench(options: argparse.Namespace) -> int:
     """Measure, showing each figure as it comes."""
     from .. import bench
+    from ..store import check_target
 
     if options.name is None:
         sys.stdout.write("\n".join(bench.names()) + "\n")
         return 0
     out = Path(options.out or f"runs/bench-{options.name}")
+    check_target(out / "bench.json")
     data = Path(os.environ["GATELENS_DATA"]) if os.environ.get("GATELENS_DATA") else None
 
     def tell(figure: Any) -> None:
@@ -72,7 +74,9 @@ def compare_runs(options: argparse.Namespace) -> int:
     from .. import views
     from ..circuits import Circuit
     from ..pipeline.provenance import check_part
+    from ..store import check_target
 
+    check_target(options.out)
     for run in (options.left, options.right):
         check_part(Path(run), "circuit")
     left, right = (Circuit.load(Path(run) / "circuit") for run in (options.left, options.right))

@@ -36,7 +36,8 @@ def tensor_of(value: Any, what: str) -> Tensor:
         )
     if found.ndim == 0:
         raise DataError(f"{what}: expected one row an example, got the single value {found.item()!r:.40}")
-    return found.detach().cpu()
+    found = found.detach().cpu()
+    return found.clone() if found.is_inference() else found  # gradients flow through no tensor of inference mode
 
 
 def _array(value: Any) -> np.ndarray:

@@ -21,7 +21,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from jaxtyping import jaxtyped
 
 from . import ConfigError, DataError, GateLensError
+from .ground import level
 from .interrupt import NOTHING, kept
+from .system import refused
 
 T = TypeVar("T")
 
@@ -59,7 +61,13 @@ def checked(function: Callable[..., Any], name: str | None = None) -> Any:
     def door(*args: Any, **kwargs: Any) -> Any:
         _check(function, _hints(function), args, kwargs, name or function.__name__)
         try:
-            return function(*args, **kwargs)
+            with level(name or function.__name__, gradients=name is None or name.endswith(".fit")):
+                return function(*args, **kwargs)
+        except OSError as error:
+            said = refused(error, name or function.__name__)
+            if said is None:
+                raise
+            raise said from error
         except KeyboardInterrupt as stopped:  # who knows more has said it already
             if kept(stopped) == NOTHING:
                 stopped.add_note(f"{name or function.__name__} was stopped: {NOTHING}")
@@ -92,7 +100,8 @@ def _check_made(cls: type) -> None:
         old: Mapping[str, str] = getattr(cls, "renamed", {})  # names of the version before, which still do
         hints = _hints(cls if dataclasses.is_dataclass(cls) else init)
         _check(init, hints, (self, *args), {old.get(k, k): v for k, v in kwargs.items()}, cls.__name__)
-        init(self, *args, **kwargs)
+        with level(cls.__name__):
+            init(self, *args, **kwargs)
 
     cls.__init__ = door  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -197,6 +197,7 @@ def _source(path: Path) -> Source:
     )
 
 
+@torch.random.fork_rng(devices=[])  # transformer-lens draws weights before it fills them in
 def _from_hub(name: str, wanted: Processing, device: str, dtype: torch.dtype, first_layers: int | None) -> Any:
     from transformer_lens import HookedTransformer
     from transformer_lens.loading_from_pretrained import get_official_model_name
@@ -231,6 +232,7 @@ def _check_in_reach(repository: str) -> None:
         raise HubError(f"{repository} is not in the cache ({snapshots.parent}) and the hub is out of reach. {_LOCAL}")
 
 
+@torch.random.fork_rng(devices=[])  # transformers draws weights before it fills them in
 def _bridge(name: str, wanted: Processing, device: str, dtype: torch.dtype) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 

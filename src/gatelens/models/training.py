@@ -11,11 +11,13 @@ from torch.nn import functional as F
 from ..data import Batches
 from ..data.readable import check_readable
 from ..errors import ConfigError
+from ..errors.door import at_the_door
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from .mlp import HookedMLP
 
 
+@at_the_door
 @dataclass(frozen=True)
 class Training:
     """Adam with a cosine learning rate on cross-entropy.

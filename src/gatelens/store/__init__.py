@@ -13,6 +13,7 @@ from .artefact import reading as reading
 from .artefact import understood as understood
 from .artefact import writing as writing
 from .files import check_space as check_space
+from .files import check_target as check_target
 from .files import file_sha256 as file_sha256
 from .files import free_bytes as free_bytes
 from .files import readable as readable

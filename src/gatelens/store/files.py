@@ -140,6 +140,26 @@ def check_space(folder: str | Path, needed: int, what: str) -> None:
         )
 
 
+def check_target(path: str | Path) -> Path:
+    """A path that a file can be written to, asked before the work whose result goes there; nothing is made.
+
+    Raises:
+        StoreError: a folder stands there, a file on the way to it, or the folder is read-only for this user.
+    """
+    path = Path(path)
+    with explained(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        place = path.absolute().parent
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
+
+
 def readable(count: float | int) -> str:
     """1536 -> '1.5 KiB'."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):

@@ -52,7 +52,6 @@ class Html:
     def save(self, path: str | Path) -> Path:
         """Write the file in one step; an earlier one stays until the new one is whole."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, self.text.encode("utf-8", "replace"))
         return path
 

@@ -210,7 +210,7 @@ class _Answers:
     def __init__(self, path: Path | None):
         self.path = path
         self.known: dict[str, Any] = {}
-        if path is not None and path.is_file():
+        if path is not None and store.check_target(path).is_file():
             with store.understood(path):
                 self.known = dict(store.parse_json(path.read_bytes(), path))
 
@@ -223,5 +223,4 @@ class _Answers:
 
     def keep(self) -> None:
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             store.replace_file(self.path, store.dump_json(self.known))

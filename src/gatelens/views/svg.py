@@ -38,7 +38,6 @@ class Drawing:
     def save(self, path: str | Path) -> Path:
         """Write an SVG file."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, self.alone.encode("utf-8", "replace"))
         return path
 

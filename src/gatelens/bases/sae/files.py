@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ... import store
@@ -30,6 +31,7 @@ def sae_lens_works() -> bool:
     return True
 
 
+@torch.random.fork_rng(devices=[])  # sae-lens draws weights before it fills them in
 def in_sae_lens_form(
     architecture: str,
     tensors: Mapping[str, Tensor],
@@ -49,6 +51,7 @@ def in_sae_lens_form(
     return module.eval().requires_grad_(False)
 
 
+@torch.random.fork_rng(devices=[])  # sae-lens draws weights before it fills them in
 def from_folder(folder: Path, device: str = "cpu") -> Any:
     """An SAE or a transcoder that sae-lens saved, also in the flat form before version 6.
 
@@ -123,6 +126,7 @@ def _present_form(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return settings
 
 
+@torch.random.fork_rng(devices=[])
 def from_hub(release: str, sae_id: str, device: str = "cpu") -> Any:
     """An SAE or a transcoder of a published release, from the hub or its cache.
 
