@@ -71,6 +71,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
 
 def compare_runs(options: argparse.Namespace) -> int:
+    """Write the page on which the circuits of two runs stand side by side."""
     from .. import views
     from ..circuits import Circuit
     from ..pipeline.provenance import check_part

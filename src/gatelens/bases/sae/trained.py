@@ -186,7 +186,6 @@ def inference_form(sae: Any, hook: str) -> Any:
     return exported.eval().requires_grad_(False)
 
 
-@torch.random.fork_rng(devices=[])  # sae-lens draws weights before it fills them in
 def as_jumprelu(found: PairWeights, hook: str) -> Any:
     """What `train_pair` found from a hook point to itself, as a sae-lens JumpReLU SAE of one threshold."""
     metadata = {"sae_lens_training_version": None} | (
