@@ -43,6 +43,7 @@ PROBE = textwrap.dedent("""
             "data": {"source": "digits"},
             "bases": {"use": "TrainedSAE", "architecture": "topk", "k": 8, "expansion": 1, "samples": 1000},
             "solver": {"use": "GramLasso", "mean_wires": 2},
+            "gates": {"read_at_most": 24, "tried_at_most": 8},  # the highest point is reached with the first of them
         }), Path(sys.argv[1]))
         batches = data(rows, 0, sizes[0]), data(held_out, 1, sizes[0])
         walk.source.__dict__ |= {"model": gatelens.HookedMLP(sizes), "batches": batches}
