@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,12 +94,16 @@ def _found(state: Any) -> Iterator[str]:
 
 
 def line(gate: Any, names: Any) -> str:
-    """`verified  though or yet or thus -> " the"   MCC 0.97 (random parents 0.00)`."""
+    """`verified  though or yet or thus -> " the"   MCC 0.97 (random parents 0.00)`; features of one name show their numbers."""
     from ..views.labels import Label
     from ..views.sketch import sketch_of
 
+    called = {i: _short(Label.of(names.label("in", i))) for i in gate.rule.features}
+    often = Counter(called.values())
+
     def literal(of: Any) -> str:
-        return _short(Label.of(names.label("in", of.feature))) or f"IF_{of.feature}"
+        name = called[of.feature]
+        return f"IF_{of.feature}" if not name else name if often[name] == 1 else f"{name} [{of.feature}]"
 
     tokens = sketch_of(gate, names).effect.tokens[:3]
     favours = f" -> {', '.join(tokens)}" if tokens else ""
