@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..codes.csr import split_csr
@@ -126,13 +127,22 @@ class Gram:
 
 
 def _products(by_feature: Any, other: Any) -> Float[Tensor, "m k"]:
-    """F^T G from scipy's F^T [m, rows] and G [rows, k], a few hundred features at a time, kept in float32."""
+    """F^T G from scipy's F^T [m, rows] and G [rows, k], a few features at a time, kept in float32."""
     found = torch.empty(by_feature.shape[0], other.shape[1])
 
     def products(span: range) -> Tensor:
         return torch.from_numpy((by_feature[span.start : span.stop] @ other).toarray())
 
-    return fill_rows(found, spans(len(found), _FEATURES), products)
+    return fill_rows(found, _even(by_feature.indptr), products)
+
+
+def _even(pointers: Int[np.ndarray, " m_1"]) -> list[range]:
+    """Features in spans with about as many entries each: else the process that has the most frequent ones keeps the others waiting."""
+    m = len(pointers) - 1
+    goals = np.linspace(0, pointers[-1], 2 * -(-m // _FEATURES) + 1)
+    ends = np.searchsorted(pointers, goals[1:-1])
+    cuts = np.unique([*ends, *range(0, m, 2 * _FEATURES), m]).tolist()
+    return [range(first, last) for first, last in pairwise(cuts)]
 
 
 def _own(pieces: list[range]) -> list[range]:

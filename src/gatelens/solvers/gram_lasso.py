@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..codes.csr import spread, take_rows
+from ..codes.csr import csr, spread, take_rows
 from ..connectors import Connector
 from ..distributed import shared, team
 from ..errors import GateLensWarning, SolverError
@@ -22,7 +22,7 @@ from ..store.shards import spans
 from .calibration import calibrated
 from .features import check_features
 from .gram import Gram
-from .one_sided import Fit, one_sided_fits
+from .one_sided import one_sided_fits
 from .protocol import SolverDefaults
 from .selection import forward_selection, lasso_path
 from .sparse_rows import scipy_rows
@@ -123,11 +123,10 @@ class GramLasso(SolverDefaults):
         return host(chooser(covariance, products, budget, cap)).allot(budget)
 
     def _fit_support(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> Connector:
-        fits = self._fits(gram, support, f_in, f_out)
-        rows = [(parents, weights) for parents, (weights, _) in zip(support, fits, strict=True)]
-        bias = torch.tensor([b for _, b in fits])
+        weights, bias = self._fits(gram, support, f_in, f_out)
         activation = "identity" if self.signed else "relu"
-        connector = Connector.from_rows(rows, bias, f_in.shape[1], activation=activation, solver=repr(self))
+        weight = _in_order(support, weights, f_in.shape[1])
+        connector = Connector(weight, bias, activation=activation, solver=repr(self))
         if not self.calibrate or self.signed:
             return connector
         if self.calibrate != "error":
@@ -135,8 +134,10 @@ class GramLasso(SolverDefaults):
         connector = calibrated(connector, f_in, f_out, self.newton_rows, "error")
         return fitted_where_on(connector, f_in, f_out, self.newton_rows)
 
-    def _fits(self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor) -> list[Fit]:
-        """Each output on its inputs, blocks of outputs by each process."""
+    def _fits(
+        self, gram: Gram, support: list[Int[Tensor, " _"]], f_in: Tensor, f_out: Tensor
+    ) -> tuple[Float[Tensor, " wires"], Float[Tensor, " n"]]:
+        """Each output on its inputs, blocks of outputs by each process: the weights, output after output, and biases."""
         one_sided = self.refit == "newton" and not self.signed
         rows = _thinned(f_in, f_out, self.newton_rows) if one_sided else ()
         columns = [scipy_rows(f).tocsc() for f in rows]
@@ -156,10 +157,17 @@ class GramLasso(SolverDefaults):
             found = shared(
                 len(blocks), fitted
             )  # two tensors a block: one for each output would take longer to send than to fit
-        if not found:
-            return []
-        weights, bias = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return list(zip(weights.split([len(parents) for parents in support]), bias.tolist(), strict=True))
+        weights, bias = (torch.cat([torch.empty(0), *(part[i] for part in found)]) for i in (0, 1))
+        return weights.float(), bias.float()
+
+
+def _in_order(support: list[Int[Tensor, " _"]], weights: Float[Tensor, " wires"], m: int) -> Tensor:
+    """The wires as CSR rows, of inputs in any order."""
+    counts = torch.tensor([len(parents) for parents in support], dtype=torch.long)
+    inputs = host(torch.cat([counts[:0], *support]))
+    order = torch.argsort(torch.repeat_interleave(counts) * m + inputs)
+    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return csr(crow, inputs[order], weights[order], (len(support), m), check=True)
 
 
 def least_squares(gram: Gram, out: int, parents: Int[Tensor, " k"]) -> tuple[Float[Tensor, " k"], float]:
