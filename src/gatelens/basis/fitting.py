@@ -10,7 +10,6 @@ from torch import Tensor
 from ..activations.collecting import hook_names
 from ..errors import ConfigError, unknown
 from ..segments import Segment
-from .linear import Basis
 from .recipe import as_recipe
 
 
@@ -43,7 +42,7 @@ def preflight(recipes: Mapping[str, Any], segments: Sequence[Segment]) -> None:
 
 def fit_bases(
     recipes: Mapping[str, Any], segments: Sequence[Segment], acts: Mapping[str, Tensor], progress: bool | None = None
-) -> dict[str, Basis]:
+) -> dict[str, Any]:
     """hook name -> basis.
 
     Args:
@@ -52,7 +51,7 @@ def fit_bases(
     Raises:
         ConfigError: a hook point of the segments without a recipe, or a recipe for another one.
     """
-    bases: dict[str, Basis] = {}
+    bases: dict[str, Any] = {}
     for hook, recipe in completed(recipes, segments).items():
         recipe = recipe if progress is None else recipe.watched(progress)
         bases |= recipe.fit(segments, acts) if not hook else {hook: recipe.fit_at(hook, segments, acts)}

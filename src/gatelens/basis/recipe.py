@@ -89,7 +89,7 @@ class RecipeDefaults:
     def preflight(self, hook: str, width: int) -> None:
         """Refuse what can be refused without activations."""
 
-    def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Basis:
+    def fit_at(self, hook: str, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> Any:
         """The basis of one hook point alone.
 
         Raises:
@@ -126,8 +126,8 @@ class RecipeDefaults:
 class ForeignRecipe(Foreign, RecipeDefaults):
     """Somebody else's recipe: `fit` is its own, and so is whatever else of the protocol it has."""
 
-    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
-        """The user's own fit."""
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The user's own fit; what comes of it is still to be taken in."""
         return self.own.fit(segments, acts)
 
 

@@ -46,8 +46,12 @@ class AsComputed:
         return f"AsComputed({self.label}: {self.cfg.d_in} -> {self.cfg.d_sae})"
 
 
-def tried(basis: Any, at: str, width: int | None) -> Any:
-    """encode and decode on a few rows, against one another and against the weights that the object shows."""
+def tried(basis: Any, at: str, width: int | None, rows: Tensor | None = None) -> Any:
+    """encode and decode on a few rows, against one another and against the weights that the object shows.
+
+    Args:
+        rows: the data's own, where they are at hand: what saturates does so at their scale.
+    """
     d = _width(basis, width)
     if d is None:
         return basis  # nothing says how wide its rows are: it is tried where it is put to use
@@ -58,16 +62,35 @@ def tried(basis: Any, at: str, width: int | None) -> Any:
         )
     x = rows_for(basis, d)
     with torch.no_grad(), _said(f"while the basis{at} was tried on {_ROWS} rows of width {d}"):
-        x = _on(basis.encode, x)
-        f = basis.encode(x)
-        check_features(f, [basis.encode(row) for row in x.split(1)], at, basis)
-        y = basis.decode(f)
-        if not isinstance(y, Tensor) or y.shape != x.shape:
-            raise BasisError(
-                f"the basis{at} decodes {_shape(f)} to {_shape(y)}; expected {list(x.shape)}, as it was encoded"
-            )
-        _check_stateless(basis, at, x, f)
-        return _with_true_weights(basis, at, x, f)
+        made = _tried_on(basis, at, _on(basis.encode, x))
+        real = _of_data(rows, x)
+        if real is not None:
+            there = _tried_on(basis, f"{at}, on the data's own rows,", real)
+            made = there if made is basis else made
+        return made
+
+
+def _tried_on(basis: Any, at: str, x: Tensor) -> Any:
+    f = basis.encode(x)
+    check_features(f, [basis.encode(row) for row in x.split(1)], at, basis)
+    y = basis.decode(f)
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        raise BasisError(
+            f"the basis{at} decodes {_shape(f)} to {_shape(y)}; expected {list(x.shape)}, as it was encoded"
+        )
+    _check_stateless(basis, at, x, f)
+    return _with_true_weights(basis, at, x, f)
+
+
+def _of_data(rows: Tensor | None, like: Tensor) -> Tensor | None:
+    """The longest rows and some of the others; None where there are none of this width."""
+    if rows is None or rows.ndim != 2 or rows.shape[1] != like.shape[1] or not len(rows):
+        return None
+    size = rows.float().norm(dim=1).nan_to_num(0, 0, 0)
+    longest = size.argsort(descending=True)[torch.arange(_ROWS // 2) % len(rows)]
+    spread = torch.arange(_ROWS - _ROWS // 2) * len(rows) // (_ROWS - _ROWS // 2)
+    chosen = rows[torch.cat([longest, spread.to(longest)])].to(like)
+    return chosen if bool(torch.isfinite(chosen).all()) else None
 
 
 def tried_from_input(basis: Any, at: str, d_in: int, d_out: int) -> Any:
@@ -102,7 +125,7 @@ def _on(encode: Callable[[Tensor], Any], x: Tensor) -> Tensor:
     return x
 
 
-def check_features(f: Any, alone: list[Tensor], at: str, basis: Any) -> None:
+def check_features(f: Any, alone: list[Any], at: str, basis: Any) -> None:
     """A row of finite features for each row, the same whether it comes alone or among others."""
     if not isinstance(f, Tensor) or f.ndim != 2 or len(f) != _ROWS:
         raise BasisError(

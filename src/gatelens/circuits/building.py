@@ -75,7 +75,7 @@ def build_circuit(
     for hook in hook_names(segments):
         if hook not in bases:
             raise ConfigError(f"no basis for {hook}; there are bases for {', '.join(bases) or 'nothing'}")
-    bases = taken_in(bases, segments)
+    bases = taken_in(bases, segments, acts)
     solver = default_solver(segments, bases) if solver is None else as_solver(solver)
     check_made_by(model, acts)
     check_made_by(model, held_out, "held_out")

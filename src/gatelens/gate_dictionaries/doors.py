@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..bases.sae.admission import admitted, is_transcoder
 from ..bases.sae.pretrained import PretrainedSAE
 from ..basis.linear import Basis, check_width
@@ -16,21 +18,25 @@ from ..segments import Segment
 from .transcoder import TranscoderBasis
 
 
-def taken_in(bases: Mapping[str, Any], segments: Sequence[Segment]) -> dict[str, Basis]:
+def taken_in(
+    bases: Mapping[str, Any], segments: Sequence[Segment], acts: Mapping[str, Tensor] | None = None
+) -> dict[str, Basis]:
     """hook name -> basis, each checked against its own weights and the width of its hook point.
 
     Args:
         bases: an object with encode and decode, a sae-lens SAE, a sae-lens transcoder (at a segment's output), a folder or
             file on disk, the name of a release, or a pair (release, sae_id).
+        acts: rows at the hook points, where they are at hand: each basis is tried on some of them too.
 
     Raises:
         BasisError: naming the hook point, what was given and what is wrong with it.
     """
     widths = {s.hook_in: s.d_in for s in segments} | {s.hook_out: s.d_out for s in segments}
-    return {hook: _taken(basis, hook, widths.get(hook), segments) for hook, basis in bases.items()}
+    rows = {hook: acts[hook] for hook in bases if acts is not None and hook in acts}
+    return {hook: _taken(basis, hook, widths.get(hook), segments, rows.get(hook)) for hook, basis in bases.items()}
 
 
-def _taken(basis: Any, hook: str, width: int | None, segments: Sequence[Segment]) -> Any:
+def _taken(basis: Any, hook: str, width: int | None, segments: Sequence[Segment], rows: Tensor | None) -> Any:
     if isinstance(basis, str | Path | tuple | list):
         basis = PretrainedSAE(basis).raw(hook)
     ending = next((s for s in segments if s.hook_out == hook), None)
@@ -39,7 +45,7 @@ def _taken(basis: Any, hook: str, width: int | None, segments: Sequence[Segment]
         basis.check(ending)
     if callable(getattr(basis, "features_from", None)) and not isinstance(basis, PairBasis) and width is not None:
         return _from_input(basis, hook, ending)
-    basis = admitted(basis, hook, width)
+    basis = admitted(basis, hook, width, rows)
     if width is not None:
         check_width(basis, hook, width)
     return basis

@@ -12,6 +12,7 @@ from ..basis.linear import Basis, basis_width
 from ..basis.recipe import as_recipe, check_there, is_recipe
 from ..errors import BasisError
 from ..segments import Segment
+from .doors import taken_in
 from .gate_basis import GateBasis
 
 
@@ -42,16 +43,18 @@ def fitted(
 
 
 def dictionary_at(given: Any, segment: Segment, hook: str, acts: Mapping[str, Tensor]) -> Any:
-    """The dictionary at a hook point: given, fitted by the given recipe, or a sparse autoencoder of our own."""
+    """The dictionary at a hook point: given, fitted by the given recipe, or a sparse autoencoder of our own; through the one gate."""
     if isinstance(given, Mapping):
         if hook not in given:
             raise BasisError(
                 f"no dictionary for {hook}; there are dictionaries for {', '.join(map(str, given)) or 'nothing'}"
             )
-        return given[hook]
-    if given is None:
+        found = given[hook]
+    elif given is None:
         return own(acts[hook].shape[1]).train(acts[hook], hook)
-    return given.fit([segment], acts)[hook] if is_recipe(given) else given
+    else:
+        found = given.fit([segment], acts)[hook] if is_recipe(given) else given
+    return taken_in({hook: found}, [segment], acts)[hook]
 
 
 def shape_of(given: Any, hook: str, width: int, active: float) -> tuple[int, float]:

@@ -152,7 +152,7 @@ class State:
             recipe = recipe if self.progress is None else recipe.watched(self.progress)
             for hook in (missing[i] for i in team().owned(len(missing))):
                 basis = recipe.fit_at(hook, self.segments, self.acts[0])
-                save_basis(taken_in({hook: basis}, self.segments)[hook], folders[hook])
+                save_basis(taken_in({hook: basis}, self.segments, self.acts[0])[hook], folders[hook])
             return
         elif team().first:
             with apart():
@@ -162,7 +162,7 @@ class State:
                 save_basis(bases[hook], folders[hook])
 
     def _fit(self, acts: Activations) -> dict[str, Any]:
-        return taken_in(fit_bases(self.recipes, self.segments, acts, self.progress), self.segments)
+        return taken_in(fit_bases(self.recipes, self.segments, acts, self.progress), self.segments, acts)
 
     @cached_property
     def solver(self) -> Any:

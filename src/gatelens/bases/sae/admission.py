@@ -27,12 +27,12 @@ _ORTHONORMAL = 2e-2
 _OTHER_CHOICE = 0.25
 
 
-def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
+def admitted(basis: Any, hook: str = "", width: int | None = None, rows: Tensor | None = None) -> Any:
     """The basis, when its encode and decode are what its weights say; else one in which they are.
 
     Args:
         hook: where it will stand, for errors.
-        width: of that hook point, where it is known.
+        width: of that hook point, where it is known. rows: that passed there, where they are at hand.
 
     Raises:
         BasisError: no basis at all (a recipe, a transcoder, a path: it says which), one that treats rows together,
@@ -46,7 +46,7 @@ def admitted(basis: Any, hook: str = "", width: int | None = None) -> Any:
         basis = _from_sae_lens(basis, at)
     if isinstance(basis, Rotation):
         basis = _checked_rotation(basis, at)
-    return tried(basis, at, width)
+    return tried(basis, at, width, rows)
 
 
 def _refuse_what_is_no_basis(basis: Any, at: str) -> None:
