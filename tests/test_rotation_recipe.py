@@ -166,9 +166,9 @@ def test_points_nearby_help_where_inputs_are_few():
 
 def test_points_nearby_are_left_out_where_they_would_take_minutes_and_for_other_methods():
     few, many = (Segment("a", "b", torch.nn.Identity(), d, d, None) for d in (256, 257))
-    assert [JacobianRotation().points_each(s, "out") for s in (few, many)] == [3, 0]
-    assert [JacobianRotation(neighbours=2).points_each(s, "in") for s in (few, many)] == [2, 2]
-    assert JacobianRotation(method="svd", neighbours=2).points_each(few, "out") == 0
+    assert [JacobianRotation().points_each(s.d_out) for s in (few, many)] == [3, 0]
+    assert [JacobianRotation(neighbours=2).points_each(s.d_in) for s in (few, many)] == [2, 2]
+    assert JacobianRotation(method="svd", neighbours=2).points_each(few.d_out) == 0
 
 
 def test_bad_settings_and_chains_are_named(model, acts):

@@ -10,9 +10,9 @@ from _rotation_matching import match_rotations, random_match, row_energy
 from jaxtyping import Float
 from torch import Tensor
 
+from gatelens.bases.rotation.baselines import Answer
 from gatelens.bases.rotation.checks import quiet
 from gatelens.bases.rotation.fit import fit_rotation
-from gatelens.bases.rotation.questions import Answer, _columns, _matrix
 from gatelens.bases.rotation.recipe import JacobianRotation
 from gatelens.bases.rotation.starts import random_rotation, svd_rotation
 from gatelens.errors import BasisError
@@ -33,8 +33,8 @@ def composition_match(
         raise BasisError(f"{first.name} and {second.name} do not meet: the first must end where the second begins")
     halves = [_half(acts, first, second, k) for k in (0, 1)]
     with quiet():  # the input side of a gated map is degenerate: the verdict says what that means
-        outs = [_matrix(_columns(first, h[first.hook_in], recipe), recipe) for h in halves]
-        ins = [_matrix(_columns(second, h[second.hook_in], recipe, side="in"), recipe) for h in halves]
+        outs = [_fitted(first, "out", h[first.hook_in], recipe) for h in halves]
+        ins = [_fitted(second, "in", h[second.hook_in], recipe) for h in halves]
     found = (match_rotations(outs[0], ins[0]) + match_rotations(outs[1], ins[1])) / 2
     floor = random_match(first.d_out, seed=recipe.seed)
     refit = {"output side, refitted": match_rotations(*outs), "input side, refitted": match_rotations(*ins)}
@@ -96,10 +96,10 @@ def ends_are_neurons(
     beside: dict[str, float] = {}
     near: list[bool] = []
     for segment in segments:
-        columns = _columns(segment, acts[segment.hook_in], recipe)
+        columns = recipe.columns_of(segment, "out", acts[segment.hook_in], count=recipe.inputs)
         eye = torch.eye(segment.d_out)
         with quiet():
-            cold = _matrix(columns, recipe)
+            cold = recipe.fit_columns(columns).matrix  # pyright: ignore
             warm = fit_rotation(columns, "lbfgs", start="identity", iterations=recipe.iterations).matrix  # pyright: ignore
         best = min((cold, warm), key=lambda r: sparsity(r @ columns).l1)
         match = match_rotations(best, eye.to(best))
@@ -118,6 +118,10 @@ def ends_are_neurons(
         else "not the identity, neither for the first nor for the last map"
     )
     return Answer("Is the rotation the identity for the first and last layers?", said, figures, beside)
+
+
+def _fitted(segment: Segment, side: str, x: Tensor, recipe: JacobianRotation) -> Tensor:
+    return recipe.fit_columns(recipe.columns_of(segment, side, x, count=recipe.inputs)).matrix  # pyright: ignore
 
 
 def _half(acts: Mapping[str, Tensor], first: Segment, second: Segment, which: int) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from _rotation_more import composition_match, ends_are_neurons, uniqueness
 
 import gatelens as gl
-from gatelens.bases.rotation.questions import inputs_needed
+from gatelens.bases.rotation import inputs_needed
 from gatelens.basis.linear import Rotation
 from gatelens.bench import Figure
 from gatelens.errors import GateLensWarning

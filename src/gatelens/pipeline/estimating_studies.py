@@ -26,7 +26,7 @@ def rotation_estimate(state: State, recipe: JacobianRotation) -> Estimate:
     for segment in shapes.segments:
         for side, d in (("out", segment.d_out), ("in", segment.d_in)):
             each = min(recipe.per_input(segment, side, inputs), segment.d_in + segment.d_out - d)
-            copies = max(8, 5 + 4 * recipe.points_each(segment, side))
+            copies = max(8, 5 + 4 * recipe.points_each(d))
             columns.append(copies * 4 * d * each * inputs)
         whole.append(4 * inputs * segment.d_in * segment.d_out)
     work = {

@@ -11,12 +11,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "absorbed": ("RotatedMLP", "absorb", "rotated_segment"),
-        "baselines": ("baseline_table",),
-        "questions": (
-            "Answer",
-            "inputs_needed",
-            "rotation_against_neurons",
-        ),
+        "baselines": ("Answer", "baseline_table", "inputs_needed", "rotation_against_neurons"),
         "picture": ("JacobianPicture", "jacobian_picture", "rotation_pictures"),
     },
 )

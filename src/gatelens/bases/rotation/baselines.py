@@ -1,8 +1,12 @@
-"""What a rotation has to beat: the neurons' basis, a random rotation, SVD, QR, and sparsity fitted to nothing but noise."""
+"""What a rotation has to beat: the neurons' basis, a random rotation, SVD, QR, and sparsity fitted to nothing but noise.
+
+At the end what readers of such rotations asked, as functions: each gives figures, the nulls beside them, and a verdict.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,16 +15,19 @@ from torch import Tensor
 
 from ...activations.collecting import hook_names
 from ...basis.linear import Basis
-from ...jacobians import Sparsity, jacobian_columns, sparsity
+from ...errors import BasisError
+from ...jacobians import Sparsity, sparsity
 from ...jacobians.sparsity import EPS
 from ...segments import Segment
 from .checks import quiet
 from .fit import fit_rotation
-from .recipe import JacobianRotation, chosen_rows
+from .recipe import JacobianRotation
 from .result import FittedRotation, Invertible
 from .starts import qr_rotation, random_rotation, svd_rotation
 
 NEURONS, NOISE = "neurons", "fitted to noise"
+#: so close to the best counts as enough
+_TOLERANCE = 0.02
 _SAME = 1e-6  # relative difference of two mean |y| that is rounding: the rotation is the neurons in another order
 
 
@@ -53,7 +60,7 @@ def baseline_table(
     if noise:
         gaussian = torch.randn(columns.shape, generator=torch.Generator().manual_seed(seed), device="cpu").to(columns)
         with quiet():
-            table[NOISE] = sparsity(fit_rotation(gaussian).matrix @ gaussian, eps)  # pyright: ignore[reportAttributeAccessIssue]
+            table[NOISE] = sparsity(_matrix(fit_rotation(gaussian)) @ gaussian, eps)
     return table
 
 
@@ -90,7 +97,7 @@ def _entry(
     held_out: Mapping[str, Tensor],
     recipe: JacobianRotation,
 ) -> dict[str, Any]:
-    fit, held = (_columns(segment, side, bases, a, recipe) for a in (acts, held_out))
+    fit, held = (recipe.columns_of(segment, side, a[segment.hook_in], bases) for a in (acts, held_out))
     table = baseline_table(fit, held, basis, seed=recipe.seed)
     return {
         "segment": segment.name,
@@ -102,15 +109,6 @@ def _entry(
         "sparsity": {name: s.to_dict() for name, s in table.items()},
         "verdict": verdict(table),
     }
-
-
-def _columns(
-    segment: Segment, side: str, bases: Mapping[str, Basis], acts: Mapping[str, Tensor], recipe: JacobianRotation
-):
-    x = chosen_rows(acts[segment.hook_in], recipe.inputs, recipe.seed)
-    basis_in = bases.get(segment.hook_in) if side == "out" else None
-    basis_out = bases.get(segment.hook_out) if side == "in" else None
-    return jacobian_columns(segment, x, recipe.per_input(segment, side, len(x)), side, basis_in, basis_out, recipe.seed)
 
 
 def verdict(table: Mapping[str, Sparsity]) -> str:
@@ -132,3 +130,76 @@ def verdict(table: Mapping[str, Sparsity]) -> str:
     if better:
         said.append(f"{' and '.join(better)}, which need no search, have as low a mean |y|")
     return "; ".join(said)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with what was measured.
+
+    Attributes:
+        verdict: the answer in one sentence, negative ones included.
+        figures: name -> value. baselines: name -> the same figure for nulls and ceilings.
+    """
+
+    question: str
+    verdict: str
+    figures: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        def show(values: Mapping[str, float]) -> str:
+            return "  ".join(f"{name}: {value:.3f}" for name, value in values.items())
+
+        return f"{self.question}\n  {self.verdict}\n  {show(self.figures)}\n  beside: {show(self.baselines)}"
+
+
+def inputs_needed(
+    segment: Segment,
+    fit: Float[Tensor, "rows d_in"],
+    held_out: Float[Tensor, "others d_in"],
+    counts: Sequence[int] = (1, 4, 16, 64, 256),
+) -> Answer:
+    """How many inputs must be fitted until the rotation serves inputs that it has not seen? Mean |y|, lower is better."""
+    recipe = JacobianRotation()
+    counts = sorted({c for c in counts if 1 <= c <= len(fit)})
+    if not counts:
+        raise BasisError(f"every count must lie between 1 and the {len(fit)} rows that were given")
+    held = recipe.columns_of(segment, "out", held_out, count=len(held_out))
+    curve, train, columns = {}, {}, held
+    for count in counts:
+        columns = recipe.columns_of(segment, "out", fit, count=count)
+        with quiet():  # too few columns is the point
+            rotation = _matrix(recipe.fit_columns(columns))
+        curve[count], train[count] = sparsity(rotation @ held).l1, sparsity(rotation @ columns).l1
+    table = {k: v.l1 for k, v in baseline_table(columns, held, seed=recipe.seed).items()}
+    best = min(curve.values())
+    enough = min(c for c in counts if curve[c] <= best * (1 + _TOLERANCE))
+    helps = [c for c in counts if curve[c] < table[NEURONS]]
+    if helps:
+        said = f"{enough} inputs come within {_TOLERANCE:.0%} of the best of {counts[-1]}; the neuron basis is beaten from {helps[0]} on"
+    else:
+        said = f"no count up to {counts[-1]} beats the neuron basis on held-out inputs"
+    figures = {f"held out, {c} inputs": v for c, v in curve.items()} | {
+        f"fitted, {c} inputs": v for c, v in train.items()
+    }
+    return Answer("How many inputs are needed?", said, figures, table)
+
+
+def rotation_against_neurons(
+    columns: Float[Tensor, "d m"],
+    held_out: Float[Tensor, "d k"],
+) -> Answer:
+    """Does the rotation beat the neuron basis, and at which sharpness of the reciprocal measure? On held-out columns."""
+    table = baseline_table(columns, held_out, fit_rotation(columns))
+
+    def flat(name: str) -> dict[str, float]:
+        return {"mean |y|": table[name].l1} | {
+            f"reciprocal measure, eps {e:g}": v for e, v in table[name].reciprocal.items()
+        }
+
+    beside = {f"{name}, {k}": v for name in table if name != "rotation" for k, v in flat(name).items()}
+    return Answer("Does it beat the neuron basis?", verdict(table), flat("rotation"), beside)
+
+
+def _matrix(fitted: FittedRotation | Invertible) -> Tensor:
+    return fitted.matrix if isinstance(fitted, FittedRotation) else fitted.W_enc.T

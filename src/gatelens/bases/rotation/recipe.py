@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -96,7 +97,7 @@ class JacobianRotation(RecipeDefaults):
     def estimate(self, hook: str, rows: int, width: int) -> Estimate:
         """The columns of one hook point as drawn, scaled, in blocks and in the optimiser, with those at points nearby; or the
         activations, of which few rows are kept."""
-        near = (3 if width <= 256 else 0) if self.neighbours is None else self.neighbours
+        near = replace(self, method="chain").points_each(width)
         drawn = 4 * width * width * min(self.columns or columns_for(width), self.inputs)
         work = {"the activations": reading(rows, [width]), "the columns and their copies": (7 + 4 * near) * drawn}
         return in_all("bases", only_the_largest(work), disk=4 * width * width)
@@ -131,19 +132,19 @@ class JacobianRotation(RecipeDefaults):
         self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]
     ) -> FittedRotation | Invertible:
         """A basis for one end of a segment, in the coordinates so far of the other."""
-        columns, near = self._at_inputs(segment, side, fitted, acts), None
-        if each := self.points_each(segment, side):
-            x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+        x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
+        columns, near = self._columns(segment, side, fitted, x, len(x)), None
+        if each := self.points_each(segment.d_out if side == "out" else segment.d_in):
             points = points_near(x, each, self.spread, self.seed)
             with quiet():  # that Jacobians are zero was said of the inputs
-                near = self._columns(segment, side, fitted, points, self.per_input(segment, side, len(x)))
+                near = self._columns(segment, side, fitted, points, len(x))
         return self.fit_columns(columns, near=near)
 
     def _sweep(self, segments: Sequence[Segment], fitted: Fitted, acts: Mapping[str, Tensor]) -> None:
         """Fit every hook point again, from where it is, to the segments on both of its sides."""
         for hook in hook_names(segments):
-            before = [self._at_inputs(s, "out", fitted, acts) for s in segments if s.hook_out == hook]
-            behind = [self._at_inputs(s, "in", fitted, acts) for s in segments if s.hook_in == hook]
+            before = [self.columns_of(s, "out", acts[s.hook_in], fitted) for s in segments if s.hook_out == hook]
+            behind = [self.columns_of(s, "in", acts[s.hook_in], fitted) for s in segments if s.hook_in == hook]
             current = fitted.get(hook)
             start = current.matrix if isinstance(current, FittedRotation) else None
             fitted[hook] = self.fit_columns(torch.cat(before + behind, dim=1), start)
@@ -153,11 +154,10 @@ class JacobianRotation(RecipeDefaults):
         dimensions = segment.d_out if side == "out" else segment.d_in
         return -(-dimensions * (self.columns or columns_for(dimensions)) // inputs)
 
-    def points_each(self, segment: Segment, side: str) -> int:
+    def points_each(self, dimensions: int) -> int:
         """How many points around each input the fit sees."""
         if self.method != "chain":
             return 0
-        dimensions = segment.d_out if side == "out" else segment.d_in
         return (3 if dimensions <= 256 else 0) if self.neighbours is None else self.neighbours
 
     def fit_columns(
@@ -171,19 +171,32 @@ class JacobianRotation(RecipeDefaults):
         shared = ("objective", "zeros", "eps", "iterations", "seconds", "restarts", "seed", "progress")
         return fit_rotation(columns, method, near=near, start=start, **{name: getattr(self, name) for name in shared})
 
-    def _at_inputs(
-        self, segment: Segment, side: str, fitted: Fitted, acts: Mapping[str, Tensor]
+    def columns_of(
+        self,
+        segment: Segment,
+        side: str,
+        x: Float[Tensor, "rows d_in"],
+        bases: Mapping[str, Any] | None = None,
+        count: int | None = None,
     ) -> Float[Tensor, "d m"]:
-        x = chosen_rows(acts[segment.hook_in], self.inputs, self.seed)
-        return self._columns(segment, side, fitted, x, self.per_input(segment, side, len(x)))
+        """Columns at one end of a segment for some of the rows, in the coordinates that `bases` have for the other end.
+
+        Args:
+            count: how many rows, if not `inputs`; each is given no more columns for that.
+        """
+        rows = chosen_rows(x, self.inputs if count is None else count, self.seed)
+        return self._columns(
+            segment, side, bases or {}, rows, len(rows) if count is None else max(len(rows), self.inputs)
+        )
 
     def _columns(
-        self, segment: Segment, side: str, fitted: Fitted, x: Float[Tensor, "rows d_in"], per_input: int
+        self, segment: Segment, side: str, bases: Mapping[str, Any], x: Float[Tensor, "rows d_in"], inputs: int
     ) -> Float[Tensor, "d m"]:
-        """Columns at one end of a segment, in the coordinates so far of the other end."""
-        basis_in = fitted.get(segment.hook_in) if side == "out" else None
-        basis_out = fitted.get(segment.hook_out) if side == "in" else None
-        return jacobian_columns(segment, x, per_input, side, basis_in, basis_out, self.seed)
+        """So many columns of each row as make enough of them with so many inputs."""
+        each = self.per_input(segment, side, inputs)
+        basis_in = bases.get(segment.hook_in) if side == "out" else None
+        basis_out = bases.get(segment.hook_out) if side == "in" else None
+        return jacobian_columns(segment, x, each, side, basis_in, basis_out, self.seed)
 
 
 def columns_for(dimensions: int) -> int:

@@ -48,21 +48,13 @@ def measure_fit(basis: Any, x: Float[Tensor, "rows d"]) -> Fitness:
     Raises:
         BasisError: fewer than two rows, or rows that do not vary.
     """
-    if len(x) < 2 or not (variance := _variance(x)) > 0:
+    if len(x) < 2 or not _variance(x) > 0:
         raise BasisError(
             f"expected rows that vary, got {len(x)} rows of variance 0: the fit of a basis cannot be measured"
         )
-    with torch.no_grad():
-        f = basis.encode(x)
-        explained = 1 - (x - basis.decode(f)).double().square().sum().item() / variance
-    active = f > 0
-    return Fitness(
-        explained,
-        active.sum(-1).double().mean().item(),
-        (~active.any(0)).double().mean().item(),
-        len(x),
-        _cause(basis, x, explained) if explained < LOW else "",
-    )
+    explained, f = _explained(basis, x)
+    l0, dead = ((f > 0).sum(-1).double().mean().item(), (~(f > 0).any(0)).double().mean().item())
+    return Fitness(explained, l0, dead, len(x), _cause(basis, x, explained) if explained < LOW else "")
 
 
 def check_fit(
@@ -122,11 +114,8 @@ def check_at_hand(basis: Any, hook: str, x: Float[Tensor, "rows d"]) -> None:
         return
     warn_made_for(basis, hook)
     x = x[:_ROWS].to(place_of(basis, x.device))
-    if len(x) < 2 or not (variance := _variance(x)) > 0:
-        return
-    with torch.no_grad():
-        if _explained(basis, x, variance) > 0:
-            return  # how much is in every report
+    if len(x) < 2 or not _variance(x) > 0 or _explained(basis, x)[0] > 0:
+        return  # how much is in every report
     try:
         check_fit(basis, hook, x)
     except BasisError as error:
@@ -143,9 +132,11 @@ def _variance(x: Tensor) -> float:
     return (x - x.mean(0)).double().square().sum().item()
 
 
-def _explained(basis: Any, x: Tensor, variance: float) -> float:
-    error = (x - basis.decode(basis.encode(x))).double().square().sum().item()
-    return 1 - error / variance
+@torch.no_grad()
+def _explained(basis: Any, x: Tensor) -> tuple[float, Tensor]:
+    """The explained variance of rows that vary, and their features."""
+    f = basis.encode(x)
+    return 1 - (x - basis.decode(f)).double().square().sum().item() / _variance(x), f
 
 
 def _cause(basis: Any, x: Tensor, explained: float) -> str:
@@ -165,9 +156,7 @@ def _cause(basis: Any, x: Tensor, explained: float) -> str:
     for name, changed in changes.items():
         if len(changed) < 2 or (len(changed) == len(x) and torch.equal(changed, x)):
             continue
-        with torch.no_grad():
-            variance = _variance(changed)
-            value = _explained(basis, changed, variance) if variance > 0 else -1.0
+        value = _explained(basis, changed)[0] if _variance(changed) > 0 else -1.0
         if value > best + CLEARLY:
             best, cause = value, name
     return cause
