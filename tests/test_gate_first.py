@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from _explained import explained
 
 from gatelens.basis.linear import Rotation
-from gatelens.basis.pair import explained
 from gatelens.circuits import Circuit, features_at
 from gatelens.codes.active import Chooser, active_linear, decode_active
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.edits.counterfactual import Counterfactual
 from gatelens.edits.kinds import removal
-from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError, TooLargeError
 from gatelens.evaluation import splice
 from gatelens.evaluation.causal import edit_figures
@@ -25,6 +24,7 @@ from gatelens.gate_dictionaries.gate_run import GateTraining
 from gatelens.gate_dictionaries.gate_start import GateStart, omp_start
 from gatelens.gate_dictionaries.gate_training import GateRun, _ActiveGates
 from gatelens.gate_dictionaries.input_tuning import InputTuning
+from gatelens.gate_dictionaries.rows import Rows
 from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment
 from gatelens.solvers.built_in import BuiltInWires

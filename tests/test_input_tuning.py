@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from _explained import explained
 
 from gatelens.bases.sae.trained import TrainedSAE, as_jumprelu, single_threshold
 from gatelens.basis.linear import Rotation
-from gatelens.basis.pair import explained
 from gatelens.codes.rows import Codes
 from gatelens.edits.counterfactual import Counterfactual
-from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_run import GateTraining
 from gatelens.gate_dictionaries.gate_start import GateStart, Units
 from gatelens.gate_dictionaries.gate_training import GateRun
 from gatelens.gate_dictionaries.input_tuning import InputTuning, _JointRun
+from gatelens.gate_dictionaries.rows import Rows
 from gatelens.segments import Segment
 
 D, CAUSES, GATES = 12, 24, 12

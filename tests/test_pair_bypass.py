@@ -9,21 +9,21 @@ from itertools import combinations
 
 import pytest
 import torch
+from _explained import explained
 
 import gatelens as gl
-from gatelens.basis.pair import explained
 from gatelens.circuits import Circuit
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector, ProductConnector
 from gatelens.edits.counterfactual import Counterfactual
 from gatelens.edits.kinds import removal
-from gatelens.edits.rows import Sample
 from gatelens.errors import BasisError, ConfigError, SolverError
 from gatelens.evaluation.causal import edit_figures
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.gate_dictionaries.pair_bypass import PairBypass
 from gatelens.gate_dictionaries.products import Candidates, Products
+from gatelens.gate_dictionaries.rows import Sample
 from gatelens.gates.saving import gate_from_dict, gate_to_dict
 from gatelens.pipeline.building import build
 from gatelens.saving import load_basis, save_basis

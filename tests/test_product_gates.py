@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from _explained import explained
 
 import gatelens as gl
-from gatelens.basis.pair import explained
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector, ProductConnector
 from gatelens.edits.counterfactual import Counterfactual
-from gatelens.edits.rows import Rows
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_run import GateTraining
 from gatelens.gate_dictionaries.gate_start import Units
 from gatelens.gate_dictionaries.product_gates import ProductRun
+from gatelens.gate_dictionaries.rows import Rows
 from gatelens.segments import Segment
 from gatelens.segments.segment import MLPWeights
 from support.dictionaries import Nonnegative

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae import SegmentSAE
 from gatelens.errors import BasisError
 from gatelens.saving import load_basis, save_basis
 from gatelens.segments import Segment

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import gatelens as gl
-from gatelens.bases.sae.shipped import shipped_folder, training_documents
+from gatelens.bases.sae.files import shipped_folder
 from gatelens.data.seen import document_hash, is_kept_apart, unseen
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.transcoder import read_transcoder
 from gatelens.store import packages
 from support.small_models import flat_topk_config, sae_folder, sae_tensors
+from support.training_documents import training_documents
 
 HOOK_IN, HOOK_OUT = "blocks.0.ln2.hook_normalized", "blocks.0.hook_mlp_out"
 SEEN = ["It was late; he left.", "She stayed."]

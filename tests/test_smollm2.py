@@ -66,8 +66,9 @@ def test_the_first_blocks_are_those_of_the_whole(model):
 
 def test_its_dictionaries_explain_what_they_have_not_seen(data_folder):
     """On documents kept apart from all training: the error and the activity that their configs say, within a sixth."""
-    from gatelens.bases.sae.shipped import shipped_folder, training_documents
+    from gatelens.bases.sae.files import shipped_folder
     from gatelens.data.seen import document_hash, is_kept_apart
+    from support.training_documents import training_documents
 
     try:
         shipped_folder("smollm2")

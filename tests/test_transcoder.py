@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from _explained import explained
 
 from gatelens.bases.sae.ridge import ridge
-from gatelens.basis.pair import explained
 from gatelens.codes.active import level
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.transcoder import Transcoder, TranscoderBasis, read_transcoder

@@ -15,7 +15,7 @@ from _dictionaries import FEW, GATES, NATURAL, SHUFFLED, Found, Plan, Study, col
 from _logit_tuning import LogitTuning, mean_divergence
 
 import gatelens as gl
-from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae import SegmentSAE
 from gatelens.bases.sae.trained import TrainedSAE
 from gatelens.bench import Figure
 from gatelens.data import Batches

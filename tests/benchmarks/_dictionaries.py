@@ -12,7 +12,7 @@ from _copies import CopyGroups, copy_groups
 from _relations import Relations, relations
 from torch import Tensor
 
-from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae import SegmentSAE
 from gatelens.bases.sae.trained import TrainedSAE
 from gatelens.codes.csr import spread
 from gatelens.codes.rows import Codes

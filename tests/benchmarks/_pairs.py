@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from _explained import explained
 from torch import Tensor
 
 import gatelens as gl
-from gatelens.basis.pair import explained
 from gatelens.codes.rows import Codes
 from gatelens.edits.kinds import KINDS
 from gatelens.evaluation.causal import edit_figures

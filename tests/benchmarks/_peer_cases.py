@@ -15,7 +15,7 @@ from _smollm import LENGTH, MOST, SINK, collected, documents, rows_kept
 from torch import Tensor
 
 import gatelens as gl
-from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae import SegmentSAE
 from gatelens.data import Batches
 from gatelens.data.seen import is_kept_apart
 from gatelens.errors import GateLensError

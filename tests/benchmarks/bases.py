@@ -39,7 +39,7 @@ from _dictionaries import (
 from torch import Tensor
 
 from gatelens.activations import collect
-from gatelens.bases.sae.segment_sae import SegmentSAE
+from gatelens.bases.sae import SegmentSAE
 from gatelens.bases.sae.trained import TrainedSAE
 from gatelens.bench import Figure
 from gatelens.edits.counterfactual import Counterfactual

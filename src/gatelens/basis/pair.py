@@ -6,17 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import BasisError
-from ..models import blockwise
 from ..segments import Segment
 from .features import coded
 from .output import ReadsInput
-
-_ROWS = 4_096
 
 
 @dataclass(frozen=True)
@@ -128,12 +124,3 @@ class PairBasis(ReadsInput, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label}, {self.d_in} -> {self.cfg.d_sae} features -> {self.cfg.d_in})"
-
-
-def explained(basis: PairBasis, x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"]) -> float:
-    """FVU of y by a pair dictionary, bypass included."""
-    with torch.no_grad():
-        parts = zip(x.split(_ROWS), y.split(_ROWS), strict=True)
-        missed = (blockwise(basis.reconstruct, basis.W_dec.device, a) - b for a, b in parts)
-        error = sum(float(part.double().square().sum()) for part in missed)
-    return error / max(float((y - y.mean(0)).double().square().sum()), 1e-30)

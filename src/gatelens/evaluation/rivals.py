@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..codes.rows import Codes
 from ..connectors import Connector
-from ..edits.rows import Sample
 from ..gate_dictionaries.gate_start import omp_wires
-from ..gate_dictionaries.normal_equations import NormalEquations
+from ..gate_dictionaries.rows import NormalEquations, Sample
 from ..segments import Segment
 from ..solvers.calibration import thresholded
 

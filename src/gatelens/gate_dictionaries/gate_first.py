@@ -18,7 +18,6 @@ from ..codes.csr import spread
 from ..codes.rows import Codes, stacked
 from ..connectors import ProductConnector
 from ..edits.counterfactual import Counterfactual
-from ..edits.rows import Rows
 from ..errors import BasisError
 from ..models import host, there
 from ..segments import Segment
@@ -31,6 +30,7 @@ from .given import dictionary_at, fitted, own, shape_of
 from .input_tuning import InputTuning
 from .pair_bypass import PairBypass
 from .product_gates import ProductRun, check_gated
+from .rows import Rows
 
 _START_ROWS = 60_000
 _ENCODED_ROWS = 4_096

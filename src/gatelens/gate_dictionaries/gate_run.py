@@ -13,12 +13,11 @@ from ..bases.sae.training import falling, shuffled
 from ..codes.active import Seen, decode_active, level, unit_rows_
 from ..codes.rows import Codes, stacked, weighted_rows
 from ..connectors import Connector
-from ..edits.rows import Rows
 from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..models import there
 from .gate_start import Units
-from .normal_equations import NormalEquations
+from .rows import NormalEquations, Rows
 
 _BLOCK, _REFITTED = 1_024, 16_384  # rows whose gates are computed, and that go into the closed form, at a time
 

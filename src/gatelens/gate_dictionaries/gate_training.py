@@ -11,10 +11,10 @@ from torch import Tensor
 from ..codes.active import Chooser, Seen
 from ..codes.rows import Codes, beside
 from ..connectors import Connector
-from ..edits.rows import Rows
 from ..store.estimate import THRESHOLD_ROWS
 from .gate_run import Active, Found, GateTraining, Run, sums
 from .gate_start import GateStart, Units
+from .rows import Rows
 
 _REGROWN_UNTIL = 0.75
 _REGROWN = 256  # gates that exchange parents at once

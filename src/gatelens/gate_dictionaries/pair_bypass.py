@@ -17,7 +17,6 @@ from ..codes.csr import csr, spread
 from ..codes.rows import Codes, beside, stacked
 from ..connectors import Connector, ProductConnector
 from ..edits.counterfactual import Counterfactual
-from ..edits.rows import Sample
 from ..errors import BasisError
 from ..errors.progress import bar
 from ..models import host, there
@@ -25,8 +24,8 @@ from ..segments import Segment
 from ..store.estimate import Estimate, in_all
 from .gate_basis import GateBasis, check_finite_codes
 from .given import fitted, shape_of
-from .normal_equations import NormalEquations
 from .products import Candidates, Products
+from .rows import NormalEquations, Sample
 
 #: rows that go into the normal equations at a time
 _BLOCK = 65_536

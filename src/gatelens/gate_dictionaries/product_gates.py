@@ -11,13 +11,13 @@ from torch import Tensor
 from ..basis.linear import Basis, directions
 from ..codes.rows import Codes
 from ..connectors import Connector, ProductConnector
-from ..edits.rows import Rows
 from ..errors import BasisError
 from ..segments import Segment
 from ..segments.segment import ACTIVATIONS
 from ..store.estimate import THRESHOLD_ROWS
 from .gate_run import Active, Found, GateTraining, Run, sums
 from .gate_start import Units
+from .rows import Rows
 
 #: inputs a side at first, over those at the end; training's share by whose end they are all pruned
 _WIDE, _PRUNED_BY = 4, 0.6

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..codes.rows import Codes, scipy_csr, weighted_rows
-from ..edits.rows import Sample
 from ..errors import BasisError
+from .rows import Sample
 
 _SHUFFLES = 50
 

@@ -13,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bases.sae.admission import checked_transcoder
-from ..bases.sae.files import CONFIG, WEIGHTS, from_folder, from_hub, in_sae_lens_form
+from ..bases.sae.files import CONFIG, WEIGHTS, from_folder, from_hub, in_sae_lens_form, shipped_folder
 from ..bases.sae.pair_training import PairTraining, train_pair
-from ..bases.sae.shipped import shipped_folder
 from ..basis.linear import Basis
 from ..basis.pair import PairBasis
 from ..basis.recipe import AtWork

@@ -12,10 +12,9 @@ from ...errors import BasisError, unknown
 from .checks import Reduced, check_columns, reduce, warn_of_few
 from .invertible import fit_oblique
 from .quasi_newton import ascend, column_blocks
-from .result import FittedRotation, Invertible
+from .result import FittedRotation, Invertible, Watch, Watcher
 from .stages import objective_named, stages
 from .starts import polar, start_rotation
-from .watch import Watch, Watcher
 
 METHODS = ("chain", "lbfgs", "svd", "qr", "identity", "random", "invertible")
 _SPECIAL = 0.95  # neurons whose mean |y| is under this share of a random basis' are worth a start

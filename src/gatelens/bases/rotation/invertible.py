@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .watch import Watch
+from .result import Watch
 
 #: of Adam; the width of the smooth L1 about zero; the weight of log |det M|: the smaller, the further from orthogonal
 _LR, _MU, _BARRIER = 3e-3, 0.02, 0.03

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .result import Watch
 from .stages import Reciprocal, SmoothL1
-from .watch import Watch
 
 Objective = SmoothL1 | Reciprocal
 _MEMORY = 10

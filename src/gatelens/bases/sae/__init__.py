@@ -5,8 +5,7 @@ from ...lazy import lazy_names
 __getattr__ = lazy_names(
     __name__,
     {
-        "trained": ("TrainedSAE",),
+        "trained": ("TrainedSAE", "SegmentSAE"),
         "pretrained": ("PretrainedSAE",),
-        "segment_sae": ("SegmentSAE",),
     },
 )

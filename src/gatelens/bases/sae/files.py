@@ -1,4 +1,4 @@
-"""Modules in sae-lens' format, from a folder or from the hub: what they need is there before sae-lens is asked."""
+"""Modules in sae-lens' format, from a folder, from the hub or of our own making: what they need is there before sae-lens is asked."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from torch import Tensor
 
 from ... import store
 from ...errors import BasisError, HubError, unknown
+from ...store.packages import package_folder
 from .plain import PlainSAE, plain
 
 #: the SAEs inside the package, and those in a data package of our own
 SHIPPED, SMOLLM2 = "gpt2-mini", "smollm2"
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+#: names that are known without their package, and how it is had
+PACKAGES = {SMOLLM2: "pip install ./dictionaries/smollm2 in a clone of gatelens"}
 
 
 @cache
@@ -49,6 +52,23 @@ def in_sae_lens_form(
     module = SAE.from_dict(settings | widths | {"device": device})
     module.load_state_dict(dict(tensors))
     return module.eval().requires_grad_(False)
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The folder of the dictionaries of that name; None for a name that is none of ours.
+
+    Raises:
+        BasisError: a name of ours whose package is not installed.
+    """
+    if name == SHIPPED:
+        return Path(__file__).resolve().parents[2] / "demo" / "saes"
+    if (folder := package_folder(name)) is not None:
+        return folder
+    if name in PACKAGES:
+        raise BasisError(
+            f"the dictionaries of {name} are a package of their own, which is not installed: {PACKAGES[name]}"
+        )
+    return None
 
 
 @torch.random.fork_rng(devices=[])  # sae-lens draws weights before it fills them in

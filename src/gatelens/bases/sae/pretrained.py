@@ -16,9 +16,8 @@ from ...basis.recipe import RecipeDefaults, check_there
 from ...errors import BasisError, unknown
 from ...segments import Segment
 from .admission import admitted
-from .files import CONFIG, WEIGHTS, from_folder, from_hub
+from .files import CONFIG, WEIGHTS, from_folder, from_hub, shipped_folder
 from .fitness import check_fit, warn_made_for
-from .shipped import shipped_folder
 from .trained import TrainedSAE
 
 #: features of a published dictionary that are taken to be active in a row where nothing says how many

@@ -17,12 +17,13 @@ from ...activations.collecting import hook_names
 from ...basis.linear import Basis
 from ...basis.recipe import AtWork
 from ...errors import BasisError
-from ...errors.progress import watched
+from ...errors.progress import bar, watched
+from ...errors.tracker import tell_curve
 from ...models import host
+from ...models.placing import batch_there
 from ...segments import Segment
 from .files import in_sae_lens_form, sae_lens_works
-from .pair_training import PairTraining, PairWeights, train_pair
-from .tied import train_tied
+from .pair_training import Beyond, PairTraining, PairWeights, train_pair
 from .training import DictionaryTraining, check_rows, shuffled
 
 Architecture = Literal["batchtopk", "matryoshka", "topk", "relu", "tied"]
@@ -171,6 +172,73 @@ class TrainedSAE(DictionaryTraining):
         sae: Any = trained(config(**sizes, apply_b_dec_to_input=True, **own))
         sae.b_dec.data = x.mean(0)  # the mean is learned at once instead of over thousands of steps
         return sae
+
+
+@dataclass(frozen=True)
+class SegmentSAE(PairTraining):
+    """|x - x_hat|^2 + weight * |segment(x) - segment(x_hat)|^2, each relative to its variance: end-to-end training.
+
+    Source: "Identifying Functionally Important Features with End-to-End Sparse Dictionary Learning".
+
+    What no gate can be better than is the model's own segment on decoded inputs. A dictionary of x alone spends its features on
+    variance that the segment does not read; this one lowers that ceiling's error at the same number of active features.
+
+    Attributes:
+        weight: of the segment's error; 0 trains a plain autoencoder, as `TrainedSAE` does.
+        activation, k, ...: see `PairTraining`.
+    """
+
+    _: KW_ONLY
+    weight: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.weight < 0 or self.bypass:
+            raise BasisError(
+                f"weight must not be negative, and an autoencoder has no bypass; got {self.weight}, {self.bypass}"
+            )
+
+    def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
+        """hook_in -> sae-lens SAE. The output's dictionary is chosen apart."""
+        rows = AtWork(segments, acts)
+        return {s.hook_in: self.train(rows[s.hook_in], s, acts.get(s.hook_out)) for s in segments}
+
+    def train(
+        self, x: Float[Tensor, "rows d_in"], segment: Segment, y: Float[Tensor, "rows d_out"] | None = None
+    ) -> Any:
+        """A sae-lens SAE of the rows of x; `y`: what the segment gives for them, where it is at hand."""
+        beyond = Beyond(segment.forward, segment.outputs(x) if y is None else y, self.weight)
+        return as_jumprelu(host(train_pair(x, x, self, beyond, segment.device)), segment.hook_in)
+
+
+def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTraining, l1: float, hook: str) -> Any:
+    """Minimise |x - x_hat|^2 + l1 |f|_1 (mean over rows) with f = relu((x - b) W + c), x_hat = f W^T + b.
+
+    The columns of W are kept at length 1, so that the penalty cannot be escaped by scale. Returned as a sae-lens
+    `StandardSAE` with W_enc = W and W_dec = W^T.
+    """
+    rows = torch.Generator().manual_seed(recipe.seed)
+    W = torch.randn(x.shape[1], d_sae, generator=rows).to(x.device)
+    W = (W / W.norm(dim=0)).requires_grad_()
+    b = x.mean(0).clone().requires_grad_()
+    c = torch.zeros(d_sae, device=x.device, requires_grad=True)
+    optimiser = torch.optim.Adam([W, b, c], lr=recipe.lr)
+    plan = recipe.schedule(len(x))
+    steps = plan.steps
+    for step in bar(range(steps), f"tied SAE {hook}", recipe.progress):
+        for group in optimiser.param_groups:  # the last fifth anneals to a tenth, as for the others
+            group["lr"] = recipe.lr * min(1.0, 0.1 + 4.5 * (1 - step / steps))
+        batch = batch_there(x, torch.randint(len(x), (plan.batch_size,), generator=rows), x.device)
+        f = torch.relu((batch - b) @ W + c)
+        loss = (batch - f @ W.T - b).square().sum(-1).mean() + l1 * f.sum(-1).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        tell_curve(f"tied/{hook}", step, loss.item)
+        with torch.no_grad():
+            W /= W.norm(dim=0).clamp_min(1e-8)
+    tensors = host({"W_enc": W.detach(), "W_dec": W.detach().T.contiguous(), "b_enc": c.detach(), "b_dec": b.detach()})
+    return in_sae_lens_form("standard", tensors, {"hook_name": hook}, apply_b_dec_to_input=True)
 
 
 def inference_form(sae: Any, hook: str) -> Any:
