@@ -64,8 +64,7 @@ def test_the_sparse_trainer_is_the_default_and_sae_lens_there_by_name():
 )
 def test_what_is_left_open_is_chosen_from_the_rows(count, steps, batch):
     """A million samples and fifty passes at most; halved batches while there are fewer than a thousand steps, never under 500."""
-    plan = gl.TrainedSAE().schedule(count)
-    assert (plan.steps, plan.batch_size) == (steps, batch)
+    assert gl.TrainedSAE().schedule(count) == (steps, batch)
 
 
 def test_samples_far_beyond_the_rows_are_warned_of():
@@ -73,8 +72,8 @@ def test_samples_far_beyond_the_rows_are_warned_of():
         recipe().schedule(3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert recipe().schedule(4).steps == 10
-        assert gl.TrainedSAE().schedule(4).steps == 500
+        assert recipe().schedule(4)[0] == 10
+        assert gl.TrainedSAE().schedule(4)[0] == 500
 
 
 def test_l0_after_export_is_k_on_the_rows_of_the_fit_and_few_features_are_dead():

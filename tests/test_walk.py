@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -241,10 +240,10 @@ def test_help_of_every_verb(verb, capsys):
     assert verb in capsys.readouterr().out
 
 
-def test_hooks_lists_shapes_and_ends(tmp_path, capsys):
+def test_hooks_lists_shapes_and_ends(tmp_path, capsys, monkeypatch):
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({**SMALL, "model": {**SMALL["model"], "train": {"epochs": 0}}}))
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert main(["hooks", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["hook_pre.0", "[2,", "16]"] for line in lines)

@@ -14,7 +14,7 @@ import torch
 from . import store
 from .bases.rotation.result import FittedRotation, Invertible
 from .bases.sae.admission import admitted
-from .bases.sae.files import from_folder
+from .bases.sae.files import from_folder, from_stored
 from .basis.linear import Basis, Rotation
 from .basis.trial import AsComputed, off_by, rows_for, tolerance
 from .connectors import Connector
@@ -91,7 +91,7 @@ def _read(stored: store.Reading) -> Basis:
             return FittedRotation.from_record(tensors["matrix"], about["label"], about["fit"])
         return Rotation(tensors["matrix"], tensors.get("mean"), about["label"])
     if kind == "sae_lens":
-        return _load_sae(stored)
+        return admitted(from_stored(stored))
     return _composite(stored)
 
 
@@ -147,10 +147,3 @@ def _check_same(basis: Any, folder: Path) -> None:
             f"{type(basis).__name__} computes something else than the weights and settings that its save_model writes (off by a relative "
             f"{off:.2g}): read back it would be another basis. Keep the object yourself, and save the circuit by save(folder, bases=False)"
         )
-
-
-def _load_sae(stored: Any) -> Basis:
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in ("cfg.json", "sae_weights.safetensors"):
-            stored.copy(name, Path(temporary) / name)
-        return admitted(from_folder(Path(temporary)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from jaxtyping import Float
@@ -13,14 +13,6 @@ from ..errors import BasisError
 from ..segments import Segment
 from .features import coded
 from .output import ReadsInput
-
-
-@dataclass(frozen=True)
-class PairShape:
-    """What other rooms ask of `basis.cfg`: the width of the hook point at which the basis stands, and its features."""
-
-    d_in: int
-    d_sae: int
 
 
 class PairBasis(ReadsInput, ABC):
@@ -48,8 +40,9 @@ class PairBasis(ReadsInput, ABC):
         self.W_dec, self.b_dec = W_dec.detach(), b_dec.detach()
 
     @property
-    def cfg(self) -> PairShape:
-        return PairShape(self.W_dec.shape[1], self.W_dec.shape[0])
+    def cfg(self) -> SimpleNamespace:
+        """What other rooms ask: the width of the hook point at which the basis stands, and its features."""
+        return SimpleNamespace(d_in=self.W_dec.shape[1], d_sae=self.W_dec.shape[0])
 
     @abstractmethod
     def features_from(self, x: Float[Tensor, "rows d_in"]) -> Float[Tensor, "rows f"]:

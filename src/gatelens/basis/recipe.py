@@ -7,6 +7,7 @@ will be, what training takes, whether hook points are fitted apart); `as_recipe`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -119,8 +120,9 @@ class RecipeDefaults:
         return self
 
     def watched(self, progress: bool) -> Any:
-        """The recipe with a progress bar, or without."""
-        return self
+        """The recipe with a progress bar, or without, where it has one."""
+        own: Any = self
+        return replace(own, progress=progress) if "progress" in getattr(own, "__dataclass_fields__", {}) else own
 
 
 class ForeignRecipe(Foreign, RecipeDefaults):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -157,9 +157,6 @@ class GateDictionary(RecipeDefaults):
             work.append(own(width).estimate(hook, rows, width))
         most = max(work, key=lambda e: e.memory)
         return Estimate("bases", most.memory, work[0].disk, most.parts)
-
-    def watched(self, progress: bool) -> GateDictionary:
-        return replace(self, progress=progress)
 
     def train(
         self,

@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bases.sae.training import falling, shuffled
+from ..bases.sae.training import shuffled, steps_of
 from ..codes.active import Seen, decode_active, level, unit_rows_
 from ..codes.rows import Codes, stacked, weighted_rows
 from ..connectors import Connector
-from ..errors.progress import bar
 from ..errors.tracker import tell_curve
 from ..models import there
 from .gate_start import Units
@@ -115,9 +114,7 @@ class Run(ABC):
         s = self.settings
         natural = s.batch_size if self.rows.partner is None else s.batch_size // 2
         batches = shuffled(len(self.rows.y), natural, self.generator)
-        for step in bar(range(s.steps), self.name, s.progress):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.pace * s.lr * falling(step, s.steps)
+        for step in steps_of(self.name, s.steps, self.pace * s.lr, self.optimiser, s.progress):
             index = next(batches)
             codes, y = self.rows.together(index)
             seen = self.see(codes.columns(), y, pairs=len(y) - len(index))

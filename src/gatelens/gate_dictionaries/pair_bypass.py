@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -102,9 +102,6 @@ class PairBypass(RecipeDefaults):
         terms = features + self.pairs
         parts = {"rows, edits and residuals": 6 * 4 * rows * width, "normal equations": 3 * 8 * terms * terms}
         return in_all("bases", parts, disk=4 * width * terms)
-
-    def watched(self, progress: bool) -> PairBypass:
-        return replace(self, progress=progress)
 
     def train(
         self,

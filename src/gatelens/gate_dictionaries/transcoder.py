@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bases.sae.admission import checked_transcoder
-from ..bases.sae.files import CONFIG, WEIGHTS, from_folder, from_hub, in_sae_lens_form, shipped_folder
+from ..bases.sae.files import CONFIG, WEIGHTS, from_folder, from_hub, from_stored, in_sae_lens_form, shipped_folder
 from ..bases.sae.pair_training import PairTraining, train_pair
 from ..basis.linear import Basis
 from ..basis.pair import PairBasis
@@ -68,10 +68,7 @@ class TranscoderBasis(PairBasis):
 
     @classmethod
     def load_from(cls, stored: Any, parts: Mapping[str, Any]) -> TranscoderBasis:
-        with tempfile.TemporaryDirectory() as temporary:
-            for name in (CONFIG, WEIGHTS):
-                (Path(temporary) / name).write_bytes(stored.bytes(name))
-            return cls(from_folder(Path(temporary)), **stored.json("pair.json"))
+        return cls(from_stored(stored), **stored.json("pair.json"))
 
 
 def read_transcoder(source: str | Path, segment: Segment, sae_id: str | None = None) -> TranscoderBasis:

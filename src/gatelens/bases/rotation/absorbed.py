@@ -138,7 +138,7 @@ def rotated_segment(segment: Segment, basis_in: Basis | None = None, basis_out: 
         mlp = _reads(mlp, into)
     if out is not None:
         mlp = _writes(mlp, out)
-    forward = mlp if prenorm is None else _after(prenorm, mlp)
+    forward = mlp if prenorm is None else lambda f: mlp(prenorm(f))
     return Segment(*ends, forward, segment.d_in, segment.d_out, mlp, prenorm)
 
 
@@ -166,7 +166,3 @@ def _between(
         return y if basis_out is None else basis_out.encode(y)
 
     return run
-
-
-def _after(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda f: second(first(f))

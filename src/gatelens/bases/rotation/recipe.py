@@ -102,9 +102,6 @@ class JacobianRotation(RecipeDefaults):
         work = {"the activations": reading(rows, [width]), "the columns and their copies": (7 + 4 * near) * drawn}
         return in_all("bases", only_the_largest(work), disk=4 * width * width)
 
-    def watched(self, progress: bool) -> JacobianRotation:
-        return replace(self, progress=progress)
-
     def fit(self, segments: Sequence[Segment], acts: Mapping[str, Tensor]) -> dict[str, Basis]:
         """A basis for every hook point of the segments; those that the direction leaves alone get the neurons'.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -93,6 +94,14 @@ def from_folder(folder: Path, device: str = "cpu") -> Any:
             "Expected what sae-lens' save_inference_model writes"
         ) from error
     return module.eval().requires_grad_(False)
+
+
+def from_stored(stored: store.Reading) -> Any:
+    """What was written into an artefact of ours as the files of sae-lens' format."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in (CONFIG, WEIGHTS):
+            stored.copy(name, Path(temporary) / name)
+        return from_folder(Path(temporary))
 
 
 def check_folder(folder: Path) -> dict[str, Any]:

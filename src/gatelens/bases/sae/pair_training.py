@@ -16,13 +16,12 @@ from torch import Tensor
 from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, level, unit_rows_
 from ...distributed import Worker, add_up, from_first, shared, team
 from ...errors import BasisError
-from ...errors.progress import bar
 from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, rows_there, there
 from ...store.estimate import THRESHOLD_ROWS
 from .ridge import ridge
 from .row_adam import RowAdam
-from .training import DictionaryTraining, falling, shuffled
+from .training import DictionaryTraining, shuffled, steps_of
 
 _BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
@@ -182,7 +181,8 @@ class PairRun:
     ):
         self.x, self.y, self.settings, self.beyond = x, y, settings, beyond
         self.device = x.device if device is None else device
-        self.schedule = settings.schedule(len(x))
+        self.steps, batch_size = settings.schedule(len(x))
+        self.batch_size = min(batch_size, len(x))
         self.generator = torch.Generator(device="cpu").manual_seed(settings.seed)
         self.revivals = torch.Generator(device="cpu").manual_seed(settings.seed + 1)
         start = self._fresh() if start is None else start
@@ -198,10 +198,9 @@ class PairRun:
         self.choose = Chooser(settings.activation, settings.k)
         self.fired = torch.zeros(len(self.bias), dtype=torch.bool, device=self.device)
         self.worker = team() if settings.data_parallel else Worker()
-        batch = min(self.schedule.batch_size, len(x))
-        if batch < self.worker.world:
+        if self.batch_size < self.worker.world:
             raise BasisError(
-                f"{self.worker.world} processes train a dictionary together on batches of {batch} rows: expected a row for each. "
+                f"{self.worker.world} processes train a dictionary together on batches of {self.batch_size} rows: expected a row for each. "
                 "Give a larger batch_size, or data_parallel=False"
             )
 
@@ -216,12 +215,10 @@ class PairRun:
         return PairWeights(encoder, bias, 0.0, dictionary, offset, bypass, 0)
 
     def train(self) -> None:
-        steps = self.schedule.steps
+        s, steps = self.settings, self.steps
         every = max(50, int(steps * _REVIVED_UNTIL / _REVIVALS))
-        batches = shuffled(len(self.x), self.schedule.batch_size, self.generator)
-        for step in bar(range(steps), "dictionary", self.settings.progress):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.schedule.lr * falling(step, steps)
+        batches = shuffled(len(self.x), self.batch_size, self.generator)
+        for step in steps_of("dictionary", steps, s.lr, self.optimiser, s.progress):
             rows = next(batches)
             error = self._step(rows)
             tell_curve("dictionary", step, error.square().mean().item)

@@ -139,22 +139,22 @@ class TrainedSAE(DictionaryTraining):
         from sae_lens import SAETrainer
         from sae_lens.config import SAETrainerConfig
 
-        plan = self.schedule(len(x))
+        steps, batch_size = self.schedule(len(x))
         config = SAETrainerConfig(
             n_checkpoints=0,
             checkpoint_path=None,
             save_final_checkpoint=False,
-            total_training_samples=plan.steps * plan.batch_size,
-            train_batch_size_samples=plan.batch_size,
+            total_training_samples=steps * batch_size,
+            train_batch_size_samples=batch_size,
             device=str(x.device),
-            lr=plan.lr,
-            lr_end=plan.lr / 10,
-            lr_decay_steps=plan.steps // 5,
-            dead_feature_window=min(max(int(plan.steps / DEAD_SHARE), 10), 1000),
+            lr=self.lr,
+            lr_end=self.lr / 10,
+            lr_decay_steps=steps // 5,
+            dead_feature_window=min(max(int(steps / DEAD_SHARE), 10), 1000),
             autocast=False,
         )
         sae = self._training_sae(x, d_sae)
-        order = shuffled(len(x), plan.batch_size, torch.Generator().manual_seed(self.seed), whole=True)
+        order = shuffled(len(x), batch_size, torch.Generator().manual_seed(self.seed), whole=True)
         with _bar(watched(self.progress)):
             sae = SAETrainer(cfg=config, sae=sae, data_provider=(x[index] for index in order)).fit()
         return inference_form(sae, hook)
@@ -223,12 +223,11 @@ def train_tied(x: Float[Tensor, "rows d"], d_sae: int, recipe: DictionaryTrainin
     b = x.mean(0).clone().requires_grad_()
     c = torch.zeros(d_sae, device=x.device, requires_grad=True)
     optimiser = torch.optim.Adam([W, b, c], lr=recipe.lr)
-    plan = recipe.schedule(len(x))
-    steps = plan.steps
+    steps, batch_size = recipe.schedule(len(x))
     for step in bar(range(steps), f"tied SAE {hook}", recipe.progress):
         for group in optimiser.param_groups:  # the last fifth anneals to a tenth, as for the others
             group["lr"] = recipe.lr * min(1.0, 0.1 + 4.5 * (1 - step / steps))
-        batch = batch_there(x, torch.randint(len(x), (plan.batch_size,), generator=rows), x.device)
+        batch = batch_there(x, torch.randint(len(x), (batch_size,), generator=rows), x.device)
         f = torch.relu((batch - b) @ W + c)
         loss = (batch - f @ W.T - b).square().sum(-1).mean() + l1 * f.sum(-1).mean()
         optimiser.zero_grad(set_to_none=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ...basis.recipe import RecipeDefaults
 from ...errors import BasisError, GateLensWarning, NonFiniteError
+from ...errors.progress import bar
 from ...store.estimate import Estimate, training
 
 #: rows seen in training where nobody said how many; and at most so often each
@@ -22,15 +22,6 @@ STEPS, FEWEST = 1_000, 500
 LARGEST, SMALLEST = 512, 64
 #: from so many passes on over rows that a user asked for, a warning is due
 _MANY_PASSES = 200
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a dictionary is trained on the rows that are there."""
-
-    steps: int
-    batch_size: int
-    lr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +63,8 @@ class DictionaryTraining(RecipeDefaults):
                 f"expansion, d_sae, k, samples and batch_size must be at least 1, and lr positive; got {found}"
             )
 
-    def schedule(self, rows: int) -> Schedule:
-        """Steps and rows a step: as they were given, and what was left open chosen from the number of rows there are.
+    def schedule(self, rows: int) -> tuple[int, int]:
+        """(steps, rows a step): as they were given, and what was left open chosen from the number of rows there are.
 
         Warns:
             GateLensWarning: samples that were asked for are hundreds of times the rows.
@@ -90,7 +81,7 @@ class DictionaryTraining(RecipeDefaults):
         while self.batch_size is None and batch > SMALLEST and samples // batch < STEPS:
             batch //= 2
         fewest = FEWEST if self.samples is None else 1
-        return Schedule(max(samples // batch, fewest), batch, self.lr)
+        return max(samples // batch, fewest), batch
 
     def shape_at(self, hook: str, width: int) -> tuple[int, float]:
         return self.d_sae or self.expansion * width, float(self.k)
@@ -99,9 +90,6 @@ class DictionaryTraining(RecipeDefaults):
         """Its rows (of both ends, taken to be of one width, where it has two), weights, gradients and two moments of Adam, in float32."""
         features, active = self.shape_at(hook, width)
         return training(rows, width, features, self.batch_size or LARGEST, active, ends=self.ends)
-
-    def watched(self, progress: bool) -> Any:
-        return replace(self, progress=progress)
 
     def width_for(self, d: int, limited: bool = True) -> int:
         """The number of features for a hook point of width d.
@@ -121,6 +109,16 @@ def falling(step: int, steps: int) -> float:
     """The share of the learning rate: rises over the first 2 %, falls to a tenth over the last third."""
     rise = min(1.0, (step + 1) / max(1.0, 0.02 * steps))
     return rise * min(1.0, max(0.1, 1 - 0.9 * (step / steps - 2 / 3) * 3))
+
+
+def steps_of(
+    name: str, steps: int, lr: float, optimiser: torch.optim.Optimizer, progress: bool | None
+) -> Iterator[int]:
+    """So many steps of a training run, with a bar; the optimiser's rate is set before each."""
+    for step in bar(range(steps), name, progress):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * falling(step, steps)
+        yield step
 
 
 def shuffled(rows: int, batch: int, generator: torch.Generator, whole: bool = False) -> Iterator[Int[Tensor, " batch"]]:
