@@ -2,6 +2,15 @@
 
 import sys
 
-from .cli import main
+from .errors.interrupt import at_once
 
-sys.exit(main())
+
+def start() -> int:
+    """The command, which Ctrl-C stops without a traceback from its first import on."""
+    with at_once("gatelens"):
+        from .cli import main
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(start())

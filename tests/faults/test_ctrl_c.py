@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,3 +107,54 @@ def test_calls_of_the_library_say_what_is_kept(name: str) -> None:
     assert says in kept(stopped.value)
     assert ";" not in kept(stopped.value).partition("; ")[2]  # one sentence, of two halves at most
     assert hooks_on(model) == 0
+
+
+#: presses the key when a module is first looked for; `swallowed`: what its importer makes of that
+PRESSING = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(1000): pass
+            except KeyboardInterrupt:
+                if {swallowed}: raise RecursionError("half imported")
+                raise
+sys.meta_path.insert(0, Finder())
+sys.argv = ["gatelens", "run", {config!r}, "--out", {out!r}]
+from gatelens.__main__ import start
+sys.exit(start())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "swallowed"),
+    [("gatelens.cli.main", False), ("gatelens.pipeline.running", True)],
+)
+def test_within_an_import(name: str, swallowed: bool, tmp_path: Path) -> None:
+    """From the first import on, whatever a half imported library makes of it: a sentence, and no traceback."""
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config_values() | {"evaluation": LIGHT}))
+    script = PRESSING.format(name=name, swallowed=swallowed, config=str(tmp_path / "c.yaml"), out=str(tmp_path / "out"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("gatelens")
+    assert "stopped; " in done.stderr
+
+
+def half_imported(*arguments: Any, **options: Any) -> Any:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # the handler is called between two steps
+            pass
+    except KeyboardInterrupt:
+        raise RecursionError("half imported") from None
+
+
+def test_what_a_library_makes_of_it_later(capsys: Any) -> None:
+    with mock.patch("gatelens.pipeline.config.read_config", half_imported):
+        assert main(["hooks", "digits"]) == 130
+    assert capsys.readouterr().err == "gatelens hooks: stopped; finished rooms are kept\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

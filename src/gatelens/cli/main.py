@@ -12,7 +12,7 @@ from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import GateLensError, GateLensWarning
-from ..errors.interrupt import kept
+from ..errors.interrupt import kept, noticed
 from ..errors.system import refused
 from . import completion, demo, prompt, rotate, studies, tools, walks
 from .examples import EXAMPLES, FIRST
@@ -41,6 +41,17 @@ def _act(arguments: Sequence[str] | None) -> int:
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", GateLensWarning)
     warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
+    with noticed() as pressed:
+        try:
+            return _done(options)
+        except Exception:  # what a library made of Ctrl-C in the middle of its import
+            if not pressed:
+                raise
+            tell(f"gatelens {options.verb}: stopped; finished rooms are kept")
+            return 130
+
+
+def _done(options: argparse.Namespace) -> int:
     try:
         return options.act(options) or 0
     except GateLensError as error:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..errors.interrupt import at_once
 from ..store import check_target
 from .walks import add_safe
 
@@ -27,7 +28,8 @@ def add_verbs(verbs: Any) -> None:
 
 def show_prompt(options: argparse.Namespace) -> int:
     """Read the prompt and print it in at most twenty lines."""
-    from ..pipeline.prompting import reading_of
+    with at_once("gatelens prompt"):
+        from ..pipeline.prompting import reading_of
 
     if options.out:
         check_target(options.out)  # before the model is loaded

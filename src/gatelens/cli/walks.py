@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors.interrupt import keeping
+from ..errors.interrupt import at_once, keeping
 
 #: verb -> (room at which it stops, what its help says)
 VERBS = {
@@ -133,13 +133,15 @@ def walk_of(config: Any, out: str | None) -> Any:
 
 def act(options: argparse.Namespace, shown: Callable[[Any], str] | None = None) -> int:
     """Walk up to the verb's room and show what is there; `shown`: what to say in place of the report."""
-    from ..pipeline import preflight
+    with at_once(f"gatelens {options.verb}"):
+        from ..pipeline import preflight
 
     config = config_of(options)
     preflight(config)
-    from ..pipeline import run
-    from ..pipeline.finishing import report
-    from ..pipeline.provenance import kept_in
+    with at_once(f"gatelens {options.verb}"):
+        from ..pipeline import run
+        from ..pipeline.finishing import report
+        from ..pipeline.provenance import kept_in
 
     room = VERBS["run" if options.verb == "demo" else options.verb][0]
     if options.estimate:
