@@ -209,7 +209,7 @@ CONFIG = {
     "data": {"use": "image_batches", "source": "digits", "rows": [600, 200], "batch_size": 64},
     "bases": {"use": "TrainedSAE", "expansion": 2, "k": 4, "samples": 4000, "batch_size": 100},
     "solver": {"use": "ReluOMP", "max_fan_in": 3, "block": 4},
-    "gates": {"min_count": 5, "tried_at_most": 4, "max_literals": 2},
+    "gates": {"min_count": 5, "tried_at_most": 16, "max_literals": 2},
 }
 GRAM = {"use": "GramLasso", "mean_wires": 3}
 #: dictionaries that all processes train together; features are chosen row by row in one, over a batch (its part of it) in the other

@@ -145,7 +145,7 @@ class Measuring:
         for segment in self.circuit.segments:
             if known := self.circuit.gates.get(segment.name):
                 hook, passes = segment.hook_out, self.passes
-                basis, f_out = self.circuit.bases[hook], self.coded.whole[hook]
+                basis, f_out = self.circuit.bases[hook], self.coded.at(hook)(slice(0, passes.batches.rows))
                 found = removed_gates(passes.model, hook, basis, known, f_out, passes.batches, most, report.seed or 0)
                 gates[segment.name] = {**gates[segment.name], "removal": found}
         return replace(report, gates=gates)

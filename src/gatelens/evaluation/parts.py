@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,8 +62,3 @@ class Coded:
 
     def _of(self, rows: slice) -> dict[str, Tensor]:
         return features_at(self.segments, self.bases, {hook: x[rows] for hook, x in self.rows.items()}, False)
-
-    @cached_property
-    def whole(self) -> dict[str, Tensor]:
-        """hook name -> the features of all rows, at every process."""
-        return features_at(self.segments, self.bases, self.rows)

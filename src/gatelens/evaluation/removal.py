@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..data import Batches
+from ..distributed import shared, team
 from ..errors import DataError
 from ..errors.progress import bar
 from ..models import block_of, entering_hook, run_cached, run_hooked, starts_at
@@ -52,7 +53,7 @@ def removals(
     seed: int = 0,
     progress: bool | None = None,
 ) -> dict[int, Removal]:
-    """The removal of each of some outputs; one that is on in no row is left out.
+    """The removal of each of some outputs, by each of several processes its share; one that is on in no row is left out.
 
     Args:
         hook: where the output features stand; directions: what one unit of each adds there.
@@ -70,20 +71,24 @@ def removals(
     random, columns = np.random.default_rng(seed), f_out.tocsc()
     passes = _From(model, hook)
     alive = np.flatnonzero(np.diff(columns.indptr))
-    found: dict[int, Removal] = {}
-    for out in bar(outs, "removal", progress):
+    jobs: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []  # what is drawn is drawn in order, whoever then does it
+    for out in outs:
         span = slice(columns.indptr[out], columns.indptr[out + 1])
         above = columns.data[span] > levels[out]
         where, value = place[columns.indices[span][above]], torch.from_numpy(columns.data[span][above])
         others = alive[alive != out]
-        if not len(where) or not len(others):
-            continue
-        windows = _windows(where, random)
-        other = directions[int(random.choice(others))]
-        found[out] = _removal(
-            passes, batches.part(windows, batches.name), windows, where, value, directions[out], other
-        )
-    return found
+        if len(where) and len(others):
+            windows = _windows(where, random)
+            jobs.append((out, windows, where, value, directions[int(random.choice(others))]))
+    with bar(room="removal", total=len(team().owned(len(jobs))), progress=progress, unit="output") as shown:
+
+        def removed(i: int) -> Removal:
+            out, windows, where, value, other = jobs[i]
+            part = batches.part(windows, batches.name)
+            shown.update()
+            return _removal(passes, part, windows, where, value, directions[out], other)
+
+        return dict(zip((out for out, *_ in jobs), shared(len(jobs), removed), strict=True))
 
 
 def _windows(where: Int[Tensor, "on 2"], random: np.random.Generator) -> Int[Tensor, " windows"]:

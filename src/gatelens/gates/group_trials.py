@@ -23,6 +23,8 @@ Rates = Mapping[str, Rate]
 
 #: rows that a rule is tried in, half of them on: so many that what a literal does stands clear of chance
 ROWS = 96
+#: rules that are tried together, by one of several processes
+BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,12 @@ class Subject:
 
 
 def group_trials(
-    stage: Stage, subjects: Sequence[Subject], rows: int = ROWS, seed: int = 0, beside: bool = True
+    stage: Stage,
+    subjects: Sequence[Subject],
+    rows: int = ROWS,
+    seed: int = 0,
+    beside: bool = True,
+    among: Sequence[Subject] | None = None,
 ) -> Iterator[GroupTrial]:
     """The trial of each rule, in order.
 
@@ -95,8 +102,10 @@ def group_trials(
         rows: a rule is tried in at most so many.
         seed: of the choice of rows and of the controls.
         beside: try the control and the literals alone as well; without, both are empty.
+        among: the rules whose groups are the control's; None: these.
     """
-    pool = sorted({g.literal: g for s in subjects for g in s.groups}.values(), key=lambda g: g.literal)
+    every = subjects if among is None else among
+    pool = sorted({g.literal: g for s in every for g in s.groups}.values(), key=lambda g: g.literal)
     for subject in subjects:
         yield _trial(stage, subject, pool if beside else None, rows, np.random.default_rng((seed, subject.out)))
 

@@ -8,7 +8,7 @@ measured anew on held-out ones, by the same criterion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..distributed import shared, team
 from ..errors.progress import bar
+from ..store.shards import spans
 from .companions import Group
-from .group_trials import Subject, draw, group_trials
+from .group_trials import BLOCK, Subject, draw, group_trials
 from .left_out import left_out
 from .outside import Outside
 from .patterns import Patterns, Ranked, Terms, cost, ranked_by_size
@@ -69,10 +71,15 @@ def obeyed(
     """
     together = outside.together
     groups = together.groups([literal for found in suggested.values() for literal in found.table.literals])
-    waiting: dict[int, list[Ranked]] = {}
-    for out, found in bar(suggested.items(), "candidates", progress, len(suggested)):
-        roles = _roles(stage, out, found.table.literals, groups, np.random.default_rng((seed, out, 3)))
-        waiting[out] = proposals(found, roles, terms, least)
+    outs = list(suggested)
+    with bar(room="candidates", total=len(team().owned(len(outs))), progress=progress, unit="output") as shown:
+
+        def proposed(i: int) -> list[Ranked]:
+            found, random = suggested[outs[i]], np.random.default_rng((seed, outs[i], 3))
+            shown.update()
+            return proposals(found, _roles(stage, outs[i], found.table.literals, groups, random), terms, least)
+
+        waiting = dict(zip(outs, shared(len(outs), proposed), strict=True))
     done: dict[int, Ranked] = {}
     for _ in bar(range(MOST), "rules tried", progress):
         now = {out: rules.pop(0) for out, rules in waiting.items() if rules and out not in done}
@@ -83,12 +90,32 @@ def obeyed(
     return done
 
 
-def _passing(stage: Stage, outside: Outside, subjects: Sequence[Subject], seed: int) -> Iterator[Subject]:
+def _passing(stage: Stage, outside: Outside, subjects: Sequence[Subject], seed: int) -> list[Subject]:
     """The rules that the model obeys in a few rows, and then in others by the whole criterion."""
-    first = group_trials(stage, subjects, FIRST_ROWS, seed, beside=False)
-    some = [s for s, trial in zip(subjects, first, strict=True) if obeys(s.rule, trial)[0]]
-    again = zip(some, group_trials(stage, some, seed=seed + 1), left_out(stage, outside, some, seed), strict=True)
-    yield from (s for s, trial, against in again if verified(s.rule, trial, against)[0])
+
+    def at_first(some: Sequence[Subject]) -> list[bool]:
+        trials = group_trials(stage, some, FIRST_ROWS, seed, beside=False)
+        return [bool(obeys(s.rule, trial)[0]) for s, trial in zip(some, trials, strict=True)]
+
+    def again(some: Sequence[Subject]) -> list[bool]:
+        trials = zip(
+            group_trials(stage, some, seed=seed + 1, among=first), left_out(stage, outside, some, seed), strict=True
+        )
+        return [bool(verified(s.rule, *found)[0]) for s, found in zip(some, trials, strict=True)]
+
+    first = _those(subjects, at_first)
+    return _those(first, again)
+
+
+def _those(subjects: Sequence[Subject], hold: Callable[[Sequence[Subject]], list[bool]]) -> list[Subject]:
+    """The subjects that hold, blocks of them tried by each of several processes."""
+    blocks = spans(len(subjects), BLOCK)
+    found = [
+        held
+        for block in shared(len(blocks), lambda i: hold(subjects[blocks[i].start : blocks[i].stop]))
+        for held in block
+    ]
+    return [s for s, held in zip(subjects, found, strict=True) if held]
 
 
 # ---- which candidates move the output

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import scipy.sparse
 
+from ..distributed import shared, team
 from ..errors.progress import bar
-from .group_trials import GroupTrial, Subject, group_trials
+from ..store.shards import spans
+from .group_trials import BLOCK, GroupTrial, Subject, group_trials
 from .interchange import Interchange, interchanges
 from .left_out import LeftOut, left_out
 from .outside import Outside
@@ -51,7 +53,7 @@ def verify(
     seed: int = 0,
     progress: bool | None = None,
 ) -> dict[int, Verification]:
-    """Try each rule in the model.
+    """Try each rule in the model, blocks of rules by each of several processes.
 
     Args:
         stage: held-out rows, the segment, and the levels above which outputs are on.
@@ -65,18 +67,31 @@ def verify(
     outside = Outside.of(f_in, f_out, stage.levels)
     outside.together.groups([literal for rule in rules.values() for literal in rule.literals])  # all at once
     subjects = [Subject.of(out, rule, outside.together) for out, rule in rules.items()]
-    tried = zip(
-        subjects,
-        group_trials(stage, subjects, seed=seed),
-        left_out(stage, outside, subjects, seed),
-        interchanges(stage, subjects, seed=seed),
-        worst_subsets(stage, subjects, seed=seed),
-        strict=True,
-    )
-    found: dict[int, Verification] = {}
-    shown = bar(tried, "verify", progress, len(subjects))
-    for subject, trial, against, swapped, subsets in shown:
-        holds, why = verified(subject.rule, trial, against)
-        companions = tuple(group.companions for group in subject.groups)
-        found[subject.out] = Verification(holds, why, trial, against, swapped, subsets, companions)
-    return found
+    blocks = spans(len(subjects), BLOCK)
+    total = sum(len(blocks[i]) for i in team().owned(len(blocks)))
+    with bar(room="verify", total=total, progress=progress, unit="rule") as shown:
+
+        def tried(i: int) -> list[Verification]:
+            some = subjects[blocks[i].start : blocks[i].stop]
+            parts = zip(
+                some,
+                group_trials(stage, some, seed=seed, among=subjects),
+                left_out(stage, outside, some, seed),
+                interchanges(stage, some, seed=seed),
+                worst_subsets(stage, some, seed=seed),
+                strict=True,
+            )
+            found = [_judged(*part) for part in parts]
+            shown.update(len(found))
+            return found
+
+        done = [found for block in shared(len(blocks), tried) for found in block]
+    return {subject.out: found for subject, found in zip(subjects, done, strict=True)}
+
+
+def _judged(
+    subject: Subject, trial: GroupTrial, against: tuple[LeftOut, ...], swapped: Interchange, subsets: Subsets
+) -> Verification:
+    holds, why = verified(subject.rule, trial, against)
+    companions = tuple(group.companions for group in subject.groups)
+    return Verification(holds, why, trial, against, swapped, subsets, companions)
