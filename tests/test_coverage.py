@@ -13,7 +13,7 @@ from gatelens.connectors import Connector
 from gatelens.data import Batches
 from gatelens.errors import BasisError, ConfigError, DataError
 from gatelens.evaluation import circuit_wire_curves, measure_coverage, wire_curve
-from gatelens.evaluation.coverage import explained_variance, firings_explained, rule_says
+from gatelens.evaluation.coverage import firings_explained, rule_says
 from gatelens.evaluation.recipes import PartialWires
 from gatelens.gates import Grade
 from gatelens.gates.rule import Literal, Rule
@@ -136,7 +136,11 @@ def test_refusals(known):
         wire_curve(model, circuit, data, shares=(2.0,))
     with pytest.raises(BasisError, match="the circuit is of another model"):
         measure_coverage(HookedMLP((4, 7, 5, 2)), circuit, data)
-    basis = circuit.bases[circuit.segments[0].hook_out]
+    still = replace(
+        data,
+        inputs=torch.ones_like(data.inputs)[:5],
+        **{k: getattr(data, k)[:5] for k in ("targets", "keep", "document")},
+    )
     with pytest.raises(DataError, match="constant over 5 held-out rows"):
-        explained_variance(basis, [torch.ones(5, 2)], torch.ones(5, 2), torch.ones(5, 2))
-    assert firings_explained([], torch.zeros(4, 3), torch.zeros(4, 2)) == 0.0
+        measure_coverage(model, circuit, still)
+    assert firings_explained([], torch.zeros(4, 3), torch.zeros(4, 2)) == (0, 0)

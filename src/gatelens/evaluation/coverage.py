@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..activations.collecting import collect, hook_names
 from ..basis.output import decoded_output
-from ..circuits import Circuit, features_at
+from ..circuits import Circuit
 from ..codes.csr import blocks
 from ..connectors import through
 from ..data import Batches
@@ -27,6 +27,7 @@ from ..gates.grade import Grade
 from ..models import device_of
 from ..segments import Segment
 from .figures import gap_closed
+from .parts import Coded, summed
 from .passes import Passes
 from .recipes import PartialOutputs, check_recipe, with_wires
 from .splicing import splice
@@ -167,32 +168,21 @@ def circuit_coverage(
                 f"the circuit is of another model: its segment {segment.name} is {segment.d_in} -> {segment.d_out}, "
                 f"here these hook points have widths {found[0]} and {found[1]}. Give the model that it was found in"
             )
-    features = features_at(circuit.segments, circuit.bases, acts)
+    coded = Coded(circuit.segments, circuit.bases, acts)
     passes = passes or Passes(model, held_out, hook_names(circuit.segments))
-    return {s.name: _coverage(passes, circuit, s, acts, features, recipe, seed) for s in circuit.segments}
+    return {s.name: _coverage(passes, circuit, s, coded, recipe, seed) for s in circuit.segments}
 
 
-def _coverage(
-    passes: Passes,
-    circuit: Circuit,
-    segment: Segment,
-    acts: Mapping[str, Tensor],
-    features: Mapping[str, Tensor],
-    recipe: str,
-    seed: int,
-) -> Coverage:
+def _coverage(passes: Passes, circuit: Circuit, segment: Segment, coded: Coded, recipe: str, seed: int) -> Coverage:
     gates = circuit.gates.get(segment.name, [])
     if not gates:
         raise DataError(
             f"no gates were read in segment {segment.name}: coverage is theirs. Build the circuit with gates=True"
         )
-    connector, basis = circuit.connectors[segment.name], circuit.bases[segment.hook_out]
-    f_in, f_out = features[segment.hook_in], features[segment.hook_out]
-    x, y = acts[segment.hook_in], acts[segment.hook_out]
-    n = f_out.shape[1]
+    connector, n = circuit.connectors[segment.name], coded.widths[segment.hook_out]
     verified = torch.zeros(n, dtype=torch.bool)
     verified[[g.out for g in gates if g.grade == Grade.VERIFIED]] = True
-    mean = torch.cat([b.sum(0, keepdim=True) for b in blocks(f_out, _ROWS)]).sum(0) / len(y)
+    mean = coded.mean(segment.hook_out)
     some = PartialOutputs(connector, verified, recipe, mean, seed)
     none = PartialOutputs(connector, torch.zeros_like(verified), recipe, mean, seed)
 
@@ -205,34 +195,77 @@ def _coverage(
     read[[g.out for g in gates if g.read]] = True
     readings = PartialOutputs(connector, read, recipe, mean, seed)
 
-    def explained(wires: Any) -> float:
-        return explained_variance(basis, through(wires, f_in, _ROWS), x, y)
-
-    held = explained(none)
+    explained = Explained.of(segment, circuit.bases[segment.hook_out], coded, (none, some, readings, connector), gates)
+    held, by_some, by_readings, by_all, by_dictionary = explained.shares
     return Coverage(
         n,
         int(verified.sum()),
         int(connector.fan_in().cpu()[verified].sum()),
-        explained(some) - held,
-        firings_explained([g for g in gates if g.grade == Grade.VERIFIED], f_in, f_out),
+        by_some - held,
+        explained.firings,
         gap_closed(clean, ablated, score(some) if verified.any() else ablated),
         int(read.sum()),
-        explained(readings) - held,
-        explained(connector),
+        by_readings - held,
+        by_all,
         gap_closed(clean, ablated, score(connector)),
-        explained_variance(basis, blocks(f_out, _ROWS), x, y),
+        by_dictionary,
         recipe,
         sum(g.looked_for for g in gates),
     )
 
 
-def explained_variance(
-    basis: Any, parts: Iterable[Tensor], x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d"]
-) -> float:
-    """1 - squared error over the variance of y of what features say about it; they come in parts, in the order of the rows.
+@dataclass(frozen=True)
+class Explained:
+    """Sums over held-out rows.
+
+    Attributes:
+        errors: squared error of y as each of some wires says it, then as the true features do.
+        variance: of y, summed. fired: firings of output features; said: those that a verified rule says.
+        rows: how many.
+    """
+
+    errors: tuple[float, ...]
+    variance: float
+    fired: int
+    said: int
+    rows: int
+
+    @classmethod
+    def of(cls, segment: Segment, basis: Any, coded: Coded, wires: Sequence[Any], gates: Sequence[Gate]) -> Explained:
+        """Parts of the rows by each of several processes; a bypass counts here, and in what no gate explains alike."""
+        x, y = coded.rows[segment.hook_in], coded.rows[segment.hook_out]
+        f_in, f_out = coded.at(segment.hook_in), coded.at(segment.hook_out)
+        mean, sure = y.mean(0), [g for g in gates if g.grade == Grade.VERIFIED]
+
+        def part(rows: slice) -> tuple[Any, ...]:
+            inside, outside, own = f_in(rows), f_out(rows), y[rows]
+            said = [through(w, inside, _ROWS) for w in wires] + [blocks(outside, _ROWS)]
+            errors = (_error(basis, parts, x[rows], own) for parts in said)
+            return *errors, float((own - mean).double().square().sum()), *firings_explained(sure, inside, outside)
+
+        *errors, variance, explained, fired = summed(len(y), part)
+        return cls(tuple(errors), variance, fired, explained, len(y))
+
+    @property
+    def shares(self) -> list[float]:
+        """1 - squared error over the variance, of each."""
+        if self.variance == 0:
+            raise DataError(
+                f"the segment's output is constant over {self.rows} held-out rows: there is no variance to explain"
+            )
+        return [1 - error / self.variance for error in self.errors]
+
+    @property
+    def firings(self) -> float:
+        """The share of firings that verified rules say."""
+        return self.said / self.fired if self.fired else 0.0
+
+
+def _error(basis: Any, parts: Iterable[Tensor], x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d"]) -> float:
+    """Squared error of what features say about y; they come in parts, in the order of the rows.
 
     Args:
-        x: the rows at the segment's input, which a bypass reads: it counts here, and in what no gate explains alike.
+        x: the rows at the segment's input, which a bypass reads.
     """
     error, start = 0.0, 0
     with torch.no_grad():
@@ -240,23 +273,18 @@ def explained_variance(
             rows = slice(start, start + len(part))
             error += float((decoded_output(basis, part, x[rows]) - y[rows]).double().square().sum())
             start += len(part)
-    total = float((y - y.mean(0)).double().square().sum())
-    if total == 0:
-        raise DataError(
-            f"the segment's output is constant over {len(y)} held-out rows: there is no variance to explain"
-        )
-    return 1 - error / total
+    return error
 
 
-def firings_explained(gates: Sequence[Gate], f_in: Tensor, f_out: Tensor) -> float:
-    """Share of all firings in f_out (of every feature) on which a gate's rule says that its output fires."""
+def firings_explained(gates: Sequence[Gate], f_in: Tensor, f_out: Tensor) -> tuple[int, int]:
+    """Firings in f_out (of its own feature) on which a gate's rule says that its output fires; and all firings, of every feature."""
     explained, fired = 0, 0
     for inside, outside in zip(blocks(f_in, _ROWS), blocks(f_out, _ROWS), strict=True):
         out = outside > 0
         fired += int(out.sum())
         for gate in gates:
             explained += int((rule_says(gate, inside) & out[:, gate.out]).sum())
-    return explained / fired if fired else 0.0
+    return explained, fired
 
 
 def rule_says(gate: Gate, f_in: Float[Tensor, "rows m"]) -> Bool[Tensor, " rows"]:

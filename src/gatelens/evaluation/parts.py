@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..activations.checking import check_together, rows_at
 from ..basis.ends import features_at
 from ..basis.linear import Basis
-from ..codes.csr import take_rows
+from ..codes.csr import blocks, take_rows
 from ..distributed import shared
 from ..segments import Segment
 from ..store.shards import spans
@@ -53,6 +54,12 @@ class Coded:
     def at(self, hook: str) -> Cut:
         """The features at a hook point, part by part."""
         return lambda rows: self._part(rows)[hook]
+
+    def mean(self, hook: str) -> Float[Tensor, " f"]:
+        """The features' means over all rows."""
+        f, rows = self.at(hook), len(self.rows[hook])
+        (total,) = summed(rows, lambda part: (torch.stack([b.sum(0) for b in blocks(f(part), _ROWS)]).sum(0),))
+        return total / rows
 
     def _part(self, rows: slice) -> dict[str, Tensor]:
         key = rows.start, rows.stop
