@@ -99,3 +99,18 @@ def test_a_model_that_ends_early_gives_nulls_with_their_reason(data_folder):
     assert connector["replaced"] is connector["gap_closed"] is None
     assert connector["median_r2"] is not None
     assert "first_layers=2" in repr(report)
+
+
+def test_removals_read_the_tokens_that_predictions_are_measured_on(read):
+    """Not all held-out rows, of which there are more."""
+    _, known, _, _ = read
+    gate = next(g for g in known.gates[known.segments[0].name] if g.rule is not None)
+    model = gl.load_model("gpt2-mini")
+    fit, held = gl.text_batches(model, "gpt2-mini-sample", rows=(12, 8), length=24, seed=0)
+    segments = gl.mlp_segments(model, layers=[3])
+    acts = gl.collect(model, fit, segments)
+    circuit = gl.build_circuit(model, segments, gl.Neurons().fit(segments, acts), acts, gates=False)
+    circuit = replace(circuit, gates={segments[0].name: [replace(gate, out=i, level=0.0) for i in range(3)]})
+    report = gl.evaluate(model, circuit, held, removals=2, tokens=held.rows // 2)
+    assert report.model["tokens"] < held.rows
+    assert report.gates[segments[0].name]["removal"]["gates"] == 2
