@@ -8,7 +8,7 @@ from _explained import explained
 
 from gatelens.basis.linear import Rotation
 from gatelens.circuits import Circuit, features_at
-from gatelens.codes.active import Chooser, active_linear, decode_active
+from gatelens.codes.active import ActiveLinear, Chooser, decode_active
 from gatelens.codes.rows import Codes
 from gatelens.connectors import Connector
 from gatelens.edits.counterfactual import Counterfactual
@@ -21,7 +21,7 @@ from gatelens.evaluation.parts import cut
 from gatelens.gate_dictionaries.gate_basis import GateBasis
 from gatelens.gate_dictionaries.gate_first import GateDictionary
 from gatelens.gate_dictionaries.gate_run import GateTraining
-from gatelens.gate_dictionaries.gate_start import GateStart, omp_start
+from gatelens.gate_dictionaries.gate_start import GateStart, omp_wires
 from gatelens.gate_dictionaries.gate_training import GateRun, _ActiveGates
 from gatelens.gate_dictionaries.input_tuning import InputTuning
 from gatelens.gate_dictionaries.rows import Rows
@@ -204,7 +204,7 @@ def test_active_derivatives_equal_autograd():
     dictionary = torch.randn(f, d, generator=generator, dtype=torch.float64).requires_grad_()
     pre = x @ encoder.T + bias
     row, col = Chooser("relu", 1)(pre.detach())
-    sparse = decode_active(dictionary, row, col, active_linear(encoder, bias, x, pre.detach(), row, col), rows)
+    sparse = decode_active(dictionary, row, col, ActiveLinear.apply(encoder, bias, x, pre.detach(), row, col), rows)
     whole = pre.clamp_min(0) @ dictionary
     assert torch.allclose(sparse, whole)
     target = torch.randn(rows, d, generator=generator, dtype=torch.float64)
@@ -255,13 +255,11 @@ def test_the_start_is_least_squares_on_the_best_inputs():
     generator = torch.Generator().manual_seed(0)
     f_in = torch.rand(400, 10, generator=generator) * (torch.rand(400, 10, generator=generator) < 0.4)
     f_out = (f_in[:, [3]] * 2 - f_in[:, [7]] + 0.1 * torch.randn(400, 1, generator=generator) + 1).clamp_min(0)
-    start = omp_start(
-        Codes.of(f_in), Codes.of(f_out), torch.ones(10, dtype=torch.bool), torch.eye(1), torch.zeros(1), 2
-    )
+    parents, weights, bias = omp_wires(Codes.of(f_in), Codes.of(f_out), torch.ones(10, dtype=torch.bool), 2)
     reference = OrthogonalMatchingPursuit(n_nonzero_coefs=2).fit(f_in.numpy(), f_out[:, 0].numpy())
-    ours = torch.zeros(10).scatter_(0, start.parents[0], start.weights[0])
+    ours = torch.zeros(10).scatter_(0, parents[0], weights[0])
     assert torch.allclose(ours.double(), torch.from_numpy(reference.coef_).double(), atol=1e-3)
-    assert abs(float(start.bias[0]) - reference.intercept_) < 1e-3
+    assert abs(float(bias[0]) - reference.intercept_) < 1e-3
 
 
 def _train(**rest):

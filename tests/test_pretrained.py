@@ -12,7 +12,7 @@ from gatelens import PretrainedSAE, collect, load_model, mlp_segments, text_batc
 from gatelens.bases.sae.admission import admitted
 from gatelens.bases.sae.fitness import check_fit, measure_fit
 from gatelens.bases.sae.normalised import EXTRA, RowNormalised
-from gatelens.basis.fitting import fit_bases
+from gatelens.basis.ends import fit_bases
 from gatelens.errors import BasisError, GateLensWarning, HubError
 from gatelens.evaluation import splice
 from gatelens.saving import load_basis, save_basis

@@ -6,7 +6,7 @@ import pytest
 import torch
 from _explained import explained
 
-from gatelens.bases.sae.ridge import ridge
+from gatelens.bases.sae.training import ridge
 from gatelens.codes.active import level
 from gatelens.errors import BasisError
 from gatelens.gate_dictionaries.transcoder import Transcoder, TranscoderBasis, read_transcoder

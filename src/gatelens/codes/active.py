@@ -64,8 +64,8 @@ class Chooser:
         return places if len(places) >= count or not self.threshold else (flat > 0).nonzero().squeeze(1)
 
 
-class _ActiveLinear(torch.autograd.Function):
-    """pre[rows, cols] for pre = x @ encoder.T + bias; the derivative visits the active entries only."""
+class ActiveLinear(torch.autograd.Function):
+    """pre[rows, cols], active entries of pre = x @ encoder.T + bias as computed before; the derivative visits these only."""
 
     @staticmethod
     def forward(ctx: Any, encoder: Tensor, bias: Tensor, x: Tensor, pre: Tensor, rows: Tensor, cols: Tensor) -> Tensor:  # pyright: ignore
@@ -81,18 +81,6 @@ class _ActiveLinear(torch.autograd.Function):
         to_encoder = weighted_rows(x, rows[order], grad[order], starts)
         to_bias = torch.zeros(ctx.width, dtype=grad.dtype, device=grad.device).index_add_(0, cols, grad)
         return to_encoder, to_bias, None, None, None, None
-
-
-def active_linear(
-    encoder: Float[Tensor, "f d"],
-    bias: Float[Tensor, " f"],
-    x: Float[Tensor, "rows d"],
-    pre: Float[Tensor, "rows f"],
-    rows: Int[Tensor, " active"],
-    cols: Int[Tensor, " active"],
-) -> Float[Tensor, " active"]:
-    """The active entries of `pre` (computed without derivatives from the same arguments), with derivatives."""
-    return _ActiveLinear.apply(encoder, bias, x, pre, rows, cols)  # pyright: ignore[reportReturnType]
 
 
 def decode_active(

@@ -22,11 +22,11 @@ from ..errors import BasisError
 from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate
+from .doors import dictionary_at, fitted, own, shape_of
 from .gate_basis import GateBasis, check_finite_codes
 from .gate_run import GateTraining
-from .gate_start import GateStart, Units, allowed_parents, check_memory, gates_estimate, omp_start, pointing
+from .gate_start import GateStart, Units, allowed_parents, check_memory, gates_estimate, omp_wires, pointing
 from .gate_training import GateRun
-from .given import dictionary_at, fitted, own, shape_of
 from .input_tuning import InputTuning
 from .pair_bypass import PairBypass
 from .product_gates import ProductRun, check_gated
@@ -229,7 +229,7 @@ class GateDictionary(RecipeDefaults):
             )
         if self.rounds:
             check_memory(codes.width, f_out.width, self.memory_gib)
-        return omp_start(codes.rows(some), f_out, allowed, dictionary, offset, self.fan_in)
+        return GateStart(*omp_wires(codes.rows(some), f_out, allowed, self.fan_in), dictionary, offset)
 
     def _past_the_gates(self, codes: Codes) -> Int[Tensor, " p"]:
         """The input features that a bypass reads."""

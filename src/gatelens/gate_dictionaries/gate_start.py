@@ -93,18 +93,6 @@ def allowed_parents(codes: Codes, dense_share: float, fan_in: int) -> tuple[Bool
     return allowed, {"parents_dead": int((~live).sum()), "parents_dense": int(dense.sum())}
 
 
-def omp_start(
-    f_in: Codes,
-    f_out: Codes,
-    allowed: Bool[Tensor, " m"],
-    dictionary: Float[Tensor, "n d"],
-    offset: Float[Tensor, " d"],
-    fan_in: int,
-) -> GateStart:
-    """Gates that predict the features of a dictionary of y: `omp_wires`, and that dictionary."""
-    return GateStart(*omp_wires(f_in, f_out, allowed, fan_in), dictionary.clone(), offset.clone())
-
-
 def pointing(left: Float[Tensor, "rows d"], dictionary: Float[Tensor, "n d"], l0: float) -> Codes:
     """How far rows point along the directions of a dictionary, `l0` of them a row in the mean, the furthest: what gates that are to
     explain what something else leaves can start from, where the dictionary's own features know the whole of the output."""

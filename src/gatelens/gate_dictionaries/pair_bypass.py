@@ -22,8 +22,8 @@ from ..errors.progress import bar
 from ..models import host, there
 from ..segments import Segment
 from ..store.estimate import Estimate, in_all
+from .doors import fitted, shape_of
 from .gate_basis import GateBasis, check_finite_codes
-from .given import fitted, shape_of
 from .products import Candidates, Products
 from .rows import NormalEquations, Sample
 

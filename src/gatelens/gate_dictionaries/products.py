@@ -44,9 +44,6 @@ class Products:
         crow, col, value = parts
         return Codes(crow, col, value.to(codes.value.dtype), len(self))
 
-    def only(self, chosen: Int[Tensor, " k"]) -> Products:
-        return Products(self.first[chosen], self.second[chosen], self.typical)
-
 
 @dataclass(frozen=True)
 class Candidates:
@@ -80,7 +77,8 @@ class Candidates:
                 f"pairs = {count} products were asked for, {len(self.score)} pairs of input features are on together in at least "
                 f"{together} of the rows. Ask for fewer pairs, lower min_together, or give more rows"
             )
-        return self.products.only(self.score.topk(count).indices.sort().values)
+        chosen = self.score.topk(count).indices.sort().values
+        return Products(self.products.first[chosen], self.products.second[chosen], self.products.typical)
 
     def shuffled(self, chosen: Products, seed: int) -> Products:
         """As many pairs of the same features with the partners permuted: the null. Only pairs that are on together count, of which

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..activations.collecting import Activations
 from ..bases.sae.trained import TrainedSAE
-from ..basis.fitting import completed
+from ..basis.ends import completed
 from ..circuits import Circuit
 from ..data import Batches
 from ..data.given import as_batches

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..activations.collecting import collect
-from ..basis.fitting import fit_bases
+from ..basis.ends import fit_bases
 from ..circuits import Circuit, build_circuit
 from ..errors import SegmentError
 from ..evaluation.baselines import random_weights, sampled

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..activations.collecting import hook_names
+from ..basis.ends import completed
 from ..basis.features import SPARSE_SHARE, SPARSE_WIDTH
-from ..basis.fitting import completed
 from ..data.told import layer_sizes, setting
 from ..evaluation.passes import KEPT_BYTES
 from ..segments import Segment

@@ -16,7 +16,7 @@ import torch
 from .. import store
 from ..activations.capture import data_fingerprint
 from ..activations.collecting import Activations, check_forwards, collect, hook_names
-from ..basis.fitting import completed, fit_bases, preflight
+from ..basis.ends import completed, fit_bases, preflight
 from ..circuits import Circuit, connect, features_at, read_gates, seen_by
 from ..data import Batches
 from ..distributed import Worker, apart, from_first, meet, team, this_worker

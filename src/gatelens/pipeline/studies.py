@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import store
 from ..activations.collecting import collect
-from ..basis.fitting import fit_bases
+from ..basis.ends import fit_bases
 from ..basis.linear import Basis
 from ..circuits import Circuit, build_circuit
 from ..data import Batches

@@ -13,15 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ...codes.active import ACTIVATIONS, Chooser, Seen, active_linear, decode_active, level, unit_rows_
+from ...codes.active import ACTIVATIONS, ActiveLinear, Chooser, Seen, decode_active, level, unit_rows_
 from ...distributed import Worker, add_up, from_first, shared, team
 from ...errors import BasisError
 from ...errors.tracker import tell_curve
 from ...models.placing import batch_there, rows_there, there
 from ...store.estimate import THRESHOLD_ROWS
-from .ridge import ridge
 from .row_adam import RowAdam
-from .training import DictionaryTraining, shuffled, steps_of
+from .training import DictionaryTraining, ridge, shuffled, steps_of
 
 _BETAS = (0.5, 0.99)  # directions of unit length turn with every step: a long memory of gradients points past them
 _REVIVALS = 8  # how often dead features are restarted, in the first part of training
@@ -256,7 +255,7 @@ class PairRun:
             pre = x @ self.encoder.T + self.bias
             rows, cols = self.choose(pre)
         self.fired[cols] = True
-        value = active_linear(self.encoder, self.bias, x, pre, rows, cols)
+        value = ActiveLinear.apply(self.encoder, self.bias, x, pre, rows, cols)
         y_hat = decode_active(self.dictionary, rows, cols, value, len(x)) + self.offset
         if self.bypass is not None:
             y_hat = y_hat + x @ self.bypass

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
+from unittest.mock import patch
 
 import torch
 from jaxtyping import Float
@@ -138,6 +138,7 @@ class TrainedSAE(DictionaryTraining):
             )
         from sae_lens import SAETrainer
         from sae_lens.config import SAETrainerConfig
+        from sae_lens.training import sae_trainer
 
         steps, batch_size = self.schedule(len(x))
         config = SAETrainerConfig(
@@ -155,7 +156,7 @@ class TrainedSAE(DictionaryTraining):
         )
         sae = self._training_sae(x, d_sae)
         order = shuffled(len(x), batch_size, torch.Generator().manual_seed(self.seed), whole=True)
-        with _bar(watched(self.progress)):
+        with patch.object(sae_trainer, "tqdm", partial(sae_trainer.tqdm, disable=not watched(self.progress))):
             sae = SAETrainer(cfg=config, sae=sae, data_provider=(x[index] for index in order)).fit()
         return inference_form(sae, hook)
 
@@ -277,17 +278,3 @@ def single_threshold(sae: Any) -> PairWeights:
         )
     bias = sae.b_enc - sae.b_dec @ sae.W_enc if sae.cfg.apply_b_dec_to_input else sae.b_enc
     return PairWeights(sae.W_enc.T, bias, float(threshold[0]), sae.W_dec, sae.b_dec, None, 0)
-
-
-@contextmanager
-def _bar(show: bool) -> Iterator[None]:
-    """sae-lens' trainer always shows its bar: without `show`, it gets a silent one for the while."""
-    from sae_lens.training import sae_trainer
-
-    loud = sae_trainer.tqdm
-    if not show:
-        sae_trainer.tqdm = partial(loud, disable=True)  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        sae_trainer.tqdm = loud  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""The settings that every dictionary trained by gradient descent has, and what can be refused before any row is read."""
+"""What every dictionary trained by gradient descent has: settings, what is refused before any row is read, a start, steps and batches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ...basis.recipe import RecipeDefaults
 from ...errors import BasisError, GateLensWarning, NonFiniteError
 from ...errors.progress import bar
+from ...models.placing import same_device
 from ...store.estimate import Estimate, training
 
 #: rows seen in training where nobody said how many; and at most so often each
@@ -20,6 +21,8 @@ SAMPLES, PASSES = 1_000_000, 50
 #: batches are made smaller, down to 64 rows, until there are so many steps; and there are never fewer than `FEWEST`
 STEPS, FEWEST = 1_000, 500
 LARGEST, SMALLEST = 512, 64
+#: of the linear map from which training starts; rows brought to the device at a time, where they do not fit there
+_SHRINK, _STREAMED = 1e-3, 65_536
 #: from so many passes on over rows that a user asked for, a warning is due
 _MANY_PASSES = 200
 
@@ -151,3 +154,17 @@ def check_rows(x: Float[Tensor, "rows d"], what: str) -> None:
         )
     if (x == x[0]).all():
         raise BasisError(f"{what} are the same in every row: there is nothing to explain. Collect more varied inputs")
+
+
+def ridge(
+    x: Float[Tensor, "rows d_in"], y: Float[Tensor, "rows d_out"], device: torch.device | None = None
+) -> Float[Tensor, "d_in d_out"]:
+    """The linear map of least squares from centred x to centred y, slightly shrunk; identity-like where x = y."""
+    device = device or x.device
+    step = len(x) if same_device(x.device, device) else _STREAMED
+    gram, cross = (torch.zeros(x.shape[1], part.shape[1], dtype=torch.float64, device=device) for part in (x, y))
+    for a, b in zip(x.split(step), y.split(step), strict=True):
+        a, b = a.to(device), b.to(device)
+        gram, cross = gram + (a.T @ a).double(), cross + (a.T @ b).double()
+    gram.diagonal().add_(_SHRINK * gram.diagonal().mean().clamp_min(1e-12))
+    return torch.linalg.solve(gram, cross).to(x.dtype)
