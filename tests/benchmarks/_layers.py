@@ -16,9 +16,11 @@ from _smollm import Rows, collected
 from sae_lens import SAE
 
 import gatelens as gl
+from gatelens.basis.output import output_features
 from gatelens.codes.csr import stack_csr, to_csr
 from gatelens.connectors import Connector
 from gatelens.errors import GateLensError
+from gatelens.gate_dictionaries.transcoder import read_transcoder
 from gatelens.gates import Gate, type_gates
 from gatelens.gates.stage import sparse_rows
 from gatelens.gates.tables import Columns
@@ -53,6 +55,7 @@ class Layer:
     Attributes:
         by_row: None for the trained MLP; else its weights are shuffled, row by row or all, and the output has a dictionary of its own.
         dictionary_seed: None for the dictionaries that are installed; else the output's is trained anew with it.
+        transcoder: the outputs are those of the transcoder that is installed: functions of the MLP's input.
     """
 
     model: Any
@@ -62,11 +65,13 @@ class Layer:
     sizes: Sizes
     by_row: bool | None = None
     dictionary_seed: int | None = None
+    transcoder: bool = False
     gates: dict[str, list[Gate]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         own = "" if self.by_row is None else f"-{'row' if self.by_row else 'all'}"
+        own += "-transcoder" if self.transcoder else ""
         return f"{self.layer}{own}" + ("" if self.dictionary_seed is None else f"-{self.dictionary_seed}")
 
     @cached_property
@@ -101,6 +106,8 @@ class Layer:
     @cached_property
     def basis_out(self) -> Any:
         """The installed dictionary, or one of its own, kept on the disk, of the same recipe."""
+        if self.transcoder:
+            return read_transcoder("smollm2", self.whole)
         if self.by_row is None and self.dictionary_seed is None:
             return gl.PretrainedSAE("smollm2").load(self.whole.hook_out)
         file = FOLDER / f"{self.seed}-{self.name}-{self.sizes.samples}.pt"
@@ -115,7 +122,7 @@ class Layer:
     @cached_property
     def features(self) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         """(in, out) of the fitting and of the held-out rows."""
-        fit, held = ((coded(self.basis_in, r.x), coded(self.basis_out, r.y)) for r in self.parts)
+        fit, held = ((coded(self.basis_in, r.x), outputs(self.basis_out, r)) for r in self.parts)
         return fit, held
 
     @cached_property
@@ -166,6 +173,13 @@ def is_there(model: Any, layer: int) -> bool:
 def coded(basis: Any, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return stack_csr([to_csr(basis.encode(part)) for part in x.split(4_096)])
+
+
+def outputs(basis: Any, rows: Rows) -> torch.Tensor:
+    """The output features of rows, of a dictionary of y or of one that reads x."""
+    parts = zip(rows.x.split(4_096), rows.y.split(4_096), strict=True)
+    with torch.no_grad():
+        return stack_csr([to_csr(output_features(basis, x, y)) for x, y in parts])
 
 
 def no_wires(f_in: torch.Tensor, f_out: torch.Tensor) -> Connector:

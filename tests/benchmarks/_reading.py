@@ -27,6 +27,7 @@ BARS = (0.5, 0.7, 0.8)
 WANTED: dict[tuple[str, str], tuple[float, ...]] = {
     ("1", "chosen"): (0.62, 0.33, 0.18),
     ("1", "median"): (0.47, 0.19, 0.09),
+    ("1-transcoder", "median"): (0.78, 0.44, 0.23),
     ("12", "median"): (0.45,),
 }
 CONTROLS = ("random_parents", "shuffled", "single", "token", "token_pair", "ceiling")

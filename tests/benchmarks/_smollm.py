@@ -53,16 +53,21 @@ def rows_kept(acts: gl.Activations, segment: Any) -> torch.Tensor:
     return (size <= SINK * size.median()) & (acts.position > 1)
 
 
+def windows(model: Any, data: Path, rows: tuple[int, int], seed: int) -> tuple[gl.Batches, gl.Batches]:
+    """Token windows of fitting and of held-out documents."""
+    texts = documents(data)
+    random.Random(seed).shuffle(texts)
+    fit, held = ([t[:MOST] for t in texts if is_kept_apart(t) is apart] for apart in (False, True))
+    counts = tuple(n // (LENGTH - 1) for n in rows)
+    return gl.text_batches(model, fit, rows=counts, length=LENGTH, held_out=held, batch_size=32, seed=seed)
+
+
 def collected(model: Any, data: Path, layers: Sequence[int], rows: tuple[int, int], seed: int) -> tuple[Any, Any]:
     """Fitting and held-out activations at the layers' MLPs; held-out documents are none that dictionaries were trained on.
 
     Where tools/train_smollm2.py has left the rows that it trained on, these are the fitting rows: a pass to layer 22 is long.
     """
-    texts = documents(data)
-    random.Random(seed).shuffle(texts)
-    fit, held = ([t[:MOST] for t in texts if is_kept_apart(t) is apart] for apart in (False, True))
-    windows = tuple(n // (LENGTH - 1) for n in rows)
-    parts = gl.text_batches(model, fit, rows=windows, length=LENGTH, held_out=held, batch_size=32, seed=seed)
+    parts = windows(model, data, rows, seed)
     segments = gl.mlp_segments(model, layers=list(layers))
     place = FOLDER / f"{seed}-{'-'.join(map(str, layers))}-{rows[0]}-{rows[1]}-{MOST}"
     unseen = gl.collect(model, parts[1], segments, store=place / "held")

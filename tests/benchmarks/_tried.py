@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean, median
 
 import numpy as np
-from _layers import Layer
+import torch
+from _layers import Layer, coded
+from _smollm import windows
 
+import gatelens as gl
 from gatelens.bench import Figure
+from gatelens.evaluation.removed_gates import removed_gates
 from gatelens.gates import Gate
 from gatelens.gates.stage import Stage, sparse_rows
 from gatelens.gates.tried import Tried
@@ -19,6 +24,8 @@ from gatelens.planted.chains import FORMS, plant_chains
 #: by kind: what is to be verified of the rules that hold; by layer
 KINDS = {"or": 0.85, "and": 0.40, "and_not": 0.50, "mixed": 0.25}
 VERIFIED = {"1": 0.38, "12": 0.42}
+#: windows in which outputs are removed
+REMOVED_IN = 160
 RATES = ("on_on", "off_off", "on_off", "off_on")
 
 
@@ -55,6 +62,25 @@ def tried(at: Layer, levels: str = "chosen", most: int | None = None) -> Iterato
     held = [g.mcc for g in several.values() if g.mcc is not None]
     yield Figure(f"{where}: held-out MCC of the rules chosen, median", median(held),
                  baselines={"literals, mean": fmean(len(g.rule.literals) for g in several.values() if g.rule)})  # fmt: skip
+
+
+def removed(at: Layer) -> Iterator[Figure]:
+    """The outputs of the first rules taken out where they are on: what the predictions make of it."""
+    _, held = windows(at.model, at.data, at.sizes.rows, at.seed)
+    part = held.part(torch.arange(min(REMOVED_IN, len(held.inputs))), held.name)
+    acts = gl.collect(at.model, part, [at.segment])
+    gates = [replace(g, out=at.sample[g.out]) for g in at.read("chosen")]
+    f_out = coded(at.basis_out, acts[at.segment.hook_out])
+    found = removed_gates(at.model, at.segment.hook_out, at.basis_out, gates, f_out, part, at.sizes.few, at.seed)
+    if found is None:
+        yield Figure(f"layer {at.name}: KL with an output removed", None, note="no output is on in these windows")
+        return
+    yield Figure(
+        f"layer {at.name}: KL of the rest of the window with an output removed, median", found["own"],
+        baselines={"as long a step along another output's direction": found["other"], "ratio, median": found["ratio"],
+                   "share with more than the other": found["more_than_other"]},
+        note=f"nats a position; the first {found['gates']} rules by grade and agreement, 4 windows each of {len(part.inputs)}",
+    )  # fmt: skip
 
 
 def _by_kind(gates: Mapping[int, Gate], before: Mapping[int, tuple[str, bool]], where: str) -> Iterator[Figure]:

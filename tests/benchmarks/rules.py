@@ -27,7 +27,7 @@ from _layers import Layer, Sizes, is_there
 from _named_circuits import circuits
 from _reading import beyond_lookup, nulls, optimum, shares
 from _seeds import found_again
-from _tried import misleading, tried
+from _tried import misleading, removed, tried
 
 import gatelens as gl
 from gatelens.bench import Figure
@@ -43,7 +43,8 @@ NULL_RULES = 100
 #: names for `--only`, in the order in which they are measured
 PARTS = (
     "chains", "22-agreement", "12-shares", "12-lookup", "1-median", "1-lookup", "1-chosen", "1-verified", "1-nulls", "12-chosen",
-    "12-verified", "12-agreement", "1-seeds", "1-optimum", "12-row", "1-row", "12-all", "planted", "named",
+    "12-verified", "12-agreement", "1-seeds", "1-optimum", "1-transcoder", "1-removed", "12-removed", "12-row", "1-row", "12-all",
+    "planted", "named",
 )  # fmt: skip
 
 
@@ -102,6 +103,7 @@ def _of_layers(model: Any, data: Path, seed: int, sizes: Sizes) -> Iterator[tupl
         yield "1-chosen", partial(shares, at[1], "chosen")
         yield "1-verified", partial(tried, at[1])
         yield "1-nulls", partial(nulls, at[1])
+        yield "1-transcoder", partial(shares, Layer(model, 1, data, seed, sizes, transcoder=True), "median")
     if 12 in at:
         yield "12-chosen", partial(shares, at[12], "chosen")
         yield "12-verified", partial(tried, at[12])
@@ -109,6 +111,8 @@ def _of_layers(model: Any, data: Path, seed: int, sizes: Sizes) -> Iterator[tupl
     if 1 in at:
         yield "1-seeds", partial(found_again, at[1], Layer(model, 1, data, seed, sizes, dictionary_seed=1))
         yield "1-optimum", partial(optimum, at[1])
+    for layer, known in at.items():
+        yield f"{layer}-removed", partial(removed, known)
     for layer in (12, 1):
         if layer in at:
             yield f"{layer}-row", partial(_null_network, row[layer])
