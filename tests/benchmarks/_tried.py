@@ -113,11 +113,11 @@ def _rates(known: Mapping[int, Tried], where: str) -> Iterator[Figure]:
 
 
 def _beside(known: Sequence[Tried], where: str) -> Iterator[Figure]:
-    """Interchange and subsets."""
+    """Interchange and subsets; bars are for trained layers."""
     swapped = [t for t in known if t.interchange is not None and t.placebo is not None]
     yield Figure(
         f"{where}: interchange accuracy less placebo, lower end of the interval at .3 or more",
-        fmean(t.interval[0] >= 0.3 for t in swapped) if swapped else None, 0.5,
+        fmean(t.interval[0] >= 0.3 for t in swapped) if swapped else None, 0.5 if "-" not in where else None,
         baselines={"accuracy": _mean([t.interchange for t in swapped]), "placebo": _mean([t.placebo for t in swapped]),
                    "shuffled donors": _mean([t.shuffled for t in swapped])},
         note="share of the rules that hold",
@@ -131,7 +131,8 @@ def _beside(known: Sequence[Tried], where: str) -> Iterator[Figure]:
 
 def _labels(verified: Sequence[Tried], where: str) -> Iterator[Figure]:
     yield Figure(
-        f"{where}: balanced accuracy of the rule as a label, verified gates", _mean([t.detection for t in verified]), 0.84,
+        f"{where}: balanced accuracy of the rule as a label, verified gates", _mean([t.detection for t in verified]),
+        0.84 if where == "layer 1" else None,
         baselines={"top tokens of the output": _mean([t.detection_tokens for t in verified])}, note=f"{len(verified)} gates",
     )  # fmt: skip
 
