@@ -10,6 +10,7 @@ Nothing here imports sae-lens or HookedTransformer.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 import gatelens as gl
 from gatelens.basis import Rotation
 from gatelens.circuits import Circuit
-from gatelens.errors import BasisError
+from gatelens.errors import BasisError, ModelError
 from gatelens.evaluation.removal import removals
 from gatelens.models.fingerprint import model_record
 from gatelens.models.load import has_hooked_transformer
@@ -160,3 +161,50 @@ def test_gates_prompts_and_removals(bridges):
     gone = removals(model, segment.hook_out, basis.W_dec.detach(), features, levels, outs, batches[1])
     assert sorted(gone) == outs
     assert all(r.own > 0 and r.other > 0 for r in gone.values())
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """A hub's cache as huggingface_hub lays it out, with the repository somebody/tiny: blobs, links to them, and a reference."""
+    import huggingface_hub.constants as constants
+
+    at, commit = tmp_path / "hub" / "models--somebody--tiny", "0" * 40
+    files = gpt2_folder(tmp_path / "tiny")
+    for place in (at / "blobs", at / "refs", at / "snapshots" / commit):
+        place.mkdir(parents=True)
+    (at / "refs" / "main").write_text(commit)
+    for file in files.iterdir():
+        blob = at / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        blob.write_bytes(file.read_bytes())
+        (at / "snapshots" / commit / file.name).symlink_to(f"../../blobs/{blob.name}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return at / "snapshots" / commit
+
+
+def test_a_bridge_by_its_name_on_a_hub_is_compared_with_its_original(hub_cache, monkeypatch):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    asked: list[str] = []
+
+    def boot(name, **how):
+        asked.append(name)
+        return whole(str(hub_cache), **how)
+
+    whole = TransformerBridge.boot_transformers
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", boot)
+    gl.load_model("somebody/tiny", bridge=True)  # the same
+    assert asked == ["somebody/tiny"]
+
+    def loses_a_setting(name, **how):
+        model = whole(str(hub_cache), **how)
+        model.original_model.transformer.h[0].mlp.c_proj.weight.data *= 1.5
+        return model
+
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", loses_a_setting)
+    with pytest.raises(ModelError, match="the loaded model's logits differ from the original's by a relative"):
+        gl.load_model("somebody/tiny", bridge=True)
+    (hub_cache / "config.json").unlink()  # no original in the cache: nothing to compare with
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **how: asked.append(name) or 1 / 0)
+    with pytest.raises(ModelError, match="cannot be loaded as a bridge"):
+        gl.load_model("somebody/tiny", bridge=True)

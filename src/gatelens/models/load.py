@@ -95,8 +95,11 @@ def load_model(
         if first_layers is not None:
             raise ModelError("a bridge loads every block: leave first_layers out, or bridge=False")
         place = _bridged(source, name)
-        original = Original(Path(place), type_) if source is not None and _is_folder(Path(place)) else None
+        beside = Path(place) if source is not None else _snapshot(place)
+        original = Original(beside, type_) if beside is not None and _is_folder(beside) else None
         model, done = _bridge(place, wanted, device, type_), wanted
+        if original is None and source is None and (beside := _snapshot(place)) and _is_folder(beside):
+            original = Original(beside, type_)  # downloaded just now
         if original is not None:
             original.check(model.eval(), BRIDGED)
     elif source is None:
@@ -167,6 +170,18 @@ def _bridged(source: Path | None, name: str | Path) -> str:
     if source is not None and source.suffix == ".gguf":
         return str(gguf_folder(source).place)
     return str(source or name)
+
+
+def _snapshot(name: str) -> Path | None:
+    """Where the files of a hub's model lie in the cache; None where they are not."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # no name that a hub can have: the bridge says so
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _from_disk(
