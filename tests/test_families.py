@@ -188,3 +188,25 @@ def test_a_model_in_half_precision_walks_whole(tmp_path, dtype):
     assert report.model["clean"] == pytest.approx(wanted.model["clean"], rel=0.02)
     assert report.model["ablated"] == pytest.approx(wanted.model["ablated"], rel=0.02)
     assert report.all_replaced["ce"] == pytest.approx(wanted.all_replaced["ce"], rel=0.03)
+
+
+def test_blocks_whose_norms_stand_behind():
+    """An encoder of BERT's kind: the MLP reads what the first norm writes; with weights that are not set, their NaN is named."""
+    from transformer_lens import HookedEncoder, HookedTransformerConfig
+
+    cfg = HookedTransformerConfig(
+        n_layers=2, d_model=8, n_ctx=12, d_head=4, n_heads=2, d_mlp=16, d_vocab=10, act_fn="gelu",
+        attention_dir="bidirectional", device="cpu",
+    )  # fmt: skip
+    model, draw = HookedEncoder(cfg).eval().requires_grad_(False), torch.Generator().manual_seed(0)
+    for value in model.parameters():
+        value.copy_(0.5 * torch.randn(value.shape, generator=draw))
+    for how, entry in (("mlp_in", "ln1.hook_normalized"), ("resid_mid", "hook_resid_mid")):
+        segments = gl.mlp_segments(model, mlp_in=how)
+        assert [s.hook_in for s in segments] == [f"blocks.{i}.{entry}" for i in range(2)]
+        acts = gl.collect(model, torch.randint(10, (6, 8), generator=draw), segments)
+        for s in segments:
+            assert s.misses(acts[s.hook_in], acts[s.hook_out]) < 1e-5
+    model.blocks[0].mlp.W_in.fill_(torch.nan)
+    with pytest.raises(SegmentError, match="NaN or infinity"):
+        gl.mlp_segments(model)

@@ -146,6 +146,11 @@ class Segment:
             SegmentError: with the relative error (Frobenius norm) when it is over `tolerance`.
         """
         error = self.misses(x, y)
+        if error != error:  # NaN
+            raise SegmentError(
+                f"segment {self.name}: what the model computes there holds NaN or infinity, or its forward does: expected finite weights. "
+                "Load or initialise the model again"
+            )
         if not error <= tolerance:
             raise SegmentError(
                 f"segment {self.name}: forward misses what the model computes by a relative error of {error:.2g} "

@@ -66,7 +66,9 @@ def transformer_segments(
 
 def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
     block, at = model.blocks[layer], f"blocks.{layer}."
-    norm, mlp = getattr(block, "ln2", None), getattr(block, "mlp", None)
+    # where the norms stand behind (BERT's blocks), the MLP reads what the first of them writes
+    before = "ln1" if at + "hook_normalized_resid_post" in model.hook_dict else "ln2"
+    norm, mlp = getattr(block, before, None), getattr(block, "mlp", None)
     _refuse_other_than_plain(model, layer, mlp)
     parallel = bool(getattr(model.cfg, "parallel_attn_mlp", False))
     if mlp_in == "resid_mid" and parallel:
@@ -85,7 +87,7 @@ def _segment(model: Any, layer: int, mlp_in: str, frozen: bool) -> Segment:
         return Segment(at + "mlp.hook_in", hook_out, weights, d, d_out, weights)
     weights = behind_gain(weights, gain, bias)
     if mlp_in == "mlp_in":
-        return Segment(at + "ln2.hook_normalized", hook_out, weights, d, d_out, weights)
+        return Segment(f"{at}{before}.hook_normalized", hook_out, weights, d, d_out, weights)
     prenorm = Normalise("RMS" not in str(model.cfg.normalization_type), float(model.cfg.eps), frozen)
     return Segment(at + "hook_resid_mid", hook_out, Chain(prenorm, weights), d, d_out, weights, prenorm)
 
