@@ -42,8 +42,10 @@ def test_parts_of_the_rules_are_kept_by_their_sizes(tmp_path, monkeypatch):
     import collect_rules
 
     figures = [{"name": "a", "value": 1}, {"name": "b", "value": 2}]
-    collect_rules.replaced(figures, [{"name": "b", "value": 3}, {"name": "c", "value": 4}])
-    assert figures == [{"name": "a", "value": 1}, {"name": "b", "value": 3}, {"name": "c", "value": 4}]
+    collect_rules.replaced(figures, [{"name": "b", "value": 3, "baselines": {}}, {"name": "c", "value": 4}], "")
+    assert figures == [{"name": "a", "value": 1}, {"name": "b", "value": 3, "baselines": {}}, {"name": "c", "value": 4}]
+    collect_rules.replaced(figures, [{"name": "b", "value": 5, "baselines": {}}], "seed 1")
+    assert figures[1] == {"name": "b", "value": 5, "baselines": {"seed 1": 3}}  # what another seed gave stays beside
 
 
 def test_parts_of_speed_and_scaling_are_kept_and_collected(tmp_path, monkeypatch):
