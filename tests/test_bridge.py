@@ -100,10 +100,9 @@ def test_small_networks_need_no_transformer():
 def test_dictionaries_without_sae_lens(bridges, tmp_path, monkeypatch):
     """Training by the sparse trainer, transcoders, and files in sae-lens' format need no sae-lens."""
     from gatelens.bases.sae import files, trained
-    from gatelens.gate_dictionaries import transcoder
     from gatelens.saving import load_basis, save_basis
 
-    for module in (files, trained, transcoder):  # where it works, as if it did not
+    for module in (files, trained):  # where it works, as if it did not
         monkeypatch.setattr(module, "sae_lens_works", lambda: False)
     model = bridges["gpt2"]
     fit, _ = gl.text_batches(model, TEXT, rows=(40, 12), length=16)
