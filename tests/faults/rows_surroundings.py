@@ -20,7 +20,7 @@ from torch import Tensor
 import gatelens as gl
 from gatelens.cli.main import main
 from gatelens.data import Batches
-from gatelens.errors import ConfigError, ModelError, StoreError
+from gatelens.errors import ConfigError, DataError, ModelError, SegmentError, SolverError, StoreError
 from gatelens.models.training import Training
 from gatelens.pipeline import read_config, run
 from gatelens.pipeline.config import check_config
@@ -242,5 +242,83 @@ ROWS = [
             ("texts", lambda at: gl.text_batches(gl.load_model("gpt2-mini"), at / "a.jsonl"), {}),
 
         )
+    ),
+]  # fmt: skip
+
+
+# what is given in a form that nobody tried before
+
+
+class Dropping(type(tiny_model())):
+    """Noise while it is trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.nn.functional.dropout(x, 0.5, self.training))
+
+
+def in_training(folder: Path) -> Injected:
+    model, plain_model, hooks = Dropping((8, 6, 6, 3)).train(), tiny_model(), ["hook_post.0"]
+
+    def after(acts: Any) -> None:
+        assert torch.equal(acts[hooks[0]], gl.collect(plain_model, forty_rows(), hooks)[hooks[0]])
+        assert all(module.training for module in model.modules())
+
+    return Injected(lambda: gl.collect(model, forty_rows(), hooks), after)
+
+
+def segments_twice(folder: Path) -> Injected:
+    (segment,) = gl.mlp_segments(tiny_model())
+    acts = gl.collect(tiny_model(), forty_rows(), [segment])
+    bases = gl.Neurons().fit([segment], acts)
+
+    def after(circuit: Any) -> None:
+        assert len(circuit.segments) == 1
+
+    return Injected(
+        lambda: gl.build_circuit(
+            tiny_model(), [segment, segment], bases, acts, gl.GramLasso(mean_wires=2), gates=False
+        ),
+        after,
+    )
+
+
+def rows_given(given: Callable[[], Any]) -> Any:
+    return lambda folder: Injected(lambda: gl.collect(tiny_model(), given(), ["hook_post.0"]))
+
+
+ROWS += [
+    Fault(46, "a model that is being trained", in_training, guard={"gatelens.models.calling.evaluating": contextlib.nullcontext}),
+    Fault(46, "a segment given twice", segments_twice),
+    Fault(
+        46,
+        "a masked array",
+        rows_given(lambda: np.ma.masked_array(np.ones((5, 8), "float32"), mask=np.eye(5, 8) > 0)),
+        DataError,
+        ("hides 5 of its values", ".filled"),
+    ),
+    Fault(
+        46,
+        "a nested tensor",
+        rows_given(lambda: torch.nested.nested_tensor([torch.ones(8), torch.ones(8)])),
+        DataError,
+        ("expected a dense tensor", "a nested one"),
+    ),
+    Fault(
+        46,
+        "layers by name",
+        lambda folder: Injected(lambda: gl.mlp_segments(gl.load_model("gpt2-mini"), layers={3: "x"})),
+        SegmentError,
+        ("layers must be whole numbers", "{3: 'x'}"),
+    ),
+    Fault(
+        46,
+        "a seed of numpy's",
+        lambda folder: Injected(
+            lambda: gl.text_batches(gl.load_model("gpt2-mini"), [f"The dog {i} saw the girl." for i in range(9)], length=8, seed=np.uint32(3)),
+        ),
+    ),
+    *(
+        Fault(46, f"{value} wires", lambda folder, value=value: Injected(lambda: gl.GramLasso(mean_wires=value)), SolverError, ("must be positive",))
+        for value in (float("nan"), float("inf"))
     ),
 ]  # fmt: skip

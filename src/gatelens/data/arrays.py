@@ -22,6 +22,11 @@ def tensor_of(value: Any, what: str) -> Tensor:
     Raises:
         DataError: something else, rows of several lengths, or a tensor without values.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        hidden = int(np.ma.count_masked(value))
+        raise DataError(
+            f"{what}: the array hides {hidden} of its values by a mask. Give `.filled(...)`, or rows without them"
+        )
     try:
         found = value if isinstance(value, Tensor) else torch.from_numpy(_array(value))
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -29,9 +34,10 @@ def tensor_of(value: Any, what: str) -> Tensor:
             f"{what}: expected a tensor, an array or lists of numbers, all of one length; got {type(value).__name__} "
             f"({str(error)[:120]})"
         ) from error
-    if found.device.type == "meta" or found.layout != torch.strided or found.is_quantized:
+    if found.is_nested or found.device.type == "meta" or found.layout != torch.strided or found.is_quantized:
+        form = "a nested one" if found.is_nested else found.layout
         raise DataError(
-            f"{what}: expected a dense tensor on the CPU or a GPU; got {found.layout} on {found.device.type}. "
+            f"{what}: expected a dense tensor on the CPU or a GPU; got {form} on {found.device.type}. "
             "Give `.to_dense()`, or values that are loaded"
         )
     if found.ndim == 0:

@@ -84,6 +84,7 @@ def text_batches(
     counts = part_sizes(rows)
     check_count(batch_size, "batch_size", 1)
     check_seed(seed)
+    seed = int(seed)  # of numpy too
     names = _name(source), f"{_name(held_out if held_out is not None else source)}, held out"
 
     def read(where: Any, from_seed: int) -> Iterator[str] | TokenRows:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,15 +44,30 @@ def run_cached(model: Any, inputs: Tensor, mask: Tensor | None, names: Sequence[
     """What the model answers, and what passes through the hook points: (output, mapping name -> value)."""
     inputs, mask_hooks, arguments = _prepared(model, inputs, mask)
     if not mask_hooks:
-        return model.run_with_cache(inputs, names_filter=list(names), **arguments, **how)
-    with model.hooks(fwd_hooks=mask_hooks):
+        with evaluating(model):
+            return model.run_with_cache(inputs, names_filter=list(names), **arguments, **how)
+    with evaluating(model), model.hooks(fwd_hooks=mask_hooks):
         return model.run_with_cache(inputs, names_filter=list(names), **arguments, **how)
 
 
 def run_hooked(model: Any, inputs: Tensor, mask: Tensor | None, hooks: Sequence[Any] = (), **how: Any) -> Any:
     """What the model answers under hooks."""
     inputs, mask_hooks, arguments = _prepared(model, inputs, mask)
-    return model.run_with_hooks(inputs, fwd_hooks=[*mask_hooks, *hooks], **arguments, **how)
+    with evaluating(model):
+        return model.run_with_hooks(inputs, fwd_hooks=[*mask_hooks, *hooks], **arguments, **how)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Within the block a model that is being trained computes what it will compute: without dropout, its statistics at rest."""
+    trained = [module for module in model.modules() if module.training] if isinstance(model, torch.nn.Module) else []
+    for module in trained:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
 
 
 def starts_at(model: Any, block: int, entering: Tensor, whole: Tensor, mask: Tensor | None = None) -> bool:

@@ -29,7 +29,7 @@ def each_segment(segments: Any) -> list[Segment]:
             raise SegmentError(
                 f"expected segments, got {type(segment).__name__}: give mlp_segments(model), or a Segment of your own"
             )
-    return found
+    return list({id(segment): segment for segment in found}.values())  # one that is given twice is one
 
 
 def at_home(model: Any, segments: Sequence[Segment]) -> list[Segment]:

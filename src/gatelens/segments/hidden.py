@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -29,6 +29,8 @@ def chosen_layers(layers: Any, count: int) -> list[int]:
     if layers is None:
         return list(range(count))
     try:
+        if isinstance(layers, Mapping):
+            raise TypeError("which of its parts are layers is not known")
         each = list(layers) if _several(layers) else [layers]
         if any(isinstance(layer, bool) or str(getattr(layer, "dtype", "")) in ("bool", "torch.bool") for layer in each):
             raise TypeError("true and false are no numbers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -73,7 +74,7 @@ class GramLasso(SolverDefaults):
     progress: bool | None = None
 
     def __post_init__(self):
-        if self.mean_wires <= 0 or (self.cap is not None and self.cap < 1):
+        if not 0 < self.mean_wires < math.inf or (self.cap is not None and self.cap < 1):
             raise SolverError(f"mean_wires and cap must be positive, got {self.mean_wires} and {self.cap}")
         for name, value, known in (
             ("selection", self.selection, ("omp", "lasso")),

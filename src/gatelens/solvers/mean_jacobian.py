@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -58,7 +59,12 @@ class MeanJacobian(SolverDefaults):
     place: tuple[Segment, Basis, Basis] | None = None
 
     def __post_init__(self):
-        if self.mean_wires <= 0 or self.rows < 1 or self.batch < 1 or (self.cap is not None and self.cap < 1):
+        if (
+            not 0 < self.mean_wires < math.inf
+            or self.rows < 1
+            or self.batch < 1
+            or (self.cap is not None and self.cap < 1)
+        ):
             raise SolverError(
                 "mean_wires, rows, batch and cap must be positive; got "
                 f"{self.mean_wires}, {self.rows}, {self.batch}, {self.cap}. Raise them"
