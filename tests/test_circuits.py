@@ -8,10 +8,12 @@ import torch
 import gatelens as gl
 from gatelens.circuits import Circuit, connect, features_at
 from gatelens.codes.csr import blocks, stack_csr, take_rows, to_csr
+from gatelens.connectors import Connector
 from gatelens.errors import BasisError, ConfigError, DataError, NonFiniteError, SegmentError
 from gatelens.evaluation.baselines import baseline_circuits, random_weights
-from gatelens.evaluation.figures import fvu, gap_closed, per_output_r2
+from gatelens.evaluation.figures import firings, fvu, gap_closed, per_output_r2
 from gatelens.evaluation.passes import metric
+from gatelens.evaluation.readings import read_share
 from gatelens.saving import load_basis, save_basis
 
 
@@ -62,6 +64,18 @@ def test_mean_ablation_and_keep(walked):
     model.run_with_hooks(held_out.inputs, fwd_hooks=hooks)
     assert (seen["x"][:3] == 7.0).all()
     assert not (seen["x"][3:] == 7.0).all(1).any()
+
+
+def test_figures_of_wide_codes_are_those_of_dense_ones():
+    """Codes of many features are held as sparse rows: on which rows they are on, R2 and truth tables are the same."""
+    draw = torch.Generator().manual_seed(0)
+    f, out = (torch.rand(400, 6, generator=draw) * (torch.rand(400, 6, generator=draw) < 0.3) for _ in range(2))
+    out = (out + f).relu()
+    connector = Connector.from_dense(torch.eye(6), torch.zeros(6))
+    sparse, out_sparse = f.to_sparse_csr(), out.to_sparse_csr()
+    assert torch.equal(firings(out_sparse), (out != 0).sum(0))
+    assert torch.equal(per_output_r2(sparse, out_sparse), per_output_r2(f, out))
+    assert read_share(connector, sparse, out_sparse, sparse, out_sparse, 5) == read_share(connector, f, out, f, out, 5)
 
 
 def test_figures_by_hand():

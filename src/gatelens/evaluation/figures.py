@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..basis.features import decode_rows
@@ -40,8 +40,7 @@ def dictionary_figures(basis: Basis, x: Float[Tensor, "rows d"], f: Cut) -> dict
 
     def part(rows: slice) -> tuple[Tensor, float, float]:
         own, codes = x[rows], f(rows)
-        active = torch.stack([(block != 0).sum(0) for block in blocks(codes, _ROWS)]).sum(0)
-        return active, _squares(own - decode_rows(basis, codes)), _squares(own - mean)
+        return firings(codes), _squares(own - decode_rows(basis, codes)), _squares(own - mean)
 
     active, error, variance = summed(len(x), part)
     return {
@@ -72,8 +71,8 @@ def connector_figures(
         on = int(torch.count_nonzero(predicted))
         return *_moments(predicted, f_out(rows)), on, _squares(own - decoded), _squares(own - mean)
 
-    *moments, on, error, variance = summed(len(y), part)
-    fan_in, r2 = connector.fan_in(), _r2(*moments, len(y))
+    wrong, total, square, on, error, variance = summed(len(y), part)
+    fan_in, r2 = connector.fan_in(), _r2(wrong, total, square, len(y))
     defined = r2[torch.isfinite(r2)]
     return {
         "solver": connector.solver,
@@ -88,16 +87,21 @@ def connector_figures(
     }
 
 
-def per_output_r2(predicted: Float[Tensor, "rows n"], f_out: Tensor) -> Float[Tensor, " n"]:
-    """1 - squared error / variance for each output feature; NaN for one that is constant on these rows."""
+def firings(f: Tensor) -> Int[Tensor, " n"]:
+    """On how many rows each feature is on; `f` is dense or sparse CSR."""
+    return torch.stack([(block != 0).sum(0) for block in blocks(f, _ROWS)]).sum(0)
+
+
+def per_output_r2(predicted: Tensor, f_out: Tensor) -> Float[Tensor, " n"]:
+    """1 - squared error / variance for each output feature; NaN for one that is constant on these rows. Both are dense or CSR."""
     return _r2(*_moments(predicted, f_out), len(predicted))
 
 
-def _moments(predicted: Float[Tensor, "rows n"], f_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(predicted: Tensor, f_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For each output feature the sum of squared errors, of its values, and of their squares."""
     n = f_out.shape[1]
     error, total, square = (torch.zeros(n, dtype=torch.float64, device=f_out.device) for _ in range(3))
-    for guess, true in zip(predicted.split(_ROWS), blocks(f_out, _ROWS), strict=True):
+    for guess, true in zip(blocks(predicted, _ROWS), blocks(f_out, _ROWS), strict=True):
         error += (guess - true).double().square().sum(0)
         total += true.double().sum(0)
         square += true.double().square().sum(0)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..codes.csr import spread
 from ..codes.rows import Codes
 from ..connectors import Connector
+from .figures import firings
 
 _TABLE_PARENTS = 8
 #: rows that truth tables are filled on, and as many that they are judged on
@@ -26,7 +27,7 @@ def read_share(
 ) -> float | None:
     """Share of the outputs (on in at least `min_firings` held-out rows) whose truth table has a held-out MCC over `over`."""
     mcc = table_mcc(connector, f_fit, out_fit, f_held, out_held)
-    counted = (out_held != 0).sum(0) >= min_firings
+    counted = firings(out_held) >= min_firings
     return float((mcc[counted] > over).float().mean()) if counted.any() else None
 
 

@@ -19,7 +19,7 @@ from ..connectors import Connector
 from ..edits.kinds import KINDS
 from ..errors import DataError
 from ..evaluation.causal import edit_figures, restoring_figures
-from ..evaluation.figures import fvu, per_output_r2
+from ..evaluation.figures import firings, fvu, per_output_r2
 from ..evaluation.passes import Passes
 from ..evaluation.readings import TABLE_ROWS, read_share
 from ..evaluation.rivals import dense_ridge, linear_wires, ridge_to_output
@@ -298,14 +298,14 @@ class _Walk:
         }
 
     def _features(self, predicted: Tensor, true: Tensor) -> dict[str, float | None]:
-        r2 = per_output_r2(predicted, true)
-        r2 = r2[((true != 0).sum(0) >= self.measure.min_firings) & torch.isfinite(r2)]
+        r2, said, fired = per_output_r2(predicted, true), firings(predicted), firings(true)
+        r2 = r2[(fired >= self.measure.min_firings) & torch.isfinite(r2)]
         return {
             "median_r2": float(r2.median()) if len(r2) else None,
             "over_half": float((r2 > 0.5).float().mean()) if len(r2) else None,
             "over_07": float((r2 > 0.7).float().mean()) if len(r2) else None,
-            "l0": float((predicted != 0).sum()) / len(predicted),
-            "true_l0": float((true != 0).sum()) / len(true),
+            "l0": float(said.sum()) / len(predicted),
+            "true_l0": float(fired.sum()) / len(true),
         }
 
     def _metric(self, predict: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
