@@ -338,6 +338,30 @@ def test_build_and_evaluate_pass_the_gate(digits):
         gl.build_circuit(model, segments, {**bases, segments[0].hook_in: gl.PCA()}, acts, gl.GramLasso())
 
 
+def test_a_feature_at_its_threshold_to_the_last_digits_is_no_fault():
+    """A row alone and the same row among others differ in the last digits, and so may what is at a threshold; a choice over the
+    batch differs by more than digits."""
+    torch.manual_seed(0)
+    x = rows(8)
+
+    class Own:
+        W_enc, W_dec, b_dec = torch.randn(D, F), torch.randn(F, D), torch.zeros(D)
+
+        def __init__(self, off: float):
+            self.off, self.threshold = off, (x @ self.W_enc)[:, 3].sort().values[4]
+
+        def encode(self, x):
+            z = x @ self.W_enc
+            return torch.where(z > self.threshold + (self.off if len(x) == 1 else -self.off), z, 0.0)
+
+        def decode(self, f):
+            return f @ self.W_dec + self.b_dec
+
+    assert admitted(Own(1e-5), width=D, rows=x) is not None
+    with pytest.raises(BasisError, match="encodes a row otherwise when it comes alone"):
+        admitted(Own(1.0), width=D, rows=x)
+
+
 def test_a_dictionary_at_hand_is_held_against_the_rows():
     """As one from a file is: one that says where it was made is refused where it explains less than the mean."""
     model = gl.HookedMLP((8, D, D, 3))

@@ -225,4 +225,4 @@ def test_parts_are_chosen_by_name(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'gpt2-mini'"):
         bench.run("peers", tmp_path, only=["gpt2-mino"])
     with pytest.raises(ConfigError, match="has no parts to choose from"):
-        bench.run("speed", tmp_path, only=["x"])
+        bench.run("pages", tmp_path, only=["x"])

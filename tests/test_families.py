@@ -192,7 +192,10 @@ def test_a_model_in_half_precision_walks_whole(tmp_path, dtype):
 
 def test_blocks_whose_norms_stand_behind():
     """An encoder of BERT's kind: the MLP reads what the first norm writes; with weights that are not set, their NaN is named."""
-    from transformer_lens import HookedEncoder, HookedTransformerConfig
+    try:
+        from transformer_lens import HookedEncoder, HookedTransformerConfig
+    except ImportError:
+        pytest.skip("transformer-lens 4 has no HookedEncoder")
 
     cfg = HookedTransformerConfig(
         n_layers=2, d_model=8, n_ctx=12, d_head=4, n_heads=2, d_mlp=16, d_vocab=10, act_fn="gelu",

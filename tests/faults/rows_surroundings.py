@@ -7,12 +7,14 @@ import functools
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from fault import Fault, Injected, config_values, files_in, forty_rows, tiny_model
 from torch import Tensor
@@ -142,10 +144,17 @@ def nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
+def open_to_others(folder: Path) -> bool:
+    """Whether somebody else may go there."""
+    return all(place.stat().st_mode & 0o001 for place in (folder, *folder.parents))
+
+
 def as_nobody(act: Callable[[Path], Any], mode: int = 0o555) -> Any:
     """What a user does below a folder that is not theirs; nothing in it is changed."""
 
     def inject(folder: Path) -> Injected:
+        if not os.geteuid() and not open_to_others(Path(sys.prefix)):
+            pytest.skip("the environment lies where root alone may read")
         place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others on the way already
         (place / "theirs").mkdir()
         (place / "theirs" / "a.jsonl").write_text('{"text": "the dog"}\n')

@@ -17,6 +17,8 @@ TOLERANCE = 1e-3
 #: the same in half precision, which has three digits at most
 _COARSE = 3e-2
 _ROWS = 8  # tried
+#: a row is stretched by these to see which of its features are at their thresholds
+_NUDGES = (1 - 1e-4, 1 + 1e-4)
 _AT_ONCE = 1024  # directions decoded
 
 
@@ -72,7 +74,7 @@ def tried(basis: Any, at: str, width: int | None, rows: Tensor | None = None) ->
 
 def _tried_on(basis: Any, at: str, x: Tensor) -> Any:
     f = basis.encode(x)
-    check_features(f, [basis.encode(row) for row in x.split(1)], at, basis)
+    check_features(f, alone(basis.encode, x, f), at, basis)
     y = basis.decode(f)
     if not isinstance(y, Tensor) or y.shape != x.shape:
         raise BasisError(
@@ -123,6 +125,26 @@ def _on(encode: Callable[[Tensor], Any], x: Tensor) -> Tensor:
         if not isinstance(f, Tensor) or bool((f.to_dense() != 0).any()):
             return longer * x
     return x
+
+
+def alone(encode: Callable[[Tensor], Any], x: Tensor, f: Any) -> list[Any]:
+    """Each row encoded by itself.
+
+    A feature that is at its threshold to the last digits may be on in one and off in the other, which is arithmetic and no fault:
+    where a step of a ten-thousandth switches it, it is taken as in `f`, what all rows give together.
+    """
+    rows = [encode(row) for row in x.split(1)]
+    if (
+        not all(isinstance(r, Tensor) and r.shape[1:] == f.shape[1:] for r in (f, *rows))
+        or f.ndim != 2
+        or len(f) != len(x)
+    ):
+        return rows  # what is refused in `check_features`
+    single, together = torch.cat([row.to_dense() for row in rows]), f.to_dense()
+    if not bool(((single != 0) != (together != 0)).any()):
+        return rows
+    below, above = (torch.cat([encode(row * s).to_dense() for row in x.split(1)]) != 0 for s in _NUDGES)
+    return list(torch.where((below != above) & ((single != 0) != (together != 0)), together, single).split(1))
 
 
 def check_features(f: Any, alone: list[Any], at: str, basis: Any) -> None:

@@ -62,13 +62,21 @@ def level(name: str, gradients: bool = True) -> Iterator[None]:
         gradients: also where a user keeps no gradients; values' methods leave that to them.
 
     Raises:
-        ConfigError: within one of torch.func's transforms, where tensors are not what they seem.
+        ConfigError: within one of torch.func's transforms, where tensors are not what they seem; a value's own methods, such as a
+            basis' decode, may be transformed.
     """
     torch = sys.modules.get("torch")
     if _depth.here or torch is None:
         yield
         return
-    _refuse_transforms(torch, name)
+    if _within_transform(torch):
+        if gradients:
+            raise ConfigError(
+                f"{name} was called within one of torch.func's transforms (vmap, grad, jvp, ...), where a tensor stands for others: "
+                "call it outside, and transform `segment.forward` or your own function of its value"
+            )
+        yield
+        return
     with ExitStack() as aside:
         put = _put_aside(torch, aside, gradients)
         _depth.here += 1
@@ -104,10 +112,6 @@ def _put_aside(torch: Any, aside: ExitStack, gradients: bool) -> list[str]:
     return put
 
 
-def _refuse_transforms(torch: Any, name: str) -> None:
+def _within_transform(torch: Any) -> bool:
     asked = getattr(torch._C, "_functorch", None)
-    if asked is not None and asked.peek_interpreter_stack() is not None:
-        raise ConfigError(
-            f"{name} was called within one of torch.func's transforms (vmap, grad, jvp, ...), where a tensor stands for others: "
-            "call it outside, and transform `segment.forward` or your own function of its value"
-        )
+    return asked is not None and asked.peek_interpreter_stack() is not None

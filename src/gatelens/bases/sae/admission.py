@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...basis.linear import Rotation
 from ...basis.recipe import is_recipe
-from ...basis.trial import TOLERANCE, check_features, off_by, rows_for, tried
+from ...basis.trial import TOLERANCE, alone, check_features, off_by, rows_for, tried
 from ...errors import BasisError
 from .normalised import KINDS, RowNormalised, bare
 from .plain import ARCHITECTURES, PlainSAE, plain
@@ -197,7 +197,7 @@ def checked_transcoder(module: Any, at: str = "") -> Any:
     half = module.W_dec.dtype not in (torch.float32, torch.float64)
     with torch.no_grad():
         f = module.encode(x)
-        check_features(f, [module.encode(row) for row in x.split(1)], at, module)
+        check_features(f, alone(module.encode, x, f), at, module)
         v = torch.rand(2, f.shape[1], generator=torch.Generator().manual_seed(1)).to(f)
         off = {
             "decode": off_by(module.decode(v).float(), form.decode(v.float())),
