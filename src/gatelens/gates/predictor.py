@@ -12,20 +12,24 @@ import torch
 from jaxtyping import Float, Int
 
 from ..connectors import Connector
+from ..distributed import shared
 from .tables import Columns
 
-#: values that are computed at once
-_ENTRIES = 2_000_000
+#: values that are computed at once, and outputs
+_ENTRIES, _OUTPUTS = 2_000_000, 128
 
 
 def explained(connector: Connector, f_in: Columns, f_out: Columns) -> list[float | None]:
     """1 - SSE / SST of the connector's value over all rows, an output at a time; None for one that does not vary.
 
     On a row where none of its inputs is on an output has the same value as on any other such row: only the others are computed.
+    Blocks of outputs by each of several processes, all of which call it.
     """
     f, y = f_in.matrix(), f_out.matrix()
     weights = [_weights(side) for side in connector.sides]
-    return [r2 for outs in _blocks(f, weights) for r2 in _explained(connector, f, y[:, outs], weights, outs)]
+    parts = _blocks(f, weights)
+    found = shared(len(parts), lambda i: list(_explained(connector, f, y[:, parts[i]], weights, parts[i])))
+    return [r2 for part in found for r2 in part]
 
 
 def _explained(
@@ -92,10 +96,10 @@ def _weights(side: Connector) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix(parts, shape=(weight.shape[0], weight.shape[1]))
 
 
-def _blocks(f: scipy.sparse.csc_matrix, weights: Sequence[scipy.sparse.csr_matrix]) -> Iterator[slice]:
-    """Outputs that follow one another and have few enough values together."""
+def _blocks(f: scipy.sparse.csc_matrix, weights: Sequence[scipy.sparse.csr_matrix]) -> list[slice]:
+    """Outputs that follow one another and have few enough values together; so many at most, that processes share them evenly."""
     inputs = np.diff(f.indptr)
     entries = sum(abs(w).sign() @ inputs for w in weights)
-    block = np.cumsum(entries) // _ENTRIES
-    edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(block)]
-    return (slice(a, b) for a, b in pairwise(edges))
+    number = np.arange(len(entries)) // _OUTPUTS + np.cumsum(entries) // _ENTRIES
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(number)]
+    return [slice(a, b) for a, b in pairwise(edges)]

@@ -141,6 +141,7 @@ def type_gates(
 def _read(reader: Reader, count: int, sample: set[int], progress: bool | None) -> list[Gate]:
     """The gates of all outputs, those in the sample read: blocks of them by each process."""
     blocks = spans(count, BLOCK)
+    _ = reader.r2  # by all processes together, before each goes its way
     with bar(room="rules", total=len(team().owned(len(blocks))), progress=progress, unit="block") as shown:
 
         def block(i: int) -> list[Gate]:
