@@ -99,7 +99,7 @@ def _weights(side: Connector) -> scipy.sparse.csr_matrix:
 def _blocks(f: scipy.sparse.csc_matrix, weights: Sequence[scipy.sparse.csr_matrix]) -> list[slice]:
     """Outputs that follow one another and have few enough values together; so many at most, that processes share them evenly."""
     inputs = np.diff(f.indptr)
-    entries = sum(abs(w).sign() @ inputs for w in weights)
+    entries = np.sum([abs(w).sign() @ inputs for w in weights], axis=0)
     number = np.arange(len(entries)) // _OUTPUTS + np.cumsum(entries) // _ENTRIES
     edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(number)]
     return [slice(a, b) for a, b in pairwise(edges)]
