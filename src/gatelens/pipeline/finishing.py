@@ -72,13 +72,17 @@ def draw(state: State, found: Report | None, **options: Any) -> Any:
             model=state.model,
             **{
                 "title": settings.title or state.name,
-                "max_cards": settings.max_cards,
-                "token_panels": settings.token_panels,
-                "prompts": settings.prompts,
                 "rotations": pictures_of(state),
+                **_cards(state),
                 **options,
             },
         )
+
+
+def _cards(state: State) -> dict[str, Any]:
+    """What the run's settings say of the cards."""
+    settings = state.source.views
+    return {"max_cards": settings.max_cards, "token_panels": settings.token_panels, "prompts": settings.prompts}
 
 
 def _written(state: State, found: Report | None, pending: bool = False) -> Path:
@@ -86,19 +90,11 @@ def _written(state: State, found: Report | None, pending: bool = False) -> Path:
     from ..views import saved_in
     from ..views.circuit_page import Drawn
 
-    path, settings = _place(state), state.source.views
+    path = _place(state)
     with state.room("view"):
         if state.drawn is None:
-            state.drawn = Drawn(
-                state.circuit,
-                state.acts[1],
-                state.batches[1],
-                state.model,
-                max_cards=settings.max_cards,
-                token_panels=settings.token_panels,
-                prompts=settings.prompts,
-            )
-        title = settings.title or state.name
+            state.drawn = Drawn(state.circuit, state.acts[1], state.batches[1], state.model, **_cards(state))
+        title = state.source.views.title or state.name
         state.drawn.page(found, title, pictures_of(state), saved_in(path), pending).save(path)
     return path
 
